@@ -1,0 +1,8 @@
+# Which floor uses which library: the only place that says so.
+target_link_libraries(hylas_base PUBLIC hylas_boost)
+if(TARGET hylas_text)
+  target_link_libraries(hylas_text PUBLIC hylas_utf8proc hylas_xgrammar)
+endif()
+if(TARGET hylas_serve)
+  target_link_libraries(hylas_serve PUBLIC hylas_prometheus)
+endif()
