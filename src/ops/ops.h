@@ -1,0 +1,145 @@
+#pragma once
+// Ops: the one interface between the model and a device. Implementations: ops/cpu (the readable truth), ops/cuda.
+//
+// Contract of every call:
+//  - Activations ("act") are f32 or bf16, one choice per rank; every sum is accumulated in f32.
+//  - The result of a row (token, head, sequence) depends on that row's inputs only: never on the other rows, their number,
+//    the number of threads, or where a chunk was cut at a multiple of 64 positions. So batch mates change nothing.
+//  - Row-parallel products are kept as `slices` partial sums over fixed quarters of the input dimension, so that any
+//    tensor-parallel size adds the same numbers in the same order (docs: six ideas, "order is fixed").
+//  - A row with state_write == -1 is padding: its outputs are unspecified and it writes no page and no state.
+//  - One thread calls (the rank's); implementations may use more inside. Nothing is allocated per call.
+// Formulas: model.md section 3.
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "ops/batch.h"
+#include "ops/sampling.h"
+#include "ops/weight.h"
+#include "tensor/device.h"
+#include "tensor/tensor.h"
+
+namespace hylas {
+
+// Rotary embedding on the first `rotary_dim` dimensions of a head (rotate-half), interleaved mRoPE sections.
+struct RopeConfig {
+  int32_t rotary_dim = 64;
+  float theta = 1e7f;
+  int32_t sections[3] = {11, 11, 10};  // T, H, W; only read when positions have three rows
+};
+
+// Shapes of a Gated DeltaNet layer on this rank.
+struct DeltaShape {
+  int32_t key_heads;
+  int32_t value_heads;  // a multiple of key_heads; value head h reads key head h / (value_heads / key_heads)
+  int32_t key_dim;
+  int32_t value_dim;
+  int32_t channels() const { return 2 * key_heads * key_dim + value_heads * value_dim; }  // q | k | v
+};
+
+// Quarters of the input dimension of a row-parallel product; the one place that fixes the order of its sum.
+constexpr int kSlicesTotal = 4;
+// Begin of slice `index` (0..4) over `size` inputs in whole `unit`s: floor(index * units / 4) units, so that halves and
+// quarters of a tensor-parallel split fall on slice bounds.
+constexpr int64_t slice_begin(int64_t size, int64_t unit, int index) {
+  int64_t units = (size + unit - 1) / unit;
+  int64_t begin = index * units / kSlicesTotal * unit;
+  return begin < size ? begin : size;
+}
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  virtual Device& device() = 0;
+
+  // out[t] = table[ids[t]] as act.                                   ids [T] i32, table [V, H] f32|bf16, out [T, H] act
+  virtual void embed(const Tensor& ids, const Tensor& table, const Tensor& out) = 0;
+
+  // out = x * rsqrt(mean(x^2) + eps) * (1 + w).                      x [T, H] act, w [H] f32|bf16, out [T, H] act
+  virtual void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) = 0;
+
+  // residual += tree(partials), in place, then out = rms_norm(residual); `out` may be null (end of a stage).
+  // tree: ((p0 + p1) + (p2 + p3)) in f32.                            partials [S, T, H] f32, residual [T, H] act
+  virtual void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                            const Tensor& out) = 0;
+
+  // out = w * (x * rsqrt(mean(x^2) + eps)) * silu(z) over the last dimension (plain w).
+  //                                                                  x, z, out [T, heads, D] act, w [D] f32|bf16
+  virtual void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) = 0;
+
+  // outs[i] = x weights[i]^T, several matrices over one input.       x [T, K] act, outs[i] [T, N_i] act or f32
+  virtual void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) = 0;
+
+  // Partial sums of x W^T: partials[s] is the sum over slice s of this rank's slices. `slices` = 4 / tp.
+  // Slice bounds: slice_begin over the rank's K with unit 128 for FP8 weights and 8 otherwise, `slices` of them.
+  //                                                                  x [T, K] act, partials [slices, T, N] f32
+  virtual void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) = 0;
+
+  // cos | sin of every token's angles.                               positions [P, T] i32, table [T, rotary_dim] f32
+  virtual void rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) = 0;
+
+  // q = rope(norm1p(query half of qg)), k = rope(norm1p(k)); k and v go to their pages.
+  // qg [T, heads, 2 * D] act (per head: D query, then D gate), k, v [T, kv_heads, D] act, q_norm, k_norm [D],
+  // q_out [T, heads, D] act.
+  virtual void qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Tensor& v, const Tensor& q_norm,
+                                     const Tensor& k_norm, float eps, const Tensor& rope_table, const Batch& batch,
+                                     const KvPool& kv, const Tensor& q_out) = 0;
+
+  // Causal softmax(q k^T scale) v over the pages of each row, then * sigmoid(gate half of qg). Scores are taken over
+  // blocks of 64 positions at absolute multiples of 64, in ascending order.   q [T, heads, D], out [T, heads, D] act
+  virtual void attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
+                         const Tensor& out) = 0;
+
+  // c = silu(causal depthwise conv of width 4 over u); the last 3 inputs of each row go to its conv state.
+  // u [T, channels] act, weight [channels, 4] f32|bf16, pool [slots, channels, 3] act (oldest first), out [T, channels] act
+  virtual void conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
+                         const Tensor& out) = 0;
+
+  // Gated delta rule, l2-normalised q and k, gates from a and b; decode rows recurrent, prefill rows chunked in tiles of
+  // 64 at absolute multiples of 64; a 16-bit state is rounded at those multiples, at a row's end and at decode steps.
+  // qkv [T, channels] act (conv output), a, b [T, value_heads] f32|act, a_log, dt_bias [value_heads] f32|bf16,
+  // pool [slots, value_heads, key_dim, value_dim] f32|f16|bf16, out [T, value_heads, value_dim] act.
+  virtual void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
+                          const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) = 0;
+
+  // out = silu(gate) * up.                                           [T, I] act each
+  virtual void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) = 0;
+
+  // Softmax over all experts in f32, the k largest (lowest id on ties), renormalised to sum 1, in descending order.
+  // logits [T, E] f32, ids [T, k] i32, weights [T, k] f32
+  virtual void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) = 0;
+
+  // Routed experts plus the shared one. partials[s][t] = sum over k in top-k order of weights[t][k] * (expert down
+  // product over slice s), then + sigmoid(shared_logit[t]) * (shared down product over slice s). Experts that this rank
+  // does not hold add nothing. `shared` may be null.
+  // x [T, H] act, ids [T, k] i32, weights [T, k] f32, shared_logit [T, 1] f32, partials [slices, T, H] f32
+  virtual void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+                   const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
+
+  // out[i] = x[index[i]].                                            x [T, H], index [R] i32, out [R, H]
+  virtual void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) = 0;
+
+  // out = [a | b] along the columns (MTP's input).                   a [T, A], b [T, B], out [T, A + B] act
+  virtual void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) = 0;
+
+  // One token per row; rows are independent. Ids >= vocab_tokens never come.   logits [R, V] f32
+  virtual void sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                      std::span<SampleResult> results) = 0;
+
+  // Log-probability of `targets[i]` under logits[i], and the `top` best.       logits [R, V] f32
+  virtual void logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
+                        std::span<SampleResult> results) = 0;
+};
+
+struct CpuOpsOptions {
+  int threads = 0;  // 0: one per core of this process's affinity mask
+  // "auto" takes the widest the processor has; "avx2", "avx512", "scalar" force one (kUnsupported if it is not there).
+  const char* isa = "auto";
+  // Scratch is sized for these at start; a larger call is a bug.
+  int64_t tokens_max = 8192;
+};
+// CPU backend; owns its worker threads.
+Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);
+
+}  // namespace hylas

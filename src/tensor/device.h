@@ -1,0 +1,45 @@
+#pragma once
+// Device: where tensors live. Allocates and copies; computing is ops/. One device belongs to one rank thread.
+#include <cstddef>
+#include <memory>
+
+#include "base/result.h"
+
+namespace hylas {
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual const char* name() const = 0;
+  // Zeroed memory, 64-byte aligned. kExhausted with the sizes when there is too little.
+  virtual Result<void*> allocate(size_t bytes) = 0;
+  virtual void release(void* memory, size_t bytes) = 0;
+  virtual void copy_from_host(void* device, const void* host, size_t bytes) = 0;
+  virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;
+  virtual void copy(void* to, const void* from, size_t bytes) = 0;
+  // Bytes that may still be allocated, and the total of this device (for a CPU: of the machine or its cgroup).
+  virtual size_t bytes_free() const = 0;
+  virtual size_t bytes_total() const = 0;
+};
+
+// Host memory (anonymous mmap, huge pages advised).
+std::unique_ptr<Device> make_cpu_device();
+
+// Owns one allocation of a device.
+class Buffer {
+ public:
+  Buffer() = default;
+  static Result<Buffer> make(Device& device, size_t bytes);
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace hylas
