@@ -40,11 +40,11 @@ struct DeltaShape {
 
 // Quarters of the input dimension of a row-parallel product; the one place that fixes the order of its sum.
 constexpr int kSlicesTotal = 4;
-// Begin of slice `index` (0..4) over `size` inputs in whole `unit`s: floor(index * units / 4) units, so that halves and
-// quarters of a tensor-parallel split fall on slice bounds.
-constexpr int64_t slice_begin(int64_t size, int64_t unit, int index) {
+// Begin of slice `index` (0..slices) over `size` inputs in whole `unit`s: floor(index * units / slices) units. A rank of a
+// tensor-parallel group of 2 or 4 holds 4 / tp slices, and its bounds are the single rank's.
+constexpr int64_t slice_begin(int64_t size, int64_t unit, int index, int slices = kSlicesTotal) {
   int64_t units = (size + unit - 1) / unit;
-  int64_t begin = index * units / kSlicesTotal * unit;
+  int64_t begin = index * units / slices * unit;
   return begin < size ? begin : size;
 }
 
