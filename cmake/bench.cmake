@@ -1,8 +1,11 @@
-# One program per bench/*_bench.cc.
+# One program per bench/*_bench.cc, on Google Benchmark. `benchmarks` builds them all.
+find_package(benchmark REQUIRED)
+add_custom_target(benchmarks)
 file(GLOB bench_sources CONFIGURE_DEPENDS bench/*_bench.cc)
 foreach(source ${bench_sources})
   get_filename_component(name ${source} NAME_WE)
-  add_executable(${name} ${source})
+  add_executable(${name} EXCLUDE_FROM_ALL ${source})
   target_include_directories(${name} PRIVATE src bench)
-  target_link_libraries(${name} PRIVATE ${below})
+  target_link_libraries(${name} PRIVATE ${below} benchmark::benchmark)
+  add_dependencies(benchmarks ${name})
 endforeach()

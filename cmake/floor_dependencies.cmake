@@ -6,3 +6,7 @@ endif()
 if(TARGET hylas_serve)
   target_link_libraries(hylas_serve PUBLIC hylas_prometheus)
 endif()
+
+# The CPU kernels are where the time goes.
+file(GLOB kernel_sources CONFIGURE_DEPENDS src/ops/cpu/*.cc)
+set_source_files_properties(${kernel_sources} PROPERTIES COMPILE_OPTIONS -O3)

@@ -1,13 +1,14 @@
-# One libFuzzer program per fuzz/*_fuzz.cc; needs clang.
+# One libFuzzer program per fuzz/*_fuzz.cc; needs clang. `fuzzers` builds them all.
 if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "HYLAS_FUZZ needs clang: configure with -DCMAKE_CXX_COMPILER=clang++-19")
 endif()
+add_custom_target(fuzzers)
 file(GLOB fuzz_sources CONFIGURE_DEPENDS fuzz/*_fuzz.cc)
 foreach(source ${fuzz_sources})
   get_filename_component(name ${source} NAME_WE)
-  add_executable(${name} ${source})
+  add_executable(${name} EXCLUDE_FROM_ALL ${source})
   target_include_directories(${name} PRIVATE src)
   target_link_libraries(${name} PRIVATE ${below})
-  target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(fuzzers ${name})
 endforeach()

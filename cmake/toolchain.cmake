@@ -5,15 +5,25 @@ if(CCACHE_PROGRAM)
 endif()
 find_program(MOLD_PROGRAM mold)
 
+# -O2 compiles quickly; the kernels, where the time goes, ask for -O3 themselves (cmake/floor_dependencies.cmake).
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
 add_library(hylas_options INTERFACE)
 target_compile_options(hylas_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers -fno-math-errno -ffp-contract=off)
 target_compile_definitions(hylas_options INTERFACE FMT_HEADER_ONLY SPDLOG_FMT_EXTERNAL)
-if(MOLD_PROGRAM AND NOT HYLAS_FUZZ)
+if(MOLD_PROGRAM)
   target_link_options(hylas_options INTERFACE -fuse-ld=mold)
 endif()
-if(HYLAS_SANITIZE)
-  target_compile_options(hylas_options INTERFACE -fsanitize=${HYLAS_SANITIZE} -fno-omit-frame-pointer -g1)
-  target_link_options(hylas_options INTERFACE -fsanitize=${HYLAS_SANITIZE})
+
+# Sanitizers end the program at their first finding, so that a finding is a failed test.
+set(sanitizers ${HYLAS_SANITIZE})
+if(HYLAS_FUZZ)
+  set(sanitizers fuzzer-no-link,address,undefined)
+endif()
+if(sanitizers)
+  target_compile_options(hylas_options INTERFACE
+    -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_link_options(hylas_options INTERFACE -fsanitize=${sanitizers})
 endif()
 find_package(Threads REQUIRED)
 target_link_libraries(hylas_options INTERFACE Threads::Threads)
