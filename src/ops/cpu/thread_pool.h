@@ -1,5 +1,6 @@
 #pragma once
 // ThreadPool: the worker threads of one CPU rank. The caller works too, so one thread means no hand-over at all.
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -34,7 +35,7 @@ class ThreadPool {
   template <class Body>
   void parallel_items(int64_t count, Body&& body) {
     std::atomic<int64_t> next{0};
-    parallel_for(size(), 1, [&](int64_t begin, int64_t end, int) {
+    parallel_for(std::min<int64_t>(size(), count), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t thread = begin; thread < end; ++thread) {
         for (int64_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
           body(item, static_cast<int>(thread));
