@@ -7,8 +7,8 @@
 namespace hylas {
 
 // One per output sequence; not thread-safe. Text that could be the beginning of a stop string is held back, so what was
-// given out never has to be taken back. The stop that begins first wins; of two that begin together, the longer one
-// if it is already there.
+// given out never has to be taken back. The stop that is complete first wins; of two that end together, the longer
+// one. How the text is cut into pieces changes nothing.
 class StopMatcher {
  public:
   // Empty strings in `stops` are ignored. include_stop: the output ends with the stop string instead of before it.
@@ -22,6 +22,9 @@ class StopMatcher {
   const std::string& matched_stop() const { return stops_[matched_]; }
 
  private:
+  // Length of the longest end of held_ that could grow into a stop string.
+  size_t possible_begin() const;
+
   std::vector<std::string> stops_;
   bool include_stop_;
   int matched_ = -1;
