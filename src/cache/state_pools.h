@@ -1,7 +1,7 @@
 #pragma once
 // StatePools: the bytes behind a StateLayout on one rank: pages for per-token kinds, slots for per-sequence kinds.
 // Page and slot ids are handed out elsewhere (PagePool, SlotPool, by the scheduler); here is only memory.
-#include <memory>
+#include <cstddef>
 #include <vector>
 
 #include "base/result.h"
@@ -11,8 +11,10 @@
 
 namespace hylas {
 
+// Lifetime: `device` outlives it. One thread at a time: the rank's.
 class StatePools {
  public:
+  StatePools() = default;
   // Allocates everything, zeroed. kExhausted with the sizes when it does not fit.
   static Result<StatePools> make(Device& device, const StateLayout& layout, int64_t pages, int32_t page_size,
                                  int64_t slots);
@@ -38,6 +40,13 @@ class StatePools {
   void write_slot(int32_t slot, const void* host);
 
  private:
+  size_t kind_index(const StateKind& kind) const;
+  std::byte* block(size_t kind, int32_t layer, size_t segment) const;
+  template <class Visit>
+  void for_pieces(StateScope scope, int32_t id, Visit visit) const;
+  void read(StateScope scope, int32_t id, void* host) const;
+  void write(StateScope scope, int32_t id, const void* host);
+
   Device* device_ = nullptr;
   StateLayout layout_;
   int64_t pages_ = 0;

@@ -1,0 +1,151 @@
+#include "cache/state_pools.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace hylas {
+namespace {
+
+constexpr size_t kBlockAlignment = 64;
+
+size_t aligned(size_t bytes) { return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment; }
+
+size_t elements_bytes(const StateKind& kind, int64_t elements) {
+  return static_cast<size_t>(elements) * dtype_bytes(kind.dtype);
+}
+
+// Bytes of segment `segment` in one page of one layer.
+size_t page_piece_bytes(const StateKind& kind, size_t segment, int32_t page_size) {
+  const StateSegment& piece = kind.segments[segment];
+  return elements_bytes(kind, piece.units * piece.unit_elements * page_size);
+}
+
+// Bytes of one layer in one slot.
+size_t slot_piece_bytes(const StateKind& kind) { return elements_bytes(kind, kind.layer_elements()); }
+
+}  // namespace
+
+// The memory is a row of blocks: for a per-token kind one block per (layer, segment) of all pages, for a per-sequence
+// kind one block per layer of all slots. Blocks begin at multiples of 64 bytes.
+Result<StatePools> StatePools::make(Device& device, const StateLayout& layout, int64_t pages, int32_t page_size,
+                                    int64_t slots) {
+  StatePools pools;
+  pools.device_ = &device;
+  pools.layout_ = layout;
+  pools.pages_ = pages;
+  pools.page_size_ = page_size;
+  pools.slots_ = slots;
+  size_t end = 0;
+  for (const StateKind& kind : layout.kinds) {
+    std::vector<size_t>& offsets = pools.offsets_.emplace_back();
+    auto place = [&](size_t bytes) {
+      offsets.push_back(end);
+      end += aligned(bytes);
+    };
+    for (size_t layer = 0; layer < kind.layers.size(); ++layer) {
+      if (kind.scope == StateScope::kPerSequence) {
+        place(slot_piece_bytes(kind) * slots);
+        continue;
+      }
+      for (size_t segment = 0; segment < kind.segments.size(); ++segment) {
+        place(page_piece_bytes(kind, segment, page_size) * pages);
+      }
+    }
+  }
+  Result<Buffer> memory = Buffer::make(device, end);
+  if (!memory.ok()) {
+    return error(memory.error().code, "{} pages of {} tokens and {} sequence slots need {} MiB: {}", pages, page_size,
+                 slots, end >> 20, memory.error().message);
+  }
+  pools.memory_ = std::move(memory).value();
+  return pools;
+}
+
+size_t StatePools::kind_index(const StateKind& kind) const {
+  for (size_t index = 0; index < layout_.kinds.size(); ++index) {
+    if (layout_.kinds[index].name == kind.name) return index;
+  }
+  check_failed("kind of this layout", __FILE__, __LINE__, kind.name);
+}
+
+std::byte* StatePools::block(size_t kind, int32_t layer, size_t segment) const {
+  const StateKind& state = layout_.kinds[kind];
+  auto found = std::find(state.layers.begin(), state.layers.end(), layer);
+  HYLAS_CHECK(found != state.layers.end(), "layer {} has no {} on this rank", layer, state.name);
+  size_t index = found - state.layers.begin();
+  if (state.scope == StateScope::kPerToken) index = index * state.segments.size() + segment;
+  return static_cast<std::byte*>(memory_.data()) + offsets_[kind][index];
+}
+
+Tensor StatePools::pages_of(const StateKind& kind, int32_t layer, int segment) const {
+  size_t index = kind_index(kind);
+  const StateKind& state = layout_.kinds[index];
+  HYLAS_CHECK(state.scope == StateScope::kPerToken, "{} lives in slots", state.name);
+  HYLAS_CHECK(segment >= 0 && static_cast<size_t>(segment) < state.segments.size(), "{} of {}", segment, state.name);
+  const StateSegment& piece = state.segments[segment];
+  return Tensor(block(index, layer, segment), state.dtype, {pages_, piece.units, page_size_, piece.unit_elements});
+}
+
+Tensor StatePools::slots_of(const StateKind& kind, int32_t layer) const {
+  size_t index = kind_index(kind);
+  const StateKind& state = layout_.kinds[index];
+  HYLAS_CHECK(state.scope == StateScope::kPerSequence, "{} lives in pages", state.name);
+  return Tensor(block(index, layer, 0), state.dtype, {slots_, state.layer_elements()});
+}
+
+// visit(piece of the pools, its bytes) for every piece of one page or slot, in the layout's order.
+template <class Visit>
+void StatePools::for_pieces(StateScope scope, int32_t id, Visit visit) const {
+  HYLAS_CHECK(id >= 0 && id < (scope == StateScope::kPerToken ? pages_ : slots_), "id {}", id);
+  for (size_t kind = 0; kind < layout_.kinds.size(); ++kind) {
+    const StateKind& state = layout_.kinds[kind];
+    if (state.scope != scope) continue;
+    for (int32_t layer : state.layers) {
+      if (scope == StateScope::kPerSequence) {
+        size_t bytes = slot_piece_bytes(state);
+        visit(block(kind, layer, 0) + bytes * id, bytes);
+        continue;
+      }
+      for (size_t segment = 0; segment < state.segments.size(); ++segment) {
+        size_t bytes = page_piece_bytes(state, segment, page_size_);
+        visit(block(kind, layer, segment) + bytes * id, bytes);
+      }
+    }
+  }
+}
+
+void StatePools::copy_slot(int32_t from, int32_t to) {
+  HYLAS_CHECK(to >= 0 && to < slots_, "slot {}", to);
+  for_pieces(StateScope::kPerSequence, from, [&](std::byte* piece, size_t bytes) {
+    device_->copy(piece + static_cast<int64_t>(bytes) * (to - from), piece, bytes);
+  });
+}
+
+size_t StatePools::page_bytes() const { return static_cast<size_t>(layout_.bytes_per_token()) * page_size_; }
+
+size_t StatePools::slot_bytes() const { return static_cast<size_t>(layout_.bytes_per_sequence()); }
+
+void StatePools::read(StateScope scope, int32_t id, void* host) const {
+  auto* to = static_cast<std::byte*>(host);
+  for_pieces(scope, id, [&](std::byte* piece, size_t bytes) {
+    device_->copy_to_host(to, piece, bytes);
+    to += bytes;
+  });
+}
+
+void StatePools::write(StateScope scope, int32_t id, const void* host) {
+  auto* from = static_cast<const std::byte*>(host);
+  for_pieces(scope, id, [&](std::byte* piece, size_t bytes) {
+    device_->copy_from_host(piece, from, bytes);
+    from += bytes;
+  });
+}
+
+void StatePools::read_page(int32_t page, void* host) const { read(StateScope::kPerToken, page, host); }
+void StatePools::write_page(int32_t page, const void* host) { write(StateScope::kPerToken, page, host); }
+void StatePools::read_slot(int32_t slot, void* host) const { read(StateScope::kPerSequence, slot, host); }
+void StatePools::write_slot(int32_t slot, const void* host) { write(StateScope::kPerSequence, slot, host); }
+
+}  // namespace hylas
