@@ -8,6 +8,7 @@
 //  - Row-parallel products are kept as `slices` partial sums over fixed quarters of the input dimension, so that any
 //    tensor-parallel size adds the same numbers in the same order (docs: six ideas, "order is fixed").
 //  - A row with state_write == -1 is padding: its outputs are unspecified and it writes no page and no state.
+//  - `out` of a norm, of silu_mul and of gated_rms_norm may be its first input; no other output overlaps an input.
 //  - One thread calls (the rank's); implementations may use more inside. Nothing is allocated per call.
 // Formulas: model.md section 3.
 #include <cstdint>

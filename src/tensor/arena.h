@@ -1,6 +1,7 @@
 #pragma once
 // Arena: a bump allocator over one buffer, sized at start-up; activations of a step live in it.
 #include <cstddef>
+#include <cstdint>
 
 #include "tensor/tensor.h"
 
@@ -11,6 +12,9 @@ class Arena {
  public:
   Arena() = default;
   Arena(void* memory, size_t bytes) : memory_(static_cast<std::byte*>(memory)), bytes_(bytes) {}
+
+  // An arena without memory that only counts: its bytes_peak() is what a real one needs for the same calls.
+  static Arena counting() { return Arena(nullptr, SIZE_MAX); }
 
   // 64-byte aligned, uninitialised.
   Tensor allocate(DType dtype, std::initializer_list<int64_t> dims);
