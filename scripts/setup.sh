@@ -74,7 +74,7 @@ install_packages() {
     wanted+=(${packages[$group]})
   done
   mapfile -t wanted < <(missing_packages "${wanted[@]}")
-  boost_installed || boost=missing
+  [[ " $* " != *" build "* ]] || boost_installed || boost=missing
   [ ${#wanted[@]} = 0 ] && [ -z "$boost" ] && return
   command -v apt-get >/dev/null || die "no apt-get here; install by other means: ${wanted[*]} and boost.json >= $boost_min"
   say "updating apt's package lists"
@@ -89,13 +89,14 @@ install_packages() {
     { tail -n 30 "$deps/apt.log" >&2; die "apt-get install failed; its whole output is in $deps/apt.log"; }
 }
 
-# run_once NAME INPUT... -- COMMAND: runs it unless it succeeded before with the same inputs (files, by content).
+# run_once NAME INPUT... -- FUNCTION ARGUMENT...: runs it unless it succeeded before as it is written here now and with the
+# same inputs (files, by content).
 run_once() {
   local name=$1 inputs=() key
   shift
   while [ "$1" != -- ]; do inputs+=("$1"); shift; done
   shift
-  key=$(cat "${inputs[@]}" | sha256sum)
+  key=$({ cat "${inputs[@]}"; declare -f "$1"; } | sha256sum)
   [ "$(cat "$deps/$name.stamp" 2>/dev/null)" = "$key" ] && return
   "$@"
   echo "$key" >"$deps/$name.stamp"

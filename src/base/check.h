@@ -8,9 +8,9 @@ namespace hylas {
 [[noreturn]] void check_failed(const char* condition, const char* file, int line, const std::string& message);
 }  // namespace hylas
 
-#define HYLAS_CHECK(condition, ...)                                                               \
-  do {                                                                                            \
-    if (!(condition)) [[unlikely]]                                                                \
+#define HYLAS_CHECK(condition, ...)                                                                     \
+  do {                                                                                                  \
+    if (!(condition)) [[unlikely]]                                                                      \
       ::hylas::check_failed(#condition, __FILE__, __LINE__, ::hylas::internal_check_text(__VA_ARGS__)); \
   } while (0)
 

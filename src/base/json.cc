@@ -75,7 +75,8 @@ Result<const T*> or_null(Result<std::optional<const T*>> found) {
 
 Result<value> parse(std::string_view text, const ParseLimits& limits) {
   if (text.size() > limits.bytes_max) {
-    return error(ErrorCode::kInvalid, "the JSON text has {} bytes; at most {} are allowed", text.size(), limits.bytes_max);
+    return error(ErrorCode::kInvalid, "the JSON text has {} bytes; at most {} are allowed", text.size(),
+                 limits.bytes_max);
   }
   boost::json::parse_options options;
   options.max_depth = limits.depth_max;

@@ -17,7 +17,7 @@ using boost::json::object;
 using boost::json::value;
 
 struct ParseLimits {
-  size_t depth_max = 64;                 // nested objects and arrays
+  size_t depth_max = 64;                // nested objects and arrays
   size_t bytes_max = size_t{64} << 20;  // of text
 };
 
@@ -31,10 +31,10 @@ Result<object> parse_object(std::string_view text, std::string_view what, const 
 // "null", "a boolean", "an integer", "a number", "a string", "an array" or "an object".
 const char* kind_name(const value& found);
 
-// Reading a field. `path` is where the object itself stands, for errors: with key "role" and path "messages[2]" they name
-// `messages[2].role`; an empty path is the top. Views and pointers live as long as the object.
-// require_*: the field must be there. optional_*: an absent or null field is nullopt (nullptr). A wrong type is kInvalid.
-// Integers are int64; 3.0 counts as the integer 3. Numbers are finite doubles, integers included.
+// Reading a field. `path` is where the object itself stands, for errors: with key "role" and path "messages[2]" they
+// name `messages[2].role`; an empty path is the top. Views and pointers live as long as the object. require_*: the
+// field must be there. optional_*: an absent or null field is nullopt (nullptr). A wrong type is kInvalid. Integers are
+// int64; 3.0 counts as the integer 3. Numbers are finite doubles, integers included.
 Result<std::string_view> require_string(const object& from, std::string_view key, std::string_view path = {});
 Result<int64_t> require_int(const object& from, std::string_view key, std::string_view path = {});
 Result<double> require_number(const object& from, std::string_view key, std::string_view path = {});

@@ -64,7 +64,8 @@ void Progress::add(uint64_t bytes) {
 void Progress::show(int64_t at_us, bool last) {
   std::lock_guard lock(show_mutex_);
   shown_ = true;
-  std::string line = progress_line(label_, done_bytes_.load(), total_bytes_, at_us - started_us_, terminal_ ? kBarCells : 0);
+  std::string line =
+      progress_line(label_, done_bytes_.load(), total_bytes_, at_us - started_us_, terminal_ ? kBarCells : 0);
   // On a terminal each line overwrites the one before (\r) and clears what is left of it (\033[K).
   if (terminal_) {
     fmt::print(out_, "\r{}\033[K{}", line, last ? "\n" : "");

@@ -44,7 +44,8 @@ class Queue {
     return take(std::move(lock));
   }
 
-  // As pop, but waits at most `wait_us`; 0 does not wait. nullopt says "nothing came" or "closed and empty": see drained().
+  // As pop, but waits at most `wait_us`; 0 does not wait. nullopt says "nothing came" or "closed and empty": see
+  // drained().
   std::optional<T> pop_for(int64_t wait_us) {
     std::unique_lock lock(mutex_);
     arrived_.wait_for(lock, std::chrono::microseconds(wait_us), [&] { return closed_ || !items_.empty(); });

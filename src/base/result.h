@@ -72,15 +72,17 @@ class [[nodiscard]] Status {
 #define HYLAS_CONCAT_INNER(a, b) a##b
 #define HYLAS_CONCAT(a, b) HYLAS_CONCAT_INNER(a, b)
 // HYLAS_TRY(status_or_result): returns its error from the enclosing function.
-#define HYLAS_TRY(expression)                              \
-  do {                                                     \
-    auto&& hylas_try = (expression);                       \
-    if (!hylas_try.ok()) [[unlikely]] return hylas_try.error(); \
+#define HYLAS_TRY(expression)         \
+  do {                                \
+    auto&& hylas_try = (expression);  \
+    if (!hylas_try.ok()) [[unlikely]] \
+      return hylas_try.error();       \
   } while (0)
 // HYLAS_ASSIGN(declaration, result): declaration = value, or returns the error.
 #define HYLAS_ASSIGN(declaration, expression) \
   HYLAS_ASSIGN_INNER(HYLAS_CONCAT(hylas_result_, __LINE__), declaration, expression)
 #define HYLAS_ASSIGN_INNER(result, declaration, expression) \
   auto result = (expression);                               \
-  if (!result.ok()) [[unlikely]] return result.error();     \
+  if (!result.ok()) [[unlikely]]                            \
+    return result.error();                                  \
   declaration = std::move(result).value()
