@@ -1,0 +1,68 @@
+// hylas: one program, a sub-command for each job.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "app/commands.h"
+#include "app/options.h"
+
+namespace hylas {
+namespace {
+
+constexpr const char* kVersion = "hylas 0.1.0";
+constexpr const char* kExamples = R"(Examples:
+  hylas serve --model-path ~/models/Qwen3.5-0.8B --reasoning-parser qwen3 --tool-call-parser qwen3_coder
+  hylas generate --model-path ~/models/Qwen3.5-0.8B --chat --prompt "Why is the sky blue?"
+`hylas COMMAND --help` lists a command's options. Any option can come from the environment: HYLAS_PORT=8000 is --port 8000.
+Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 3 a model or layout that this build cannot take.)";
+
+int usage_error(const std::string& message) { return fail(Error{ErrorCode::kInvalid, message}); }
+
+int unknown_argument(const CLI::App& command) {
+  for (const std::string& argument : command.remaining()) {
+    if (!argument.starts_with("-")) continue;
+    std::string flag = argument.substr(0, argument.find('='));
+    if (flag.starts_with("--speculative-")) {
+      return fail(error(ErrorCode::kUnsupported, "{}: this build has no speculative decoding yet; leave it out", flag));
+    }
+    std::string near = nearest_flag(command, flag);
+    return usage_error(fmt::format("{} has no option {}{}; see hylas {} --help", command.get_name(), flag,
+                                   near.empty() ? "" : fmt::format(", did you mean {}?", near), command.get_name()));
+  }
+  return usage_error(fmt::format("{} takes no argument '{}'; see hylas {} --help", command.get_name(),
+                                 command.remaining().front(), command.get_name()));
+}
+
+int run(std::vector<std::string> arguments) {
+  CLI::App app("LLM serving for the Qwen3.5 architecture", "hylas");
+  Action action;
+  app.set_version_flag("--version", kVersion);
+  app.footer(kExamples);
+  app.require_subcommand(1);
+  // Here every command that this build has.
+  for (CLI::App* command : app.get_subcommands(nullptr)) command->allow_extras();
+
+  if (arguments.empty()) arguments.push_back("--help");
+  if (CLI::App* command = app.get_subcommand_no_throw(arguments.front())) {
+    std::vector<std::string> more = environment_arguments(*command, arguments);
+    arguments.insert(arguments.begin() + 1, more.begin(), more.end());
+  }
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
+  try {
+    app.parse(std::move(reversed));
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& problem) {
+    return usage_error(problem.what());
+  }
+  for (const CLI::App* command : app.get_subcommands()) {
+    if (!command->remaining().empty()) return unknown_argument(*command);
+  }
+  return action();
+}
+
+}  // namespace
+}  // namespace hylas
+
+int main(int argc, char** argv) { return hylas::run({argv + 1, argv + argc}); }

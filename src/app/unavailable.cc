@@ -1,0 +1,79 @@
+#include "app/unavailable.h"
+
+#include <CLI/CLI.hpp>
+
+namespace hylas {
+namespace {
+
+constexpr const char* kAnyValue = nullptr;  // there is no value that asks for nothing
+constexpr const char* kGroup = "Not in this build (refused with exit code 3)";
+
+struct Unavailable {
+  const char* names;
+  const char* neutral;
+  const char* part;
+};
+
+constexpr Unavailable kWithValue[] = {
+    {"--tp-size,--tensor-parallel-size,--tp", "1", "tensor parallelism"},
+    {"--pp-size,--pipeline-parallel-size,--pp", "1", "pipeline parallelism"},
+    {"--pp-layer-partition", kAnyValue, "pipeline parallelism"},
+    {"--pp-async-batch-depth", "0", "pipeline parallelism"},
+    {"--pp-max-micro-batch-size", kAnyValue, "pipeline parallelism"},
+    {"--ep-size,--expert-parallel-size,--ep", "1", "expert parallelism"},
+    {"--dp-size,--data-parallel-size,--dp", "1", "data parallelism"},
+    {"--nnodes", "1", "serving on several nodes"},
+    {"--node-rank", "0", "serving on several nodes"},
+    {"--dist-init-addr", kAnyValue, "serving on several nodes"},
+    {"--moe-runner-backend", "auto", "a choice of expert kernels"},
+    {"--moe-a2a-backend", "none", "expert parallelism"},
+    {"--deepep-mode", "auto", "expert parallelism"},
+    {"--cuda-graph-bs", kAnyValue, "the CUDA backend"},
+    {"--disaggregation-mode", "null", "prefill-decode disaggregation"},
+    {"--disaggregation-ib-device", kAnyValue, "prefill-decode disaggregation"},
+    {"--disaggregation-bootstrap-port", kAnyValue, "prefill-decode disaggregation"},
+    {"--disaggregation-transfer-backend", kAnyValue, "prefill-decode disaggregation"},
+    {"--speculative-algorithm,--speculative-algo", kAnyValue, "speculative decoding"},
+    {"--speculative-num-steps", kAnyValue, "speculative decoding"},
+    {"--speculative-eagle-topk", kAnyValue, "speculative decoding"},
+    {"--speculative-num-draft-tokens", kAnyValue, "speculative decoding"},
+    {"--speculative-draft-model-path", kAnyValue, "speculative decoding"},
+};
+
+constexpr Unavailable kSwitches[] = {
+    {"--enable-dp-attention", kAnyValue, "data-parallel attention"},
+    {"--enable-dynamic-chunking", kAnyValue, "pipeline parallelism"},
+};
+
+std::string first_name(const char* names) {
+  std::string all = names;
+  return all.substr(0, all.find(','));
+}
+
+void refuse(std::optional<Error>& refused, const Unavailable& flag, const std::string& value) {
+  if (refused) return;
+  std::string hint = flag.neutral ? fmt::format("; leave it out or set it to {}", flag.neutral) : "; leave it out";
+  refused = error(ErrorCode::kUnsupported, "{}{}{}: this build has no {} yet{}", first_name(flag.names),
+                  value.empty() ? "" : " ", value, flag.part, hint);
+}
+
+}  // namespace
+
+void add_unavailable_flags(CLI::App& command, std::optional<Error>& refused) {
+  for (const Unavailable& flag : kWithValue) {
+    CLI::callback_t take = [&flag, &refused](const CLI::results_t& values) {
+      for (const std::string& value : values) {
+        if (!flag.neutral || value != flag.neutral) refuse(refused, flag, value);
+      }
+      return true;
+    };
+    command.add_option(flag.names, take, std::string("Needs ") + flag.part)
+        ->expected(1, CLI::detail::expected_max_vector_size)->group(kGroup);
+  }
+  for (const Unavailable& flag : kSwitches) {
+    std::function<void(int64_t)> take = [&flag, &refused](int64_t) { refuse(refused, flag, ""); };
+    command.add_flag_function(flag.names, take, std::string("Needs ") + flag.part)->group(kGroup);
+  }
+}
+
+}  // namespace hylas

@@ -1,0 +1,17 @@
+#pragma once
+// Flags of SGLang's whose part this build does not have. They are known, so that a command line fails with the reason and
+// not with "unknown flag"; the value that asks for nothing ("--tp-size 1") is taken.
+#include <optional>
+
+#include "base/result.h"
+
+namespace CLI {
+class App;
+}
+
+namespace hylas {
+
+// The first refused flag goes to `refused`, as kUnsupported.
+void add_unavailable_flags(CLI::App& command, std::optional<Error>& refused);
+
+}  // namespace hylas
