@@ -1,0 +1,83 @@
+// The rules on the repository itself: what git tracks, and what it would track.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdio.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "tidy/rules.h"
+
+namespace hylas::tidy {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> tracked_files() {
+  std::string command = "git -C '" HYLAS_SOURCE_DIR "' ls-files --cached --others --exclude-standard";
+  FILE* pipe = popen(command.c_str(), "r");
+  std::string text;
+  char block[4096];
+  for (size_t got; (got = fread(block, 1, sizeof block, pipe)) > 0;) text.append(block, got);
+  EXPECT_EQ(pclose(pipe), 0) << command;
+  std::vector<std::string> files;
+  for (auto& path : split_lines(text)) {
+    if (fs::is_regular_file(fs::path(HYLAS_SOURCE_DIR) / path)) files.push_back(path);
+  }
+  return files;
+}
+
+std::string read(const std::string& path) {
+  std::ifstream file(fs::path(HYLAS_SOURCE_DIR) / path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+const std::vector<Source>& sources() {
+  static const std::vector<Source> kSources = [] {
+    static const std::regex kCode(".*\\.(h|cc|cu|cuh)");
+    std::vector<Source> found;
+    for (const auto& path : tracked_files()) {
+      if (std::regex_match(path, kCode)) found.emplace_back(path, read(path));
+    }
+    return found;
+  }();
+  return kSources;
+}
+
+void expect_none(const std::string& findings) { EXPECT_TRUE(findings.empty()) << findings; }
+
+void expect_kept(Findings (*rule)(const Source&)) {
+  std::string all;
+  for (const Source& source : sources()) all += to_string(rule(source));
+  expect_none(all);
+}
+
+TEST(Repository, HasSources) { EXPECT_GT(sources().size(), 20u); }
+TEST(Repository, KeepsItsFloors) { expect_kept(check_floors); }
+TEST(Repository, KeepsItsLengths) { expect_kept(check_lengths); }
+TEST(Repository, GuardsItsHeaders) { expect_kept(check_pragma_once); }
+TEST(Repository, KeepsItsCodeRules) { expect_kept(check_code); }
+TEST(Repository, CompilesEveryFile) { expect_kept(check_place); }
+TEST(Repository, HasNoDeadHeaders) { expect_none(to_string(check_includes(sources()))); }
+
+TEST(Repository, HasNoUnfinishedText) {
+  static const std::regex kText(".*\\.(h|cc|cu|cuh|py|sh|md|cmake|txt|yml|in)|Makefile|\\.ci/run");
+  std::string all;
+  for (const auto& path : tracked_files()) {
+    if (std::regex_match(path, kText)) all += to_string(check_words(path, read(path)));
+  }
+  expect_none(all);
+}
+
+TEST(Repository, HoldsNoLargeFile) {
+  for (const auto& path : tracked_files()) {
+    EXPECT_LE(fs::file_size(fs::path(HYLAS_SOURCE_DIR) / path), kFileBytesMax) << path;
+  }
+}
+
+}  // namespace
+}  // namespace hylas::tidy
