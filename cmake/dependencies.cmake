@@ -21,3 +21,7 @@ endif()
 add_library(hylas_prometheus INTERFACE)
 find_package(prometheus-cpp CONFIG REQUIRED)
 target_link_libraries(hylas_prometheus INTERFACE prometheus-cpp::core)
+
+pkg_check_modules(UCX REQUIRED IMPORTED_TARGET ucx)
+add_library(hylas_ucx INTERFACE)
+target_link_libraries(hylas_ucx INTERFACE PkgConfig::UCX)

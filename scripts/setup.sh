@@ -14,7 +14,7 @@ boost_min=1.81
 
 declare -A packages=(
   [build]="g++ cmake ninja-build pkg-config ccache mold python3-venv ca-certificates
-           libfmt-dev libspdlog-dev libcli11-dev libutf8proc-dev prometheus-cpp-dev"
+           libfmt-dev libspdlog-dev libcli11-dev libutf8proc-dev prometheus-cpp-dev libucx-dev"
   [test]="libgtest-dev libgmock-dev"
   [bench]="libbenchmark-dev"
   [fuzz]="clang-19"
