@@ -1,6 +1,6 @@
 #include "text/tokenizer.h"
 
-#include "text/text_file.h"
+#include "base/text_file.h"
 #include "text/tokenizer_data.h"
 #include "text/unicode.h"
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "text/text_file.h"
+#include "base/text_file.h"
 #include "text/tokenizer.h"
 
 namespace hylas {

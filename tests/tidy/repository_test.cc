@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <regex>
+#include <set>
 #include <sstream>
 
 #include "tidy/rules.h"
@@ -57,7 +58,30 @@ void expect_kept(Findings (*rule)(const Source&)) {
 }
 
 TEST(Repository, HasSources) { EXPECT_GT(sources().size(), 20u); }
-TEST(Repository, KeepsItsFloors) { expect_kept(check_floors); }
+
+Floors floors() { return parse_floors(read("src/floors.txt")); }
+
+TEST(Repository, KeepsItsFloors) {
+  std::string all;
+  for (const Source& source : sources()) all += to_string(check_floors(source, floors()));
+  expect_none(all);
+}
+
+TEST(Repository, OrdersItsFloorsAsTheArchitectureSays) {
+  std::set<std::string> seen;
+  for (const std::string& line : split_lines(read("src/floors.txt"))) {
+    if (line[0] == '#') continue;
+    std::string floor = line.substr(0, line.find(':'));
+    for (const auto& lower : floors()[floor])
+      EXPECT_EQ(seen.count(lower), 1u) << floor << " includes upwards: " << lower;
+    seen.insert(floor);
+  }
+  EXPECT_EQ(floors()["text"], (std::set<std::string>{"base"}));
+  EXPECT_EQ(floors()["serve"], (std::set<std::string>{"base", "engine", "text"})) << "serve never sees a tensor";
+  EXPECT_EQ(floors()["model"].count("text"), 0u);
+  EXPECT_EQ(floors()["transfer"].count("model") + floors()["transfer"].count("engine"), 0u);
+}
+
 TEST(Repository, KeepsItsLengths) { expect_kept(check_lengths); }
 TEST(Repository, GuardsItsHeaders) { expect_kept(check_pragma_once); }
 TEST(Repository, KeepsItsCodeRules) { expect_kept(check_code); }

@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <regex>
-#include <set>
+#include <sstream>
 
-#include "tidy/floors.h"
 #include "tidy/functions.h"
 
 namespace hylas::tidy {
@@ -48,12 +47,24 @@ std::string stem(std::string_view path) { return std::string(path.substr(0, path
 
 }  // namespace
 
-Findings check_floors(const Source& source) {
+Floors parse_floors(std::string_view text) {
+  Floors floors;
+  for (const std::string& line : split_lines(text)) {
+    size_t colon = line.find(':');
+    if (line.empty() || line[0] == '#' || colon == std::string::npos) continue;
+    auto& allowed = floors[line.substr(0, colon)];
+    std::istringstream names(line.substr(colon + 1));
+    for (std::string name; names >> name;) allowed.insert(name);
+  }
+  return floors;
+}
+
+Findings check_floors(const Source& source, const Floors& floors) {
   Findings findings;
   std::string floor = folder_after(source.path, "src/");
   if (floor.empty()) return findings;
-  auto allowed = allowed_floors().find(floor);
-  if (allowed == allowed_floors().end()) return {{source.path, 0, fmt::format("src/{} is no floor", floor)}};
+  auto allowed = floors.find(floor);
+  if (allowed == floors.end()) return {{source.path, 0, fmt::format("src/{} is no floor", floor)}};
   for (const Include& include : source.includes) {
     std::string target = folder_after(include.path, "");
     if (target == floor || allowed->second.count(target) > 0) continue;

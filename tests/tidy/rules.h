@@ -1,5 +1,7 @@
 #pragma once
 // The project's rules for its own sources. Each rule returns what it found; an empty list is a pass.
+#include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,8 +22,13 @@ constexpr int kFunctionLinesMax = 70;
 constexpr size_t kColumnsMax = 120;
 constexpr size_t kFileBytesMax = 15'000'000;
 
+// Floor -> the floors whose headers it may include. From text as in src/floors.txt: "ops: base tensor", '#' comments.
+using Floors = std::map<std::string, std::set<std::string>>;
+Floors parse_floors(std::string_view text);
+
 // On one file of C++ or CUDA.
-Findings check_floors(const Source& source);       // src/<floor>/ includes its own floor and those it may know
+Findings check_floors(const Source& source,
+                      const Floors& floors);       // src/<floor>/ includes its own floor and those it may know
 Findings check_lengths(const Source& source);      // file, functions, lines
 Findings check_pragma_once(const Source& source);  // every header has it, and no .cc
 Findings check_code(const Source& source);         // tabs, `using namespace`, getenv outside src/app and base/log
