@@ -22,6 +22,8 @@ struct LogitBias {
 // Steps, in this order: repetition penalty (prompt and generated; x > 0 ? x / p : x * p), frequency and presence penalties
 // (generated only), logit bias, blocked ids and grammar mask, temperature, top-k, top-p, min-p, draw. temperature == 0
 // takes the highest logit (lowest id on ties). The draw depends on (seed, step) alone, never on the batch.
+// top-p keeps the fewest tokens whose share of what top-k left reaches top_p, min-p those with at least min_p times the
+// highest probability; both at least one. A NaN logit counts as -inf.
 struct SampleRow {
   float temperature = 1.f;
   int32_t top_k = -1;  // -1 = all
@@ -46,7 +48,7 @@ struct TokenLogprob {
 
 // Logprobs are of the model's own distribution: log softmax of the raw logits.
 struct SampleResult {
-  int32_t token = -1;
+  int32_t token = -1;  // stays -1 when no token may come: the engine ends the request
   float logprob = 0.f;
   std::vector<TokenLogprob> top;
 };

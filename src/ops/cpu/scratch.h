@@ -5,16 +5,16 @@
 #include <cstdint>
 #include <memory>
 #include <new>
-#include <string_view>
 #include <vector>
+
+#include "ops/cpu/isa.h"
 
 namespace hylas::cpu {
 
 struct OtherKernels;
 
-// The kernels compiled for "avx2", "avx512" or "scalar" (aborts on another name). The caller checked that the processor
-// has them.
-const OtherKernels& other_kernels(std::string_view isa);
+// The kernels of an instruction set that this processor has.
+const OtherKernels& other_kernels(Isa isa);
 
 // Uninitialised memory of plain values that only ever grows, 64-byte aligned.
 template <class T>
@@ -52,15 +52,18 @@ struct Candidate {
 
 struct alignas(64) ThreadScratch {
   GrowBuffer<float> floats;
+  GrowBuffer<float> weights;  // of candidates
+  GrowBuffer<int32_t> indices;
   GrowBuffer<Candidate> candidates;
 };
 
 struct Scratch {
-  Scratch(int threads, std::string_view isa) : kernels(&other_kernels(isa)), threads(static_cast<size_t>(threads)) {}
+  Scratch(int threads, Isa isa) : kernels(&other_kernels(isa)), threads(static_cast<size_t>(threads)) {}
 
   const OtherKernels* kernels;
   std::vector<ThreadScratch> threads;
   std::vector<WorkItem> items;
+  std::vector<int64_t> offsets;  // of each token's place in the KV pages
 };
 
 }  // namespace hylas::cpu

@@ -1,0 +1,212 @@
+// One token from one row of logits. Nothing here depends on the other rows, and each row is one thread's work.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "ops/cpu/candidates.h"
+#include "ops/cpu/other_ops.h"
+
+namespace hylas::cpu {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// Uniform in [0, 1), of 53 bits; splitmix64 of the seed, then of the step.
+double uniform(uint64_t seed, int64_t step) {
+  auto mix = [](uint64_t x) {
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+  };
+  return static_cast<double>(mix(mix(seed) ^ static_cast<uint64_t>(step)) >> 11) * 0x1p-53;
+}
+
+bool changes_logits(const SampleRow& row) {
+  return row.repetition_penalty != 1.f || row.frequency_penalty != 0.f || row.presence_penalty != 0.f ||
+         !row.bias.empty() || !row.blocked.empty() || !row.allowed.empty();
+}
+
+void apply_penalties(const SampleRow& row, float* x, int32_t count) {
+  if (row.repetition_penalty == 1.f && row.frequency_penalty == 0.f && row.presence_penalty == 0.f) return;
+  HYLAS_CHECK(row.history != nullptr, "penalties need a token history");
+  auto repeat = [&](int32_t token) { x[token] *= x[token] > 0 ? 1 / row.repetition_penalty : row.repetition_penalty; };
+  const TokenHistory& history = *row.history;
+  if (row.repetition_penalty != 1.f) {
+    for (const auto& [token, times] : history.prompt) {
+      if (token >= 0 && token < count) repeat(token);
+    }
+    for (const auto& [token, times] : history.generated) {
+      if (token >= 0 && token < count && !history.prompt.contains(token)) repeat(token);
+    }
+  }
+  for (const auto& [token, times] : history.generated) {
+    if (token < 0 || token >= count) continue;
+    x[token] -= row.frequency_penalty * static_cast<float>(times) + row.presence_penalty;
+  }
+}
+
+void apply_mask(std::span<const uint32_t> allowed, float* x, int32_t count) {
+  for (int32_t begin = 0; begin < count; begin += 32) {
+    size_t word = static_cast<size_t>(begin) / 32;
+    uint32_t bits = word < allowed.size() ? allowed[word] : 0;
+    for (uint32_t denied = ~bits; denied != 0; denied &= denied - 1) {
+      int32_t token = begin + std::countr_zero(denied);
+      if (token < count) x[token] = kNever;
+    }
+  }
+}
+
+// The logits that the row is drawn from: the model's, or a changed copy.
+const float* changed_logits(const SampleRow& row, ThreadScratch& scratch, const float* logits, int32_t count) {
+  if (!changes_logits(row)) return logits;
+  float* x = scratch.floats.take(static_cast<size_t>(count));
+  std::copy_n(logits, count, x);
+  apply_penalties(row, x, count);
+  for (const LogitBias& bias : row.bias) {
+    if (bias.token >= 0 && bias.token < count) x[bias.token] += bias.bias;
+  }
+  for (int32_t token : row.blocked) {
+    if (token >= 0 && token < count) x[token] = kNever;
+  }
+  if (!row.allowed.empty()) apply_mask(row.allowed, x, count);
+  return x;
+}
+
+// Temperature, top-k, top-p, min-p and the draw over logits `x` whose highest is finite.
+class Draw {
+ public:
+  Draw(const OtherKernels& kernels, ThreadScratch& scratch, const SampleRow& row, const float* x, int32_t count,
+       float highest)
+      : kernels_(kernels), scratch_(scratch), row_(row), x_(x), count_(count), highest_(highest) {}
+
+  int32_t token() {
+    double share = uniform(row_.seed, row_.step);
+    bool cut_by_rank = row_.top_k > 0 && row_.top_k < count_;
+    double total = 0;
+    if (cut_by_rank) {
+      weigh(best_candidates(kernels_, scratch_, x_, count_, row_.top_k));
+      for (size_t i = 0; i < candidates_.size(); ++i) total += weights_[i];
+    } else {
+      total = kernels_.sum_exp(x_, count_, highest_, 1 / row_.temperature);
+      reach(row_.top_p < 1.f ? row_.top_p * total : row_.min_p > 0.f ? total : share * total);
+    }
+    // Every filter keeps a beginning of the ordered candidates.
+    bool filtered = row_.top_p < 1.f || row_.min_p > 0.f;
+    size_t kept = filtered ? filter(row_.top_p < 1.f ? row_.top_p * total : total) : candidates_.size();
+    if (filtered) {
+      total = 0;
+      for (size_t i = 0; i < kept; ++i) total += weights_[i];
+    }
+    double sum = 0;
+    for (size_t i = 0; i < kept; ++i) {
+      sum += weights_[i];
+      if (sum > share * total) return candidates_[i].token;
+    }
+    return candidates_[kept - 1].token;  // rounding
+  }
+
+ private:
+  void weigh(std::span<Candidate> candidates) {
+    candidates_ = candidates;
+    weights_ = scratch_.weights.take(candidates.size());
+    for (size_t i = 0; i < candidates.size(); ++i) weights_[i] = candidates[i].logit;
+    kernels_.softmax_weights(weights_, static_cast<int64_t>(candidates.size()), highest_, 1 / row_.temperature, weights_);
+  }
+
+  // Enough of the best candidates for a sum of weights above `mass`, or all that have a weight (or pass min-p).
+  void reach(double mass) {
+    constexpr float kLargestDepth = 87.f;  // where weights become zero
+    float deepest = row_.min_p > 0.f ? std::min(kLargestDepth, -std::log(row_.min_p) + 1e-3f) : kLargestDepth;
+    float depth = row_.top_p >= 1.f && row_.min_p > 0.f ? deepest : std::min(4.f, deepest);
+    for (;; depth = std::min(2 * depth, deepest)) {
+      weigh(candidates_from(kernels_, scratch_, x_, count_, highest_ - depth * row_.temperature));
+      double sum = 0;
+      for (size_t i = 0; i < candidates_.size(); ++i) sum += weights_[i];
+      if (sum > mass || depth >= deepest) return;
+    }
+  }
+
+  // How many candidates top-p (the fewest that reach `mass`) and min-p leave.
+  size_t filter(double mass) const {
+    double sum = 0;
+    size_t kept = 0;
+    while (kept < candidates_.size() && (kept == 0 || (sum < mass && weights_[kept] >= row_.min_p))) {
+      sum += weights_[kept++];
+    }
+    return kept;
+  }
+
+  const OtherKernels& kernels_;
+  ThreadScratch& scratch_;
+  const SampleRow& row_;
+  const float* x_;
+  int32_t count_;
+  float highest_;
+  std::span<Candidate> candidates_;
+  float* weights_ = nullptr;
+};
+
+int32_t sample_token(const OtherKernels& kernels, ThreadScratch& scratch, const SampleRow& row, const float* logits,
+                     int32_t count) {
+  const float* x = changed_logits(row, scratch, logits, count);
+  float highest = kernels.highest(x, count);
+  if (highest == kNever) return -1;
+  if (row.temperature <= 0.f || !std::isfinite(1 / row.temperature) || !std::isfinite(highest)) {
+    int32_t first = 0;
+    kernels.collect(x, count, highest, &first, 1);
+    return first;
+  }
+  return Draw(kernels, scratch, row, x, count, highest).token();
+}
+
+// log softmax over all `count` logits; the best are taken from the first `best_of`.
+void fill_logprobs(const OtherKernels& kernels, ThreadScratch& scratch, const float* logits, int64_t count,
+                   int64_t best_of, int32_t token, int32_t top, SampleResult& result) {
+  float highest = kernels.highest(logits, count);
+  auto logprob = [&, log_sum = std::log(kernels.sum_exp(logits, count, highest, 1.f))](float logit) {
+    if (std::isnan(logit) || logit == kNever) return kNever;
+    return static_cast<float>(static_cast<double>(logit) - static_cast<double>(highest) - log_sum);
+  };
+  result.logprob = token < 0 || token >= count ? kNever : logprob(logits[token]);
+  result.top.clear();
+  for (const Candidate& best : best_candidates(kernels, scratch, logits, best_of, top)) {
+    result.top.push_back({best.token, logprob(best.logit)});
+  }
+}
+
+}  // namespace
+
+void sample(ThreadPool& pool, Scratch& scratch, const Tensor& logits, int32_t vocab_tokens,
+            std::span<const SampleRow> rows, std::span<SampleResult> results) {
+  HYLAS_CHECK(rows.size() == results.size() && static_cast<int64_t>(rows.size()) <= logits.dim(0),
+              "{} rows to sample into {} results from {} logits", rows.size(), results.size(), logits.dim(0));
+  int32_t count = std::min(vocab_tokens, static_cast<int32_t>(logits.dim(1)));
+  pool.parallel_items(static_cast<int64_t>(rows.size()), [&](int64_t index, int thread) {
+    ThreadScratch& mine = scratch.threads[static_cast<size_t>(thread)];
+    const SampleRow& row = rows[static_cast<size_t>(index)];
+    SampleResult& result = results[static_cast<size_t>(index)];
+    const float* x = logits.row<float>(index);
+    result = {};
+    result.token = sample_token(*scratch.kernels, mine, row, x, count);
+    if (row.top_logprobs >= 0) {
+      fill_logprobs(*scratch.kernels, mine, x, logits.dim(1), count, result.token, row.top_logprobs, result);
+    }
+  });
+}
+
+void logprobs(ThreadPool& pool, Scratch& scratch, const Tensor& logits, std::span<const int32_t> targets, int32_t top,
+              std::span<SampleResult> results) {
+  HYLAS_CHECK(targets.size() == results.size() && static_cast<int64_t>(targets.size()) <= logits.dim(0),
+              "{} targets into {} results from {} logits", targets.size(), results.size(), logits.dim(0));
+  pool.parallel_items(static_cast<int64_t>(targets.size()), [&](int64_t index, int thread) {
+    SampleResult& result = results[static_cast<size_t>(index)];
+    int32_t target = targets[static_cast<size_t>(index)];
+    result.token = target;
+    fill_logprobs(*scratch.kernels, scratch.threads[static_cast<size_t>(thread)], logits.row<float>(index),
+                  logits.dim(1), logits.dim(1), target, top, result);
+  });
+}
+
+}  // namespace hylas::cpu

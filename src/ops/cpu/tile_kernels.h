@@ -1,0 +1,116 @@
+#pragma once
+// The two small products that attention and the delta rule are made of. Every element is summed in an order that depends
+// on the inner length alone, so neither the number of rows nor their grouping changes a bit. Included by
+// other_kernels_<isa>.cc.
+#include "ops/cpu/storage.h"
+
+namespace hylas::cpu {
+
+constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// Columns of a panel: two vectors.
+template <class V>
+constexpr int64_t kPanel = 2 * V::kLanes;
+
+// out[r][c] = a[r] . b[c] over `count` values, a multiple of kLanes.
+template <class V, int R, int C>
+HYLAS_INLINE void dot_block(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t count,
+                            float* out, int64_t out_stride) {
+  using F = typename V::F;
+  F sums[R][C];
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) sums[r][c] = V::zero();
+  }
+  for (int64_t i = 0; i < count; i += V::kLanes) {
+    F right[C];
+    for (int c = 0; c < C; ++c) right[c] = V::load(b + c * b_stride + i);
+    for (int r = 0; r < R; ++r) {
+      F left = V::load(a + r * a_stride + i);
+      for (int c = 0; c < C; ++c) sums[r][c] = V::fma(left, right[c], sums[r][c]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) out[r * out_stride + c] = V::sum(sums[r][c]);
+  }
+}
+
+// out[r][c] = a[r] . b[c] for R rows of a and `columns` rows of b.
+template <class V, int R>
+HYLAS_INLINE void dot_rows(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t columns,
+                           int64_t count, float* out, int64_t out_stride) {
+  int64_t c = 0;
+  for (; c + 2 <= columns; c += 2) {
+    dot_block<V, R, 2>(a, a_stride, b + c * b_stride, b_stride, count, out + c, out_stride);
+  }
+  if (c < columns) dot_block<V, R, 1>(a, a_stride, b + c * b_stride, b_stride, count, out + c, out_stride);
+}
+
+template <class V>
+void dots(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t b_stride, int64_t columns,
+          int64_t count, float* out, int64_t out_stride) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    dot_rows<V, 4>(a + r * a_stride, a_stride, b, b_stride, columns, count, out + r * out_stride, out_stride);
+  }
+  for (; r + 2 <= rows; r += 2) {
+    dot_rows<V, 2>(a + r * a_stride, a_stride, b, b_stride, columns, count, out + r * out_stride, out_stride);
+  }
+  if (r < rows) {
+    dot_rows<V, 1>(a + r * a_stride, a_stride, b, b_stride, columns, count, out + r * out_stride, out_stride);
+  }
+}
+
+// Where a[r][i] stands: a[r * row + i * inner]; so a transposed matrix is read as it lies.
+struct Strides {
+  int64_t row, inner;
+};
+
+// c[r] += sum over i < count, ascending, of a[r][i] * b[i]; b [count][kPanel], c rows are kPanel wide.
+template <class V, int R>
+HYLAS_INLINE void panel_rows(const float* a, Strides stride, const float* b, int64_t count, float* c,
+                             int64_t c_stride) {
+  using F = typename V::F;
+  F low[R], high[R];
+  for (int r = 0; r < R; ++r) {
+    low[r] = V::load(c + r * c_stride);
+    high[r] = V::load(c + r * c_stride + V::kLanes);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    F b_low = V::load(b + i * kPanel<V>), b_high = V::load(b + i * kPanel<V> + V::kLanes);
+    for (int r = 0; r < R; ++r) {
+      F factor = V::set(a[r * stride.row + i * stride.inner]);
+      low[r] = V::fma(factor, b_low, low[r]);
+      high[r] = V::fma(factor, b_high, high[r]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    V::store(c + r * c_stride, low[r]);
+    V::store(c + r * c_stride + V::kLanes, high[r]);
+  }
+}
+
+template <class V>
+void panel_product(const float* a, Strides stride, int64_t rows, const float* b, int64_t count, float* c,
+                   int64_t c_stride) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    panel_rows<V, 4>(a + r * stride.row, stride, b, count, c + r * c_stride, c_stride);
+  }
+  for (; r + 2 <= rows; r += 2) {
+    panel_rows<V, 2>(a + r * stride.row, stride, b, count, c + r * c_stride, c_stride);
+  }
+  if (r < rows) panel_rows<V, 1>(a + r * stride.row, stride, b, count, c + r * c_stride, c_stride);
+}
+
+// x *= factor over `count` values, a multiple of kLanes.
+template <class V>
+HYLAS_INLINE void scale(float* x, int64_t count, float factor) {
+  for (int64_t i = 0; i < count; i += V::kLanes) V::store(x + i, V::mul(V::load(x + i), V::set(factor)));
+}
+
+template <class V>
+HYLAS_INLINE void clear(float* x, int64_t count) {
+  for (int64_t i = 0; i < count; i += V::kLanes) V::store(x + i, V::zero());
+}
+
+}  // namespace hylas::cpu
