@@ -30,8 +30,9 @@ struct SamplingParams {
   bool ignore_eos = false;              // stop_token_ids still stop
   std::vector<int32_t> stop_token_ids;  // besides the model's end-of-sequence ids
   std::vector<LogitBias> logit_bias;
-  int32_t top_logprobs = -1;         // of generated tokens: -1 none, 0 the chosen one's, n and the n best
-  int32_t prompt_logprobs_from = -1; // logprobs of prompt tokens from this position on; -1 none
+  int32_t top_logprobs = -1;          // of generated tokens: -1 none, 0 the chosen one's, n and the n best
+  int32_t prompt_logprobs_from = -1;  // logprobs of prompt tokens from this position on; -1 none. Nothing predicts the
+                                      // token at position 0: its logprob is NaN
 };
 
 struct Request {
@@ -56,12 +57,12 @@ struct OutputToken {
 // Delivered in order, one or more per request; the last one carries `finish`.
 struct Output {
   RequestId id = 0;
-  std::vector<OutputToken> tokens;         // new ones since the last Output; includes the stop token, if any
+  std::vector<OutputToken> tokens;  // new ones since the last Output; includes the stop token, if any
   std::optional<FinishReason> finish;
-  int32_t stop_token = -1;                 // which id stopped it (kStop)
-  int32_t cached_tokens = 0;               // prompt tokens that came from a prefix cache
+  int32_t stop_token = -1;                   // which id stopped it (kStop)
+  int32_t cached_tokens = 0;                 // prompt tokens that came from a prefix cache
   std::vector<OutputToken> prompt_logprobs;  // with the first Output, if asked for; position `from` first
-  std::string error;                       // kError: one line
+  std::string error;                         // kError: one line
 };
 
 // Called on the scheduler thread: must only hand the value on (a queue), never block.

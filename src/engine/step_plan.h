@@ -1,6 +1,6 @@
 #pragma once
-// StepPlan: everything a rank needs for one step, as an immutable value. The scheduler decides, ranks only execute: they
-// cannot diverge. Serialisable (multi-node), so no pointers into the scheduler.
+// StepPlan: everything a rank needs for one step, as an immutable value. The scheduler decides, ranks only execute:
+// they cannot diverge. Serialisable (multi-node), so no pointers into the scheduler.
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,12 +13,12 @@ namespace hylas {
 // Index of a sequence in the ranks' tables (sampler history, last token); unique among live sequences, reused later.
 using SequenceIndex = int32_t;
 
-// Sampling state of a sequence, sent once when it joins (or re-joins after a retraction) the ranks.
+// Sampling state of a sequence, sent once when it joins the ranks. It stays there through a retraction.
 struct SequenceStart {
   SequenceIndex sequence = -1;
-  SamplingParams sampling;  // seed is set
-  std::vector<int32_t> prompt;     // for the repetition penalty and prompt logprobs; may be empty when not needed
-  std::vector<int32_t> generated;  // tokens generated before a retraction
+  SamplingParams sampling;        // seed is set
+  std::vector<int32_t> stop_ids;  // every id that ends the text: see PlanRow::block_stops
+  std::vector<int32_t> prompt;    // for the repetition penalty; empty without one
 };
 
 enum class RowKind : uint8_t { kDecode, kPrefill };
@@ -26,16 +26,16 @@ enum class RowKind : uint8_t { kDecode, kPrefill };
 struct PlanRow {
   SequenceIndex sequence = -1;
   RowKind kind = RowKind::kPrefill;
-  int32_t begin = 0;                // position of the first token
-  int32_t length = 0;               // tokens in this step (decode: 1)
-  std::vector<int32_t> tokens;      // prefill: the ids. decode: empty = the sequence's last sampled token, which the rank
-                                    // knows even when the scheduler does not yet
-  std::vector<int32_t> pages;       // page ids from position 0 on, covering begin + length
-  int32_t state_read = -1;          // -1: fresh
+  int32_t begin = 0;            // position of the first token
+  int32_t length = 0;           // tokens in this step (decode: 1)
+  std::vector<int32_t> tokens;  // prefill: the ids. decode: empty = the sequence's last sampled token, which the rank
+                                // knows even when the scheduler does not yet
+  std::vector<int32_t> pages;   // page ids from position 0 on, covering begin + length (and perhaps more)
+  int32_t state_read = -1;      // -1: fresh
   int32_t state_write = -1;
-  bool sample = false;              // sample a token after the row's last token
-  int32_t step = 0;                 // index of the sampled token within the generated text (the draw's counter)
-  bool block_stops = false;         // below min_new_tokens: stop ids may not come
+  bool sample = false;       // sample a token after the row's last token
+  int32_t step = 0;          // index of the sampled token within the generated text (the draw's counter)
+  bool block_stops = false;  // below min_new_tokens: stop ids may not come
   std::shared_ptr<const std::vector<uint32_t>> allowed;  // grammar mask of the sampled token; null = all
   int32_t prompt_logprobs_from = -1;  // >= 0: logprobs of prompt tokens at positions >= this that this chunk predicts
   int32_t next_token = -1;            // the prompt token after this chunk, for its prompt logprob; -1 = none
@@ -46,28 +46,32 @@ struct SlotCopy {
   int32_t from, to;
 };
 
-// State of a retracted sequence on its way to or from host memory; the buffer lives with the rank, under `key`.
+// State of a retracted sequence on its way to or from host memory; the buffer lives with the rank, under `key`. kDrop
+// forgets a buffer that nobody will want back (no pages, slot -1).
 struct SwapOp {
-  enum class Direction : uint8_t { kOut, kIn, kDrop } direction;
-  uint64_t key;
+  enum class Direction : uint8_t { kOut, kIn, kDrop } direction = Direction::kOut;
+  uint64_t key = 0;
   std::vector<int32_t> pages;
-  int32_t slot;
+  int32_t slot = -1;
 };
 
+// A rank does the parts of a plan in the order of the members, and plans in the order of their ids. So pages that a
+// swap takes out may carry another sequence in the same plan, and an index that ends may start again in the same plan.
 struct StepPlan {
-  uint64_t id = 0;                    // 1, 2, 3, ...
-  int32_t lane = 0;                   // which of the plans in flight (pipeline)
-  std::vector<SwapOp> swaps;          // before the rows
-  std::vector<SequenceStart> starts;  // before the rows
-  std::vector<PlanRow> rows;          // decode rows first
-  std::vector<SlotCopy> copies;       // after the rows
-  std::vector<SequenceIndex> ends;    // after the rows: the ranks forget these sequences
+  uint64_t id = 0;                  // 1, 2, 3, ...
+  int32_t lane = 0;                 // which of the plans in flight (pipeline)
+  std::vector<SequenceIndex> ends;  // the ranks forget these sequences
+  std::vector<SwapOp> swaps;
+  std::vector<SequenceStart> starts;
+  std::vector<PlanRow> rows;  // decode rows first; at most one row per sequence
+  std::vector<SlotCopy> copies;
 };
 
 struct RowResult {
   SequenceIndex sequence = -1;
-  SampleResult sampled;                      // token -1: this row did not sample
-  std::vector<OutputToken> prompt_logprobs;  // see PlanRow
+  bool did_sample = false;
+  SampleResult sampled;                      // token -1: no token may come (all are blocked or masked)
+  std::vector<OutputToken> prompt_logprobs;  // of the prompt tokens that this chunk predicts, in order: see PlanRow
   std::vector<float> logits;                 // [length, vocab], see PlanRow::want_logits
 };
 

@@ -1,0 +1,272 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/plan_rows.h"
+#include "engine/prefill_policy.h"
+
+namespace hylas {
+namespace {
+
+std::vector<int32_t> stop_ids(const SamplingParams& sampling, const std::vector<int32_t>& eos_ids) {
+  std::vector<int32_t> ids = sampling.stop_token_ids;
+  if (!sampling.ignore_eos) ids.insert(ids.end(), eos_ids.begin(), eos_ids.end());
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+Output last_output(const Sequence& sequence, FinishReason reason) {
+  Output output;
+  output.id = sequence.id;
+  output.finish = reason;
+  return output;
+}
+
+bool is_older(const Sequence* a, const Sequence* b) { return a->arrival < b->arrival; }
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options)
+    : options_(options),
+      memory_(options.pages, options.page_size, options.slots),
+      seeds_(options.seed),
+      by_index_(options.slots, nullptr) {
+  HYLAS_CHECK(options.prefill_tokens_max >= kChunkUnit, "{} prefill tokens a step", options.prefill_tokens_max);
+  HYLAS_CHECK(options.plans_in_flight_max >= 1 && options.slots >= 1 && options.pages >= 1);
+}
+
+void Scheduler::submit(RequestId id, Request request) {
+  Status status = check_request(request, options_.limits());
+  HYLAS_CHECK(status.ok(), "{}", status.error().message);
+  auto sequence = std::make_unique<Sequence>();
+  sequence->id = id;
+  sequence->arrival = ++arrivals_;
+  sequence->request = std::move(request);
+  SamplingParams& sampling = sequence->request.sampling;
+  if (!sampling.seed) sampling.seed = seeds_();
+  const int32_t room = sequence_tokens_max(options_.limits()) - sequence->prompt_tokens();
+  sequence->samples_max = std::min(sampling.max_new_tokens, room);
+  sequence->stop_ids = stop_ids(sampling, options_.eos_ids);
+  ++totals_.requests_total;
+  queue_.push_back(sequence.get());
+  bool is_new = sequences_.emplace(id, std::move(sequence)).second;
+  HYLAS_CHECK(is_new, "request {} came twice", id);
+}
+
+std::optional<Output> Scheduler::abort(RequestId id) {
+  auto found = sequences_.find(id);
+  if (found == sequences_.end() || found->second->phase == SequencePhase::kEnded) return std::nullopt;
+  Output output = last_output(*found->second, FinishReason::kAbort);
+  ++totals_.aborted_total;
+  end(*found->second);
+  return output;
+}
+
+std::vector<Output> Scheduler::abort_all() {
+  std::vector<RequestId> ids;
+  for (const auto& [id, sequence] : sequences_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  std::vector<Output> outputs;
+  for (RequestId id : ids) {
+    if (std::optional<Output> output = abort(id)) outputs.push_back(*std::move(output));
+  }
+  return outputs;
+}
+
+std::optional<StepPlan> Scheduler::next_plan() {
+  if (!can_plan()) return std::nullopt;
+  StepPlan plan;
+  plan.ends = std::exchange(ends_, {});
+  plan.swaps = std::exchange(drops_, {});
+  for (SequenceIndex index : plan.ends) memory_.give_back_index(index);
+  in_flight_.push_back({plans_ + 1, {}});
+  const uint64_t retractions = totals_.retractions_total;
+  plan_decode(plan);
+  if (totals_.retractions_total == retractions) plan_joins(plan);
+  plan_prefill(plan);
+  if (plan.rows.empty() && plan.ends.empty() && plan.swaps.empty()) {
+    HYLAS_CHECK(plan.starts.empty());
+    in_flight_.pop_back();
+    return std::nullopt;
+  }
+  plan.id = ++plans_;
+  plan.lane = static_cast<int32_t>(plan.id % options_.plans_in_flight_max);
+  if (!plan.rows.empty()) ++totals_.steps_total;
+  return plan;
+}
+
+void Scheduler::plan_decode(StepPlan& plan) {
+  const std::vector<Sequence*> oldest_first = running_;
+  for (Sequence* sequence : oldest_first) {
+    // A sequence that was retracted for an older one is not decodable any more.
+    if (sequence->decodable() && make_room(*sequence, plan)) {
+      add_row(plan, *sequence, decode_row(*sequence, options_.vocab_size));
+    }
+  }
+}
+
+// A page for the sequence's next position, if need be from the youngest. False: it has to wait, or was itself
+// retracted.
+bool Scheduler::make_room(Sequence& sequence, StepPlan& plan) {
+  while (!memory_.grow(sequence, sequence.computed + 1)) {
+    if (pages_are_coming()) return false;
+    auto youngest = std::find_if(running_.rbegin(), running_.rend(),
+                                 [](const Sequence* other) { return other->phase == SequencePhase::kDecode; });
+    Sequence& victim = **youngest;
+    retract(victim, plan);
+    if (&victim == &sequence) return false;
+  }
+  return true;
+}
+
+// Whether some sequence only waits for its last results before its pages are free.
+bool Scheduler::pages_are_coming() const {
+  return std::any_of(sequences_.begin(), sequences_.end(), [](const auto& entry) {
+    const Sequence& sequence = *entry.second;
+    return !sequence.pages.empty() && (sequence.phase == SequencePhase::kEnded || sequence.fully_planned());
+  });
+}
+
+void Scheduler::retract(Sequence& sequence, StepPlan& plan) {
+  sequence.phase = SequencePhase::kRetracted;
+  std::erase(running_, &sequence);
+  plan.swaps.push_back(memory_.swap_out(sequence));
+  queue_.push_front(&sequence);
+  ++totals_.retractions_total;
+}
+
+void Scheduler::plan_joins(StepPlan& plan) {
+  while (!queue_.empty() && join(*queue_.front(), plan)) queue_.pop_front();
+}
+
+// Lets the queue's head run if there is memory for it; a new one also needs prefill tokens in this step.
+bool Scheduler::join(Sequence& sequence, StepPlan& plan) {
+  const bool is_new = sequence.phase == SequencePhase::kQueued;
+  if (is_new && prefill_backlog() >= options_.prefill_tokens_max) return false;
+  const int32_t tokens = is_new ? sequence.prompt_tokens() : sequence.computed + 1;
+  int64_t spare_pages = memory_.pages_for(sequence.tokens_final()) > memory_.pages_for(tokens) ? 1 : 0;
+  for (const Sequence* other : running_) spare_pages += memory_.growth_pages(*other);
+  if (!memory_.can_join(sequence, tokens, spare_pages)) return false;
+
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, is_older), &sequence);
+  if (is_new) {
+    memory_.join(sequence, tokens);
+    by_index_[sequence.index] = &sequence;
+    sequence.phase = SequencePhase::kPrefill;
+    plan.starts.push_back(sequence_start(sequence));
+    return true;
+  }
+  plan.swaps.push_back(memory_.swap_in(sequence, tokens));
+  sequence.phase = SequencePhase::kDecode;
+  if (sequence.decodable()) add_row(plan, sequence, decode_row(sequence, options_.vocab_size));
+  return true;
+}
+
+int64_t Scheduler::prefill_backlog() const {
+  int64_t tokens = 0;
+  for (const Sequence* sequence : running_) {
+    if (sequence->phase == SequencePhase::kPrefill) tokens += sequence->prompt_tokens() - sequence->computed;
+  }
+  return tokens;
+}
+
+void Scheduler::plan_prefill(StepPlan& plan) {
+  std::vector<Sequence*> prompts;
+  std::vector<PrefillNeed> needs;
+  for (Sequence* sequence : running_) {
+    if (sequence->phase != SequencePhase::kPrefill) continue;
+    prompts.push_back(sequence);
+    needs.push_back({sequence->computed, sequence->prompt_tokens()});
+  }
+  const std::vector<int32_t> chunks = cut_chunks(needs, options_.prefill_tokens_max);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (chunks[i] == 0) break;
+    totals_.prompt_tokens_total += chunks[i];
+    add_row(plan, *prompts[i], prefill_row(*prompts[i], chunks[i], options_.vocab_size));
+  }
+}
+
+void Scheduler::add_row(StepPlan& plan, Sequence& sequence, PlanRow row) {
+  plan.rows.push_back(std::move(row));
+  ++sequence.plans_in_flight;
+  in_flight_.back().sequences.push_back(&sequence);
+}
+
+std::vector<Output> Scheduler::on_result(StepResult result) {
+  HYLAS_CHECK(!in_flight_.empty() && in_flight_.front().id == result.id, "result {} out of order", result.id);
+  const InFlight done = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  std::vector<Output> outputs;
+  for (RowResult& row : result.rows) {
+    Sequence* sequence = by_index_.at(row.sequence);
+    HYLAS_CHECK(sequence, "a result of the forgotten sequence {}", row.sequence);
+    if (sequence->phase != SequencePhase::kEnded) apply(*sequence, std::move(row), outputs);
+  }
+  for (Sequence* sequence : done.sequences) {
+    if (--sequence->plans_in_flight == 0 && sequence->phase == SequencePhase::kEnded) retire(*sequence);
+  }
+  return outputs;
+}
+
+void Scheduler::apply(Sequence& sequence, RowResult row, std::vector<Output>& outputs) {
+  std::vector<OutputToken>& prompt_logprobs = sequence.prompt_logprobs;
+  if (sequence.request.sampling.prompt_logprobs_from == 0 && prompt_logprobs.empty()) {
+    prompt_logprobs.push_back({sequence.request.prompt[0], std::numeric_limits<float>::quiet_NaN(), {}});
+  }
+  std::move(row.prompt_logprobs.begin(), row.prompt_logprobs.end(), std::back_inserter(prompt_logprobs));
+  if (!row.did_sample) return;
+
+  std::optional<Finish> finish = accept_token(sequence, row.sampled.token);
+  Output& output = outputs.emplace_back();
+  output.id = sequence.id;
+  if (row.sampled.token >= 0) {
+    ++totals_.generated_tokens_total;
+    output.tokens.push_back({row.sampled.token, row.sampled.logprob, std::move(row.sampled.top)});
+  }
+  if (sequence.samples_known == 1) output.prompt_logprobs = std::move(prompt_logprobs);
+  if (!finish) return;
+  output.finish = finish->reason;
+  output.stop_token = finish->stop_token;
+  output.error = finish->error;
+  end(sequence);
+}
+
+// Its last Output is out: no plan names it from now on.
+void Scheduler::end(Sequence& sequence) {
+  std::erase(running_, &sequence);
+  std::erase(queue_, &sequence);
+  sequence.phase = SequencePhase::kEnded;
+  if (sequence.plans_in_flight == 0) retire(sequence);
+}
+
+// No plan in flight names it any more.
+void Scheduler::retire(Sequence& sequence) {
+  memory_.release(sequence);
+  if (sequence.swap_key != 0) drops_.push_back({SwapOp::Direction::kDrop, sequence.swap_key, {}, -1});
+  if (sequence.index >= 0) {
+    by_index_[sequence.index] = nullptr;
+    ends_.push_back(sequence.index);
+  }
+  sequences_.erase(sequence.id);
+}
+
+EngineStats Scheduler::stats() const {
+  EngineStats stats = totals_;
+  stats.running = static_cast<int32_t>(running_.size());
+  stats.queued = static_cast<int32_t>(queue_.size());
+  for (const Sequence* sequence : queue_) stats.retracted += sequence->phase == SequencePhase::kRetracted;
+  for (const auto& [id, sequence] : sequences_)
+    stats.kv_tokens_used += sequence->pages.empty() ? 0 : sequence->computed;
+  stats.kv_tokens_max = memory_.pages().size() * options_.page_size;
+  stats.pages_used = memory_.pages().used();
+  stats.pages_max = memory_.pages().size();
+  stats.slots_used = static_cast<int32_t>(memory_.slots().used());
+  stats.slots_max = static_cast<int32_t>(memory_.slots().size());
+  return stats;
+}
+
+}  // namespace hylas

@@ -1,0 +1,101 @@
+#pragma once
+// Scheduler: decides what every rank does next. A plain deterministic class without threads: requests and results in,
+// plans and outputs out. It knows counts and ids, never tensors.
+//
+// Rules, in one place:
+//  - A plan has one decode row for every sequence that can decode, then prefill chunks for the rest of the step.
+//  - Up to `plans_in_flight_max` plans are out at a time. A decode row is planned before the token it reads has come
+//  back
+//    (the rank knows it); a token that overran a stop is discarded. Sequences with a grammar wait for their tokens.
+//  - The queue is first in, first out. Its head joins when there are pages for its prompt, a page to grow for everybody
+//  who
+//    runs, and a slot; nobody overtakes it.
+//  - Out of pages: the youngest decoding sequence goes to host memory and to the queue's front. The oldest always
+//    gets on, and one sequence alone always fits (check_request), so everybody ends.
+//  - What an ended sequence holds is free again when no plan in flight names it.
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <random>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/request_check.h"
+#include "engine/sequence.h"
+#include "engine/sequence_memory.h"
+#include "engine/step_plan.h"
+
+namespace hylas {
+
+struct SchedulerOptions {
+  int64_t pages = 0;
+  int32_t page_size = 64;
+  int32_t slots = 0;  // sequences that run at once
+  int32_t context_length = 0;
+  int32_t vocab_size = 0;
+  int32_t prefill_tokens_max = 512;  // prompt tokens of one step, at least kChunkUnit
+  int32_t plans_in_flight_max = 2;
+  std::vector<int32_t> eos_ids;
+  uint64_t seed = 0;  // of the seeds of requests that bring none
+
+  RequestLimits limits() const { return {context_length, pages * page_size, vocab_size}; }
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerOptions& options);
+
+  // `request` has passed check_request(options.limits()); ids are unique.
+  void submit(RequestId id, Request request);
+  // The last Output of a request that is neither finished nor unknown.
+  std::optional<Output> abort(RequestId id);
+  std::vector<Output> abort_all();
+
+  // The next step; nothing when no work can be planned before a result or a request comes.
+  std::optional<StepPlan> next_plan();
+  // Results come in the order of the plans.
+  std::vector<Output> on_result(StepResult result);
+
+  // Nothing runs, waits or is in flight, and the ranks were told of every end.
+  bool idle() const { return sequences_.empty() && in_flight_.empty() && ends_.empty() && drops_.empty(); }
+  bool can_plan() const { return in_flight_.size() < static_cast<size_t>(options_.plans_in_flight_max); }
+  EngineStats stats() const;  // all but the rate
+
+ private:
+  struct InFlight {
+    uint64_t id;
+    std::vector<Sequence*> sequences;  // of the plan's rows
+  };
+
+  void plan_decode(StepPlan& plan);
+  bool make_room(Sequence& sequence, StepPlan& plan);
+  bool pages_are_coming() const;
+  void retract(Sequence& sequence, StepPlan& plan);
+  void plan_joins(StepPlan& plan);
+  bool join(Sequence& sequence, StepPlan& plan);
+  int64_t prefill_backlog() const;
+  void plan_prefill(StepPlan& plan);
+  void add_row(StepPlan& plan, Sequence& sequence, PlanRow row);
+
+  void apply(Sequence& sequence, RowResult row, std::vector<Output>& outputs);
+  void end(Sequence& sequence);
+  void retire(Sequence& sequence);
+
+  SchedulerOptions options_;
+  SequenceMemory memory_;
+  std::mt19937_64 seeds_;
+  std::unordered_map<RequestId, std::unique_ptr<Sequence>> sequences_;
+  std::deque<Sequence*> queue_;      // kRetracted first, then kQueued; oldest first in both
+  std::vector<Sequence*> running_;   // kPrefill and kDecode, oldest first
+  std::vector<Sequence*> by_index_;  // [index]: who has it
+  std::deque<InFlight> in_flight_;
+  std::vector<SequenceIndex> ends_;  // for the next plan
+  std::vector<SwapOp> drops_;        // for the next plan
+  uint64_t plans_ = 0;
+  uint64_t arrivals_ = 0;
+  EngineStats totals_;
+};
+
+}  // namespace hylas

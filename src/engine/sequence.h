@@ -1,0 +1,56 @@
+#pragma once
+// Sequence: one request inside the scheduler. Counts and ids only; the tokens it generates live with the ranks and the
+// client, its bytes in the ranks' pools.
+#include <cstdint>
+#include <vector>
+
+#include "engine/request.h"
+#include "engine/step_plan.h"
+
+namespace hylas {
+
+enum class SequencePhase : uint8_t {
+  kQueued,     // holds nothing yet
+  kPrefill,    // holds pages for its prompt and a slot; chunks remain to be planned
+  kDecode,     // its last chunk is planned: one token a step
+  kRetracted,  // its state is in host memory; it waits at the queue's front
+  kEnded,      // its last Output is out; it stays until no plan in flight names it
+};
+
+// `planned` counts run ahead of `known` ones: ranks do plans in order, so what is planned will happen, and a decode row
+// may be planned before the token that it reads has come back.
+struct Sequence {
+  RequestId id = 0;
+  uint64_t arrival = 0;  // 1, 2, 3, ...: who is older
+  Request request;
+  int32_t samples_max = 0;        // tokens that it may generate: max_new_tokens or what the context leaves
+  std::vector<int32_t> stop_ids;  // end-of-sequence and stop ids, none twice
+
+  SequencePhase phase = SequencePhase::kQueued;
+  int32_t computed = 0;         // planned positions: KV and state cover [0, computed)
+  int32_t samples_planned = 0;  // sampling rows planned
+  int32_t samples_known = 0;    // sampled tokens that came back
+  int32_t plans_in_flight = 0;  // plans with a row of this sequence whose result is not back
+
+  // What it holds; SequenceMemory keeps these.
+  SequenceIndex index = -1;
+  int32_t slot = -1;
+  std::vector<int32_t> pages;
+  uint64_t swap_key = 0;  // of its buffer in host memory; 0 = none
+
+  std::vector<OutputToken> prompt_logprobs;  // collected over the chunks, goes out with the first Output
+
+  int32_t prompt_tokens() const { return static_cast<int32_t>(request.prompt.size()); }
+  // Positions that need KV in the end: the last generated token is never fed back.
+  int32_t tokens_final() const { return prompt_tokens() + samples_max - 1; }
+  // Its mask needs every token so far, so it cannot run ahead of its results.
+  bool needs_known_tokens() const { return request.grammar != nullptr; }
+  // Everything it may generate is planned: only results are missing.
+  bool fully_planned() const { return samples_planned == samples_max; }
+  bool decodable() const {
+    return phase == SequencePhase::kDecode && !fully_planned() &&
+           (!needs_known_tokens() || samples_known == samples_planned);
+  }
+};
+
+}  // namespace hylas

@@ -1,0 +1,66 @@
+#include "engine/sequence_memory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace hylas {
+
+SequenceMemory::SequenceMemory(int64_t pages, int32_t page_size, int32_t slots)
+    : page_size_(page_size), pages_("page", pages), slots_("slot", slots), indices_("sequence index", slots) {}
+
+int64_t SequenceMemory::growth_pages(const Sequence& sequence) const {
+  const auto held = static_cast<int64_t>(sequence.pages.size());
+  return std::clamp<int64_t>(pages_for(sequence.tokens_final()) - held, 0, 1);
+}
+
+bool SequenceMemory::can_join(const Sequence& sequence, int32_t tokens, int64_t spare_pages) const {
+  const bool has_index = sequence.index >= 0 || indices_.available() > 0;
+  return has_index && slots_.available() > 0 && pages_for(tokens) + spare_pages <= pages_.available();
+}
+
+void SequenceMemory::join(Sequence& sequence, int32_t tokens) {
+  HYLAS_CHECK(sequence.index < 0 && sequence.slot < 0 && sequence.pages.empty());
+  sequence.index = indices_.take();
+  sequence.slot = slots_.take();
+  take_pages(sequence, tokens);
+}
+
+bool SequenceMemory::grow(Sequence& sequence, int32_t tokens) {
+  const int64_t missing = pages_for(tokens) - static_cast<int64_t>(sequence.pages.size());
+  if (missing > pages_.available()) return false;
+  take_pages(sequence, tokens);
+  return true;
+}
+
+SwapOp SequenceMemory::swap_out(Sequence& sequence) {
+  HYLAS_CHECK(sequence.slot >= 0 && sequence.swap_key == 0);
+  sequence.swap_key = ++swap_keys_;
+  SwapOp swap{SwapOp::Direction::kOut, sequence.swap_key, computed_pages(sequence), sequence.slot};
+  release(sequence);
+  return swap;
+}
+
+SwapOp SequenceMemory::swap_in(Sequence& sequence, int32_t tokens) {
+  HYLAS_CHECK(sequence.slot < 0 && sequence.swap_key != 0);
+  sequence.slot = slots_.take();
+  take_pages(sequence, tokens);
+  return {SwapOp::Direction::kIn, std::exchange(sequence.swap_key, 0), computed_pages(sequence), sequence.slot};
+}
+
+void SequenceMemory::release(Sequence& sequence) {
+  pages_.give_back(sequence.pages);
+  sequence.pages.clear();
+  if (sequence.slot >= 0) slots_.give_back(std::exchange(sequence.slot, -1));
+}
+
+std::vector<int32_t> SequenceMemory::computed_pages(const Sequence& sequence) const {
+  return {sequence.pages.begin(), sequence.pages.begin() + pages_for(sequence.computed)};
+}
+
+void SequenceMemory::take_pages(Sequence& sequence, int32_t tokens) {
+  while (static_cast<int64_t>(sequence.pages.size()) < pages_for(tokens)) sequence.pages.push_back(pages_.take());
+}
+
+}  // namespace hylas
