@@ -15,6 +15,8 @@
 #include <cstdint>
 
 #define HYLAS_INLINE inline __attribute__((always_inline))
+// Behind the parameters of a lambda.
+#define HYLAS_LAMBDA_INLINE __attribute__((always_inline))
 
 namespace hylas::cpu {
 

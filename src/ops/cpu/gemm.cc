@@ -1,0 +1,63 @@
+#include "ops/cpu/gemm.h"
+
+#include <algorithm>
+
+namespace hylas::cpu {
+
+extern const GemmKernels kGemmScalar;
+#if defined(__x86_64__)
+extern const GemmKernels kGemmAvx2;
+extern const GemmKernels kGemmAvx512;
+#endif
+
+const GemmKernels& gemm_kernels(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512) return kGemmAvx512;
+  if (isa == Isa::kAvx2) return kGemmAvx2;
+#endif
+  HYLAS_CHECK(isa == Isa::kScalar, "no {} kernels in this build", isa_name(isa));
+  return kGemmScalar;
+}
+
+SliceTable make_slices(int64_t inputs, WeightFormat format, int count) {
+  HYLAS_CHECK(count >= 1 && count <= kSlicesTotal, "{} slices", count);
+  SliceTable slices;
+  slices.count = count;
+  for (int i = 0; i < count; ++i) {
+    slices.begin[i] = slice_begin(inputs, format == WeightFormat::kFp8 ? kFp8Block : 8, i, count);
+  }
+  slices.begin[count] = inputs;
+  return slices;
+}
+
+Product make_product(const LinearWeight& weight, int slices) {
+  const Tensor& matrix = weight.weight;
+  HYLAS_CHECK(matrix.rank == 2, "a weight has two dimensions, not {}", matrix.rank);
+  Product product;
+  switch (matrix.dtype) {
+    case DType::kF32: product.format = WeightFormat::kF32; break;
+    case DType::kBF16: product.format = WeightFormat::kBF16; break;
+    case DType::kF8E4M3: product.format = WeightFormat::kFp8; break;
+    default: HYLAS_CHECK(false, "a weight of {}", dtype_name(matrix.dtype));
+  }
+  product.weight = matrix.data;
+  product.weight_stride = matrix.row_stride * dtype_bytes(matrix.dtype);
+  if (product.format == WeightFormat::kFp8) {
+    HYLAS_CHECK(weight.scale.dtype == DType::kF32, "scales of {}", dtype_name(weight.scale.dtype));
+    HYLAS_CHECK(weight.scale.dim(0) * kFp8Block >= matrix.dim(0) && weight.scale.dim(1) * kFp8Block >= matrix.dim(1),
+                "scales [{}, {}] for a weight [{}, {}]", weight.scale.dim(0), weight.scale.dim(1), matrix.dim(0),
+                matrix.dim(1));
+    product.scale = weight.scale.as<float>();
+    product.scale_stride = weight.scale.row_stride;
+  }
+  product.slices = make_slices(matrix.dim(1), product.format, slices);
+  return product;
+}
+
+int64_t multiply_scratch(int64_t rows, int lanes) {
+  if (rows <= kRowsDirect) return 0;
+  int64_t row_groups = (rows + kRowTile - 1) / kRowTile;
+  return kPanelOutputs * (kPanelInputs + 4 * lanes) + row_groups * kRowTile * kPanelOutputs * lanes;
+}
+
+}  // namespace hylas::cpu

@@ -1,0 +1,9 @@
+#if defined(__x86_64__)
+#include "ops/cpu/gemm_kernels.h"
+#include "ops/cpu/simd_avx2.h"
+
+namespace hylas::cpu {
+extern const GemmKernels kGemmAvx2;
+const GemmKernels kGemmAvx2 = Gemm<Avx2>::kTable;
+}  // namespace hylas::cpu
+#endif

@@ -1,0 +1,114 @@
+#include "ops/cpu/ops_cpu.h"
+
+#include <sched.h>
+
+#include <thread>
+
+namespace hylas {
+namespace cpu {
+
+OpsCpu::OpsCpu(int threads, Isa isa)
+    : device_(make_cpu_device()), pool_(threads), scratch_(threads, isa), gemm_(threads, isa) {}
+
+Device& OpsCpu::device() { return *device_; }
+
+void OpsCpu::embed(const Tensor& ids, const Tensor& table, const Tensor& out) { cpu::embed(pool_, ids, table, out); }
+
+void OpsCpu::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) {
+  cpu::rms_norm(pool_, scratch_, x, weight, eps, out);
+}
+
+void OpsCpu::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                          const Tensor& out) {
+  cpu::add_rms_norm(pool_, scratch_, partials, residual, weight, eps, out);
+}
+
+void OpsCpu::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) {
+  cpu::gated_rms_norm(pool_, scratch_, x, z, weight, eps, out);
+}
+
+void OpsCpu::linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
+  cpu::linear(pool_, gemm_, x, weights, outs);
+}
+
+void OpsCpu::linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) {
+  cpu::linear_partial(pool_, gemm_, x, weight, partials);
+}
+
+void OpsCpu::rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) {
+  cpu::rope_table(pool_, positions, rope, table);
+}
+
+void OpsCpu::qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Tensor& v, const Tensor& q_norm,
+                                   const Tensor& k_norm, float eps, const Tensor& rope_table, const Batch& batch,
+                                   const KvPool& kv, const Tensor& q_out) {
+  cpu::qk_norm_rope_kv_write(pool_, scratch_, qg, k, v, q_norm, k_norm, eps, rope_table, batch, kv, q_out);
+}
+
+void OpsCpu::attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
+                       const Tensor& out) {
+  cpu::attention(pool_, scratch_, q, qg, batch, kv, scale, out);
+}
+
+void OpsCpu::conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
+                       const Tensor& out) {
+  cpu::conv_silu(pool_, scratch_, u, weight, pool, batch, out);
+}
+
+void OpsCpu::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log,
+                        const Tensor& dt_bias, const DeltaShape& shape, const Tensor& pool, const Batch& batch,
+                        const Tensor& out) {
+  cpu::delta_rule(pool_, scratch_, qkv, a, b, a_log, dt_bias, shape, pool, batch, out);
+}
+
+void OpsCpu::silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) {
+  cpu::silu_mul(pool_, scratch_, gate, up, out);
+}
+
+void OpsCpu::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) {
+  cpu::moe_route(pool_, scratch_, logits, ids, weights);
+}
+
+void OpsCpu::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+                 const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
+  cpu::moe(pool_, gemm_, moe_, x, ids, weights, experts, shared, shared_logit, partials);
+}
+
+void OpsCpu::gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) {
+  cpu::gather_rows(pool_, x, index, out);
+}
+
+void OpsCpu::concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) {
+  cpu::concat_columns(pool_, a, b, out);
+}
+
+void OpsCpu::sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                    std::span<SampleResult> results) {
+  cpu::sample(pool_, scratch_, logits, vocab_tokens, rows, results);
+}
+
+void OpsCpu::logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
+                      std::span<SampleResult> results) {
+  cpu::logprobs(pool_, scratch_, logits, targets, top, results);
+}
+
+namespace {
+int cores_allowed() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+}  // namespace
+
+}  // namespace cpu
+
+Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options) {
+  HYLAS_ASSIGN(cpu::Isa isa, cpu::choose_isa(options.isa));
+  if (options.threads < 0) return error(ErrorCode::kInvalid, "{} threads: give 0 (all cores) or more", options.threads);
+  int threads = options.threads > 0 ? options.threads : std::max(1, cpu::cores_allowed());
+  return std::unique_ptr<Ops>(std::make_unique<cpu::OpsCpu>(threads, isa));
+}
+
+}  // namespace hylas
