@@ -1,5 +1,5 @@
-// The cases were written by Hugging Face's tokenizers: ids and decoded text must be equal, for a tiny vocabulary and for
-// Qwen3.5's own.
+// The cases were written by Hugging Face's tokenizers: ids and decoded text must be equal, for a tiny vocabulary and
+// for Qwen3.5's own.
 #include "text/detokenizer.h"
 #include "text/text_test_data.h"
 
