@@ -2,38 +2,11 @@
 // batch, the threads, the split of the outputs and the tensor-parallel size.
 #include <gtest/gtest.h>
 
-#include "ops/cpu/isa.h"
+#include "support/kernel_case.h"
 #include "support/reference_ops_linear.h"
 
 namespace hylas::test {
 namespace {
-
-std::unique_ptr<Ops> make_ops(cpu::Isa isa, int threads) {
-  CpuOpsOptions options;
-  options.threads = threads;
-  options.isa = cpu::isa_name(isa).data();
-  return make_cpu_ops(options).value();
-}
-
-struct Case {
-  cpu::Isa isa;
-  DType act;
-  DType weight;
-};
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << cpu::isa_name(c.isa) << " x " << dtype_name(c.act) << " w " << dtype_name(c.weight);
-}
-
-std::vector<Case> cases() {
-  std::vector<Case> all;
-  for (cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512}) {
-    if (!cpu::isa_available(isa)) continue;
-    for (DType act : {DType::kF32, DType::kBF16}) {
-      for (DType weight : {DType::kF32, DType::kBF16, DType::kF8E4M3}) all.push_back({isa, act, weight});
-    }
-  }
-  return all;
-}
 
 // Bits of the values of a matrix, row by row.
 std::vector<uint32_t> bits(const Tensor& matrix) {
@@ -47,7 +20,7 @@ std::vector<uint32_t> bits(const Tensor& matrix) {
   return all;
 }
 
-class LinearTest : public testing::TestWithParam<Case> {
+class LinearTest : public testing::TestWithParam<KernelCase> {
  protected:
   Matrix x(int64_t tokens, int64_t inputs, int64_t gap = 0) {
     return random_matrix(random_, GetParam().act, tokens, inputs, 1.f, gap);
@@ -55,7 +28,7 @@ class LinearTest : public testing::TestWithParam<Case> {
   Matrix w(int64_t outputs, int64_t inputs, int64_t gap = 0) {
     return random_matrix(random_, GetParam().weight, outputs, inputs, 0.05f, gap);
   }
-  std::unique_ptr<Ops> ops(int threads) { return make_ops(GetParam().isa, threads); }
+  std::unique_ptr<Ops> ops(int threads) { return GetParam().ops(threads); }
 
   static void expect_close(const Tensor& out, const Tensor& x, const LinearWeight& weight, int64_t begin, int64_t end) {
     double relative = out.dtype == DType::kBF16 ? 1.0 / 256 : 0;
@@ -70,7 +43,7 @@ class LinearTest : public testing::TestWithParam<Case> {
 
   std::mt19937 random_{20};
 };
-INSTANTIATE_TEST_SUITE_P(Kinds, LinearTest, testing::ValuesIn(cases()), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Kinds, LinearTest, testing::ValuesIn(kernel_cases()), kernel_case_name<testing::TestParamInfo<KernelCase>>);
 
 TEST_P(LinearTest, EqualsTheReferenceForEveryShape) {
   auto ops = this->ops(2);
@@ -224,9 +197,8 @@ TEST_P(LinearTest, ExtremeActivationsStayExact) {
 }
 
 TEST(LinearFp8, EveryByteIsItsValue) {
-  for (cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512}) {
-    if (!cpu::isa_available(isa)) continue;
-    auto ops = make_ops(isa, 1);
+  for (cpu::Isa isa : available_isas()) {
+    auto ops = KernelCase{isa, DType::kF32, DType::kF8E4M3}.ops(1);
     // Row n holds byte n at column n and zeros elsewhere.
     for (int64_t tokens : {1, 20}) {
       std::vector<uint8_t> bytes(256 * 256);

@@ -4,31 +4,11 @@
 
 #include <algorithm>
 
-#include "ops/cpu/isa.h"
+#include "support/kernel_case.h"
 #include "support/reference_ops_linear.h"
 
 namespace hylas::test {
 namespace {
-
-struct Case {
-  cpu::Isa isa;
-  DType act;
-  DType weight;
-};
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << cpu::isa_name(c.isa) << " x " << dtype_name(c.act) << " w " << dtype_name(c.weight);
-}
-
-std::vector<Case> cases() {
-  std::vector<Case> all;
-  for (cpu::Isa isa : {cpu::Isa::kScalar, cpu::Isa::kAvx2, cpu::Isa::kAvx512}) {
-    if (!cpu::isa_available(isa)) continue;
-    for (DType act : {DType::kF32, DType::kBF16}) {
-      for (DType weight : {DType::kF32, DType::kBF16, DType::kF8E4M3}) all.push_back({isa, act, weight});
-    }
-  }
-  return all;
-}
 
 // A layer with its inputs: every token takes `choices` different experts.
 struct Layer {
@@ -44,7 +24,7 @@ struct Layer {
   Tensor logit;
 };
 
-class MoeTest : public testing::TestWithParam<Case> {
+class MoeTest : public testing::TestWithParam<KernelCase> {
  protected:
   LinearWeight matrix(Layer& layer, int64_t rows, int64_t columns) {
     layer.matrices.push_back(random_matrix(random_, GetParam().weight, rows, columns, 0.08f));
@@ -77,12 +57,7 @@ class MoeTest : public testing::TestWithParam<Case> {
     layer.logit = Tensor(layer.logit_memory.data(), DType::kF32, {tokens, 1});
     return layer;
   }
-  std::unique_ptr<Ops> ops(int threads) {
-    CpuOpsOptions options;
-    options.threads = threads;
-    options.isa = cpu::isa_name(GetParam().isa).data();
-    return make_cpu_ops(options).value();
-  }
+  std::unique_ptr<Ops> ops(int threads) { return GetParam().ops(threads); }
   // partials of tokens [begin, begin + tokens).
   static std::vector<float> run(Ops& ops, const Layer& layer, const ExpertWeights& experts,
                                 const SharedExpertWeights* shared, int slices, int64_t begin, int64_t tokens) {
@@ -99,7 +74,7 @@ class MoeTest : public testing::TestWithParam<Case> {
 
   std::mt19937 random_{4};
 };
-INSTANTIATE_TEST_SUITE_P(Kinds, MoeTest, testing::ValuesIn(cases()), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Kinds, MoeTest, testing::ValuesIn(kernel_cases()), kernel_case_name<testing::TestParamInfo<KernelCase>>);
 
 // Adds weight * (down product over [begin, end)) of one expert to `sum`.
 void add_reference(const std::vector<double>& hidden, const LinearWeight& down, double weight, int64_t begin,

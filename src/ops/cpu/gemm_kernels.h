@@ -272,7 +272,7 @@ struct Gemm {
       int64_t left = count - i < L ? count - i : L;
       typename V::F g = rounded(left < L ? load_first<V>(gate + i, left) : V::load(gate + i), bf16);
       typename V::F u = rounded(left < L ? load_first<V>(up + i, left) : V::load(up + i), bf16);
-      typename V::F h = V::mul(V::mul(g, sigmoid<V>(g)), u);
+      typename V::F h = V::mul(V::div(g, V::add(V::set(1.f), exp<V>(V::sub(V::zero(), g)))), u);
       if (bf16) {
         uint16_t bits[L];
         V::store_bf16(bits, h);

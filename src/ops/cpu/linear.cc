@@ -117,7 +117,7 @@ void multiply_all(ThreadPool& pool, GemmScratch& scratch, const Tensor& x, std::
       job.x = pack_rows(pool, scratch, source, rows.dim(0), job.product.slices, format,
                         packed[static_cast<int>(format)]);
       job.outputs_total = matrix.dim(0);
-      plan_pieces(job, matrix.dim(1) * dtype_bytes(matrix.dtype), pool.size());
+      plan_pieces(job, std::max<int64_t>(matrix.dim(1) * dtype_bytes(matrix.dtype), 1), pool.size());
     }
     run_jobs(pool, scratch, std::span(jobs).first(outputs.size()));
   }
