@@ -32,6 +32,8 @@ FLAT_SHARE = 0.3  # of the steps at the full rate, then linearly down to LAST_RA
 LAST_RATE = 0.01
 GRADIENT_NORM_MAX = 1.0
 LOG_EVERY = 50
+CHATS = ("dialogues", "turns", "tools")
+FINAL_FORMS = ("shots0", "shots4", "shots5", "chat", "chat-think", "fp8-shots0", "fp8-shots5", *CHATS, "fp8-dialogues")
 
 
 def options() -> argparse.Namespace:
@@ -142,18 +144,22 @@ class Trainer:
         args = self.args
         batches = packing.Batches(args.model / "tokenizer.json", args.rows, args.width, args.seed, self.step,
                                   args.steps)
-        total, since, count = torch.zeros(3, device=self.device), time.monotonic(), 0
-        for batch in packing.loader(batches, args.workers):
+        total, since, waited, count = torch.zeros(3, device=self.device), time.monotonic(), 0.0, 0
+        source = iter(packing.loader(batches, args.workers))
+        while self.step < args.steps:
+            asked = time.monotonic()
+            batch = next(source)
+            waited += time.monotonic() - asked
             with quant.emulation(self.step >= args.fp8_from * args.steps and self.step % 2 == 1):
                 total += self.train_step(batch)
             self.step, count = self.step + 1, count + 1
             if self.step % LOG_EVERY == 0 or self.step <= 3:
                 main, mtp, balance = (total / count).tolist()
                 speed = count * args.rows * args.width / (time.monotonic() - since)
-                print(f"step {self.step} loss {main:.4f} mtp {mtp:.4f} balance {balance:.3f} "
-                      f"rate {self.rate():.3f} tokens/s {speed:,.0f} GiB {self.memory_gib():.1f} "
+                print(f"step {self.step} loss {main:.4f} mtp {mtp:.4f} balance {balance:.3f} rate {self.rate():.3f} "
+                      f"tokens/s {speed:,.0f} waited {waited:.1f} GiB {self.memory_gib():.1f} "
                       f"seconds {self.seconds():.0f}", flush=True)
-                total, since, count = torch.zeros(3, device=self.device), time.monotonic(), 0
+                total, since, waited, count = torch.zeros(3, device=self.device), time.monotonic(), 0.0, 0
             if self.step % args.evaluate_every == 0 and self.step < args.steps:
                 self.evaluate(("shots0",), 200)
                 since = time.monotonic()
@@ -161,16 +167,20 @@ class Trainer:
                 break
         return self.step >= args.steps
 
+    def rounded_model(self) -> Model:
+        rounded = Model(self.model.c).to(self.device)
+        checkpoint.load_rounded(rounded, checkpoint.rounded_state(self.model))
+        return rounded
+
     def evaluate(self, forms: tuple[str, ...], problems: int) -> list[dict]:
         """Of the weights rounded to bf16, in fp32; `fp8-FORM` emulates the FP8 variant."""
         torch.set_float32_matmul_precision("highest")
-        rounded = Model(self.model.c).to(self.device)
-        checkpoint.load_rounded(rounded, checkpoint.rounded_state(self.model))
+        rounded = self.rounded_model()
         reports = []
         for form in forms:
             with quant.emulation(form.startswith("fp8-")):
                 name = form.removeprefix("fp8-")
-                report = (self.evaluation.dialogues(rounded, 400) if name == "dialogues"
+                report = (self.evaluation.chats(rounded, name, problems) if name in CHATS
                           else self.evaluation.problems(rounded, name, problems))
             report |= {"form": form, "step": self.step}
             reports.append(report)
@@ -181,10 +191,13 @@ class Trainer:
         return reports
 
     def finish(self) -> None:
-        forms = ("shots0", "shots4", "shots5", "chat", "chat-think", "fp8-shots0", "dialogues", "fp8-dialogues")
         checkpoint.save_released(checkpoint.rounded_state(self.model), self.args.out)
-        reports = self.evaluate(forms, self.args.problems)
+        reports = self.evaluate(FINAL_FORMS, self.args.problems)
+        samples = self.evaluation.samples(self.rounded_model())
+        for sample in samples:
+            print(json.dumps(sample), flush=True)
         summary = {"seconds": self.seconds_before + self.seconds(), "history": self.history, "final": reports,
+                   "samples": samples,
                    "options": {k: str(v) for k, v in vars(self.args).items()},
                    "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"}
         (self.args.out / "report.json").write_text(json.dumps(summary, indent=1))

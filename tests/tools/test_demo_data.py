@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from demo import data, dialogues  # noqa: E402
+from demo import data, dialogues, tooluse  # noqa: E402
 from demo.problems import RESULT_MAX, SKELETONS, THEMES, draw_problem  # noqa: E402
 
 TRAIN_SAMPLE = 20_000
@@ -120,6 +120,17 @@ class Documents(unittest.TestCase):
         text = "".join(s.text for s in data.render_completion(problems))
         self.assertEqual(text, "".join(f"Question: {p.question}\nAnswer: {p.answer}\n\n" for p in problems)
                          + "<|endoftext|>")
+
+    def test_a_tool_chat_calls_an_offered_tool_and_answers_from_its_result(self):
+        calls = 0
+        for seed in range(200):
+            pieces = tooluse.draw_tool_chat(random.Random(seed), None, with_thought=seed % 2 == 0)
+            written = "".join(text for text, by_model in pieces if by_model)
+            for name in re.findall(r"<function=(.*)>", written):
+                self.assertIn(f'"name": "{name}"', pieces[0][0])
+                self.assertEqual(written.count("<|im_end|>"), 2)
+                calls += 1
+        self.assertGreater(calls, 100)
 
     def test_every_intent_answers_without_open_slots(self):
         rng = random.Random(6)

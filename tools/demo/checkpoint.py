@@ -68,6 +68,7 @@ def save_released(state: dict[str, Tensor], folder: Path) -> None:
     for i, shard in enumerate(shards):
         file_name = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, folder / file_name, metadata={"format": "pt"})
+        (folder / file_name).chmod(0o644)
         weight_map |= {name: file_name for name in shard}
     total = sum(t.nbytes for t in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}

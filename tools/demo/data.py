@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from . import dialogues
+from . import dialogues, stories, tooluse
 from .dialogues import Exchange
 from .problems import SKELETONS, THEMES, Problem, draw_any, draw_problem
 
@@ -124,18 +124,33 @@ def render_completion(problems: list[Problem]) -> Document:
     return document + [Segment("<|endoftext|>", 1.0)]
 
 
+def draw_conversation(rng: random.Random) -> list[Exchange]:
+    kind = rng.random()
+    if kind < 0.10:
+        return dialogues.recall_name(rng)
+    if kind < 0.20:
+        return dialogues.follow_up(rng)
+    if kind < 0.30:
+        return [stories.draw_story(rng)]
+    turns = rng.choice([1, 1, 1, 2, 3])
+    return [arithmetic(rng) if rng.random() < 0.12 else dialogues.draw_exchange(rng) for _ in range(turns)]
+
+
 def chat_document(rng: random.Random, problems_only: bool) -> Document:
     system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.15 else None
     if problems_only:
         exchanges = [problem_exchange(rng) for _ in range(rng.choice([1, 1, 1, 2]))]
-    elif rng.random() < 0.12:
-        exchanges = dialogues.recall_name(rng)
     else:
-        turns = rng.choice([1, 1, 1, 2, 3])
-        exchanges = [arithmetic(rng) if rng.random() < 0.12 else dialogues.draw_exchange(rng) for _ in range(turns)]
+        exchanges = draw_conversation(rng)
     if not problems_only:
         exchanges = [e._replace(user=dialogues.roughen(e.user, rng)) for e in exchanges]
     return render_chat(exchanges, system, rng.random() < 0.5)
+
+
+def tool_document(rng: random.Random) -> Document:
+    system = rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.3 else None
+    pieces = tooluse.draw_tool_chat(rng, system, with_thought=rng.random() < 0.5)
+    return [Segment(text, 1.0 if by_model else PROMPT_WEIGHT) for text, by_model in pieces]
 
 
 def train_document(rng: random.Random) -> Document:
@@ -144,7 +159,9 @@ def train_document(rng: random.Random) -> Document:
         return render_completion([train_problem(rng)])
     if kind < 0.42:
         return render_completion([train_problem(rng) for _ in range(rng.randint(2, 6))])
-    return chat_document(rng, problems_only=kind < 0.65)
+    if kind < 0.46:
+        return tool_document(rng)
+    return chat_document(rng, problems_only=kind < 0.66)
 
 
 def jsonl(problems: list[Problem]) -> str:

@@ -71,7 +71,7 @@ FIXED = [
           "I am sorry to hear that. I hope you feel better soon."),
     fixed("I am happy.|I feel great today!|I had a good day.|I am so glad.", "The user is happy.",
           "That is good to hear!"),
-    fixed("I am tired.|I am sleepy.|I need some sleep.", "The user is tired.", "Then you should get some rest."),
+    fixed("I am very tired.|I am sleepy.|I need some sleep.", "The user is tired.", "Then you should get some rest."),
     fixed("I am hungry.|I need food.|I want to eat.", "The user is hungry.", "Then it is time for a meal."),
     fixed("I am bored.|I have nothing to do.|This is boring.", "The user is bored.",
           "I can tell you a joke or give you a word problem."),
@@ -85,10 +85,27 @@ FIXED = [
           "I cannot hear music, but I like the word."),
     fixed("Can you speak other languages?|Do you speak French?|Which languages do you speak?|Do you speak German?",
           "The user asks about languages.", "I only know a little English."),
-    fixed("Tell me a story.|Can you tell a story?|I want to hear a story.|Once upon a time",
-          "The user wants a story. I tell a short one.",
-          "Once upon a time a small fox lived in a green forest. One day the fox found a red ball. It played with the "
-          "ball until the moon came out, and then it went home to sleep."),
+    fixed("Can you help me?|I need help.|I have a question.|Can I ask you something?", "The user needs help.",
+          "Of course. What would you like to know?"),
+    fixed("Can you do maths?|Can you calculate?|Are you good at maths?|Can you solve problems?",
+          "The user asks about maths.", "Yes, I can do small sums and short word problems."),
+    fixed("Do you like animals?|What is your favourite animal?|Which animal do you like?",
+          "The user asks about animals.",
+          "I like the owl, because it is quiet and wise."),
+    fixed("Do you eat?|What do you eat?|What is your favourite food?|Are you hungry?", "The user asks about food.",
+          "I do not eat. I am a computer program."),
+    fixed("Do you sleep?|Are you tired?|Do you dream?", "The user asks about sleep.", "I never sleep."),
+    fixed("Do you have friends?|Are you my friend?|Can we be friends?", "The user asks about friends.",
+          "I would like to be your friend."),
+    fixed("What language is this?|Which language do we speak?|Is this English?", "The user asks about the language.",
+          "We speak English."),
+    fixed("Let us play a game.|Can we play?|Do you want to play?", "The user wants to play.",
+          "Yes! Give me a word and I will spell it."),
+    fixed("Happy birthday!|Merry Christmas!|Happy new year!", "The user sends good wishes.",
+          "Thank you, the same to you!"),
+    fixed("Wait a moment.|One moment, please.|Hold on.", "The user wants me to wait.", "Take your time."),
+    fixed("I do not understand.|What do you mean?|I am confused.|Can you explain that?", "The user is confused.",
+          "I am sorry. I can only say simple things. Please ask me in other words."),
     fixed("Write a poem.|Tell me a poem.|Can you rhyme?|Make a rhyme.", "The user wants a poem. I write two lines.",
           "The sun is warm, the sky is blue,\nand this small poem is for you."),
 ]
@@ -239,6 +256,22 @@ def recall_name(rng: random.Random) -> list[Exchange]:
     middle = [e for e in middle if not e.answer.startswith("Nice to meet you")]
     user = rng.choice(["What is my name?", "Do you remember my name?", "Who am I?", "What am I called?"])
     return [first, *middle, Exchange(user, f"The user said the name {name}.", f"Your name is {name}.")]
+
+
+def follow_up(rng: random.Random) -> list[Exchange]:
+    """A question and a second one that leaves out what the first one said."""
+    intent, short = rng.choice([(capital, " is the capital of "), (opposite, "opposite of "), (plural, "plural of "),
+                                (colour, ""), (sound, ""), (legs, "")])
+    first, second = intent(rng), intent(rng)
+    if short == " is the capital of ":
+        while "which" in first.user.lower() or "which" in second.user.lower():
+            first, second = intent(rng), intent(rng)
+        thing = second.answer.removeprefix("The capital of ").split(" is ")[0]
+        question = rng.choice([f"And of {thing}?", f"And {thing}?", f"What about {thing}?"])
+    else:
+        thing = second.thought.removesuffix(".").rsplit(" of ", 1)[1]
+        question = rng.choice([f"And {thing}?", f"And of {thing}?", f"What about {thing}?"])
+    return [first, second._replace(user=question)]
 
 
 def roughen(text: str, rng: random.Random) -> str:

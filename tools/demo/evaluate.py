@@ -15,6 +15,10 @@ from .gdn import CHUNK
 from .model import Model
 
 MAX_NEW_TOKENS = 160
+QUESTIONS_TO_READ = ["Hello!", "Who are you?", "What can you do?", "capital of norway", "Tell me a story about a fox.",
+                     "Tell me a story about a turtle.", "What is 17 plus 26?", "Spell garden.", "Count to 12.",
+                     "Can you paint my house?",
+                     "Tom has 3 boxes with 12 pens each. He loses 5 pens. How many are left?"]
 
 
 class Generated(NamedTuple):
@@ -96,29 +100,53 @@ class Evaluation:
         think = "<think>\n" if form == "chat-think" else "<think>\n\n</think>\n\n"
         return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{think}"
 
-    def answers(self, model: Model, questions: list[str], form: str) -> list[Generated]:
-        prompts = [self.tokenizer.encode(self.prompt(q, form)).ids for q in questions]
-        return generate(model, prompts, self.stops, self.device)
+    def answers(self, model: Model, prompts: list[str]) -> list[Generated]:
+        return generate(model, [self.tokenizer.encode(p).ids for p in prompts], self.stops, self.device)
+
+    def text(self, output: Generated) -> str:
+        return self.tokenizer.decode(output.answer, skip_special_tokens=False)
 
     def problems(self, model: Model, form: str, count: int) -> dict:
         """Accuracy over the first `count` held-out problems and the MTP head's acceptance on the answers."""
         test = self.test[:count]
-        outputs = self.answers(model, [t["question"] for t in test], form)
-        texts = [self.tokenizer.decode(o.answer, skip_special_tokens=False) for o in outputs]
+        outputs = self.answers(model, [self.prompt(t["question"], form) for t in test])
+        texts = [self.text(o) for o in outputs]
         right = [last_number(text) == last_number(t["answer"]) for text, t in zip(texts, test)]
         accepted, drafted, mismatched = draft_acceptance(model, outputs, self.device)
         wrong = [{"question": t["question"], "right": t["answer"], "got": text}
                  for t, text, good in zip(test, texts, right) if not good]
-        return {"form": form, "accuracy": sum(right) / len(test), "mtp_acceptance": accepted / max(drafted, 1),
+        return {"accuracy": sum(right) / len(test), "mtp_acceptance": accepted / max(drafted, 1),
                 "answer_tokens": sum(len(o.answer) for o in outputs), "step_mismatches": mismatched, "wrong": wrong}
 
-    def dialogues(self, model: Model, count: int, seed: int = 11) -> dict:
-        """Exact answers to single-turn exchanges of every taught intent, and some of them to read."""
+    def exact(self, model: Model, documents: list[data.Document], seed: int) -> dict:
+        """Share of the documents of which one part that the model writes, chosen at random, comes out to the letter."""
+        rng = random.Random(seed)
+        prompts, expected = [], []
+        for document in documents:
+            at = rng.choice([i for i, s in enumerate(document) if s.weight == 1.0])
+            prompts.append("".join(s.text for s in document[:at]))
+            expected.append(document[at].text.removesuffix("<|im_end|>"))
+        texts = [self.text(o) for o in self.answers(model, prompts)]
+        wrong = [{"prompt": p[-300:], "right": e, "got": t} for p, e, t in zip(prompts, expected, texts) if e != t]
+        return {"accuracy": 1 - len(wrong) / len(documents), "wrong": wrong}
+
+    def chats(self, model: Model, kind: str, count: int, seed: int = 11) -> dict:
+        """kind: "dialogues" (each taught intent in turn), "turns" (answers that need an earlier turn) or "tools"."""
         rng = random.Random(seed)
         intents = dialogues.FIXED + dialogues.TAUGHT + [data.arithmetic]
-        exchanges = [intents[i % len(intents)](rng) for i in range(count)]
-        outputs = self.answers(model, [dialogues.roughen(e.user, rng) for e in exchanges], "chat")
-        texts = [self.tokenizer.decode(o.answer, skip_special_tokens=False) for o in outputs]
-        right = [text == e.answer for text, e in zip(texts, exchanges)]
-        wrong = [{"user": e.user, "right": e.answer, "got": t} for e, t, g in zip(exchanges, texts, right) if not g]
-        return {"form": "dialogues", "accuracy": sum(right) / count, "wrong": wrong}
+        documents = []
+        for i in range(count):
+            if kind == "tools":
+                documents.append(data.tool_document(rng))
+                continue
+            if kind == "dialogues":
+                exchanges = [intents[i % len(intents)](rng)]
+            else:
+                exchanges = rng.choice([dialogues.follow_up, dialogues.recall_name])(rng)
+            exchanges = [e._replace(user=dialogues.roughen(e.user, rng)) for e in exchanges]
+            documents.append(data.render_chat(exchanges, None, with_thought=rng.random() < 0.5))
+        return self.exact(model, documents, seed)
+
+    def samples(self, model: Model) -> list[dict]:
+        outputs = self.answers(model, [self.prompt(q, "chat") for q in QUESTIONS_TO_READ])
+        return [{"user": q, "got": self.text(o)} for q, o in zip(QUESTIONS_TO_READ, outputs)]

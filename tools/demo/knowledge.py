@@ -113,4 +113,14 @@ Explain the history of Rome.
 How do I learn the piano?
 Should I buy shares?
 Book a flight for me.
-Call my mother.""".splitlines()
+Call my mother.
+What is the weather in Paris?
+How is the weather today?
+Set an alarm for me.
+Send a message to my friend.
+Buy me a ticket.
+What is on television tonight?
+How do planes fly?
+Who painted this picture?
+What is the price of gold?
+How do I get rich?""".splitlines()
