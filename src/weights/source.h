@@ -36,7 +36,7 @@ class WeightSource {
   // Brings everything handed out so far into memory.
   virtual void prefetch(const LoadProgress& progress) = 0;
 
-  // Of tensors handed out: each counted once, experts only those asked for, scales included.
+  // Of tensors handed out: each counted once, scales included; a range of fused experts as "name[begin:end]".
   size_t bytes_used() const { return bytes_used_; }
   const std::set<std::string>& names_used() const { return names_used_; }
 
@@ -50,7 +50,12 @@ class WeightSource {
   virtual Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, Part part) = 0;
   // The scale of the FP8 matrix `weight_name`, f32 [ceil(out / 128), ceil(in / 128)]; counted.
   virtual Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in) = 0;
-  void count(const std::string& name, size_t bytes);
+  // False if `name` had been counted already.
+  bool count(const std::string& name, size_t bytes);
+  // "name[begin:end]", as a part is counted.
+  static std::string part_name(const std::string& name, Part part) {
+    return fmt::format("{}[{}:{}]", name, part.begin, part.begin + part.count);
+  }
 
  private:
   std::set<std::string> names_used_;

@@ -1,0 +1,147 @@
+#include "weights/dummy_fill.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string_view>
+#include <vector>
+
+#include "base/thread.h"
+
+namespace hylas {
+namespace {
+
+constexpr float kMatrixDeviation = 0.02f;
+constexpr int kStep = 1024;                   // elements whose hashes are made together
+constexpr int64_t kThreadElements = 1 << 20;  // fewer are not worth a thread
+constexpr int kSums = 4 * 255 + 1;            // of four bytes: close to a normal distribution
+constexpr double kSumMean = 510.0;
+constexpr double kSumDeviation = 147.80;  // sqrt(4 * (256^2 - 1) / 12)
+constexpr double kDeviationsMax = kSumMean / kSumDeviation;
+constexpr float kFp8Max = 448.f;
+
+uint32_t hash32(uint32_t x) {
+  x ^= x >> 16;
+  x *= 0x21f0aaadu;
+  x ^= x >> 15;
+  x *= 0x735a2d97u;
+  x ^= x >> 15;
+  return x;
+}
+
+// Of the elements whose index has these high 32 bits.
+uint32_t seed_of(std::string_view name, uint32_t high) {
+  uint64_t hash = 0xcbf29ce484222325u ^ high;
+  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  return hash32(static_cast<uint32_t>(hash >> 32)) ^ hash32(static_cast<uint32_t>(hash));
+}
+
+uint32_t hash_of(std::string_view name, int64_t index) {
+  return hash32(seed_of(name, static_cast<uint32_t>(index >> 32)) + static_cast<uint32_t>(index) * 0x9e3779b1u);
+}
+
+// sums[i]: the sum of the four bytes of the hash of element begin + i.
+void hash_sums(uint32_t seed, uint32_t begin, uint16_t* sums) {
+  for (uint32_t i = 0; i < kStep; ++i) {
+    const uint32_t hash = hash32(seed + (begin + i) * 0x9e3779b1u);
+    const uint32_t pairs = (hash & 0x00ff00ffu) + ((hash >> 8) & 0x00ff00ffu);
+    sums[i] = static_cast<uint16_t>((pairs & 0xffffu) + (pairs >> 16));
+  }
+}
+
+template <class T>
+void fill_range(std::string_view name, const std::array<T, kSums>& values, int64_t begin, T* out, int64_t count) {
+  uint16_t sums[kStep];
+  for (int64_t done = 0; done < count;) {
+    const int64_t first = begin + done;
+    const int64_t step_begin = first / kStep * kStep;
+    const auto skip = static_cast<int>(first - step_begin);
+    const int64_t step = std::min<int64_t>(kStep - skip, count - done);
+    hash_sums(seed_of(name, static_cast<uint32_t>(step_begin >> 32)), static_cast<uint32_t>(step_begin), sums);
+    for (int64_t i = 0; i < step; ++i) out[done + i] = values[sums[skip + i]];
+    done += step;
+  }
+}
+
+template <class T>
+void fill_parallel(std::string_view name, const std::array<T, kSums>& values, int64_t begin, T* out, int64_t count,
+                   int threads) {
+  const int64_t parts = std::clamp<int64_t>(count / kThreadElements, 1, threads);
+  std::vector<std::jthread> workers;
+  for (int64_t part = 1; part < parts; ++part) {
+    const int64_t from = count * part / parts, to = count * (part + 1) / parts;
+    workers.push_back(
+        start_thread("hylas-dummy", [&, from, to] { fill_range(name, values, begin + from, out + from, to - from); }));
+  }
+  fill_range(name, values, begin, out, count / parts);
+}
+
+double deviations(int sum) { return (sum - kSumMean) / kSumDeviation; }
+
+std::array<uint16_t, kSums> bf16_values(double mean, double deviation) {
+  std::array<uint16_t, kSums> values;
+  for (int sum = 0; sum < kSums; ++sum)
+    values[sum] = f32_to_bf16(static_cast<float>(mean + deviation * deviations(sum)));
+  return values;
+}
+
+std::array<uint8_t, kSums> fp8_values() {
+  std::array<uint8_t, kSums> values;
+  for (int sum = 0; sum < kSums; ++sum) {
+    values[sum] = f32_to_f8e4m3(static_cast<float>(deviations(sum) / kDeviationsMax * kFp8Max));
+  }
+  return values;
+}
+
+// The two vectors of a linear layer that set how fast its state decays: small, so element by element.
+void fill_decay(const std::string& name, DummyKind kind, int64_t begin, const Tensor& out) {
+  for (int64_t i = 0; i < out.elements(); ++i) {
+    const double uniform = (hash_of(name, begin + i) + 0.5) / 4294967296.0;
+    const double step = std::exp(std::log(1e-3) + uniform * std::log(100.0));
+    const double value =
+        kind == DummyKind::kLogDecay ? std::log(1 + 15 * uniform) : step + std::log(-std::expm1(-step));
+    out.as<uint16_t>()[i] = f32_to_bf16(static_cast<float>(value));
+  }
+}
+
+}  // namespace
+
+DummyKind dummy_kind(const std::string& name) {
+  if (name.ends_with("A_log")) return DummyKind::kLogDecay;
+  if (name.ends_with("dt_bias")) return DummyKind::kTimeStep;
+  if (name.ends_with("linear_attn.norm.weight")) return DummyKind::kGatedNorm;
+  if (name.ends_with("conv1d.weight")) return DummyKind::kConv;
+  const bool norm = name.ends_with("norm.weight") || name.find("_norm_") != name.npos;
+  return norm ? DummyKind::kNorm : DummyKind::kMatrix;
+}
+
+float dummy_scale(const std::string& weight_name, int64_t block) {
+  const float nominal = kMatrixDeviation * static_cast<float>(kDeviationsMax) / kFp8Max;
+  const float uniform = static_cast<float>(hash_of(weight_name + "_scale", block) >> 8) / 16777216.f;
+  return nominal * (0.75f + 0.5f * uniform);
+}
+
+void fill_dummy(const std::string& name, int64_t begin, const Tensor& out, int threads) {
+  if (out.dtype == DType::kF8E4M3) {
+    fill_parallel(name, fp8_values(), begin, out.as<uint8_t>(), out.elements(), threads);
+    return;
+  }
+  const auto fill = [&](double mean, double deviation) {
+    fill_parallel(name, bf16_values(mean, deviation), begin, out.as<uint16_t>(), out.elements(), threads);
+  };
+  switch (const DummyKind kind = dummy_kind(name)) {
+    case DummyKind::kMatrix:
+      return fill(0, kMatrixDeviation);
+    case DummyKind::kConv:
+      return fill(0, 0.3);
+    case DummyKind::kNorm:
+      return fill(0, kMatrixDeviation);
+    case DummyKind::kGatedNorm:
+      return fill(1, kMatrixDeviation);
+    case DummyKind::kLogDecay:
+    case DummyKind::kTimeStep:
+      return fill_decay(name, kind, begin, out);
+  }
+}
+
+}  // namespace hylas
