@@ -1,13 +1,14 @@
 #pragma once
-// Causal attention over paged keys and values (model.md section 3.1). Online softmax over blocks of 64 positions at absolute
-// multiples of 64, ascending: a query's arithmetic is the same whether its token is decoded alone or prefilled among
-// others. Included by other_kernels_<isa>.cc.
+// Causal attention over paged keys and values (model.md section 3.1). Online softmax over blocks of 64 positions at
+// absolute multiples of 64, ascending: a query's arithmetic is the same whether its token is decoded alone or prefilled
+// among others. Included by other_kernels_<isa>.cc.
 #include "ops/cpu/rope_kernels.h"
 #include "ops/cpu/tile_kernels.h"
 
 namespace hylas::cpu {
 
-constexpr int64_t kKeysAtOnce = 16;  // converted together: they stay in the first-level cache while all queries use them
+constexpr int64_t kKeysAtOnce =
+    16;  // converted together: they stay in the first-level cache while all queries use them
 
 // The item's scratch; rows are (token, head of the group), head fastest.
 struct AttentionScratch {

@@ -12,7 +12,8 @@ inline bool before(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
-// The (at most) `best` first of `count` logits, in order. NaN and -inf never come. Valid until the scratch is used again.
+// The (at most) `best` first of `count` logits, in order. NaN and -inf never come. Valid until the scratch is used
+// again.
 std::span<Candidate> best_candidates(const OtherKernels& kernels, ThreadScratch& scratch, const float* x, int64_t count,
                                      int64_t best);
 

@@ -63,12 +63,13 @@ void delta_rule(ThreadPool& pool, Scratch& scratch, const Tensor& qkv, const Ten
   const int32_t* row_begin = batch.row_begin.as<int32_t>();
   pool.parallel_items(static_cast<int64_t>(scratch.items.size()), [&](int64_t index, int thread) {
     const WorkItem& work = scratch.items[static_cast<size_t>(index)];
-    DeltaItem item = {.head = work.head,
-                      .token_begin = work.token_begin,
-                      .token_end = work.token_end,
-                      .position = batch.kv_len.as<int32_t>()[work.row] - (row_begin[work.row + 1] - row_begin[work.row]),
-                      .state_read = batch.state_read.as<int32_t>()[work.row],
-                      .state_write = batch.state_write.as<int32_t>()[work.row]};
+    DeltaItem item = {
+        .head = work.head,
+        .token_begin = work.token_begin,
+        .token_end = work.token_end,
+        .position = batch.kv_len.as<int32_t>()[work.row] - (row_begin[work.row + 1] - row_begin[work.row]),
+        .state_read = batch.state_read.as<int32_t>()[work.row],
+        .state_write = batch.state_write.as<int32_t>()[work.row]};
     float* memory = scratch.threads[static_cast<size_t>(thread)].floats.take(floats);
     (work.row < batch.decode_rows ? scratch.kernels->delta_decode : scratch.kernels->delta_prefill)(args, item, memory);
   });

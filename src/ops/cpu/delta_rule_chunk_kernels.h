@@ -1,6 +1,6 @@
 #pragma once
-// Gated delta rule, chunked form (model.md section 3.2) over tiles of 64 positions at absolute multiples of 64. With G the
-// running sum of log decays within a tile, S the state before it and every row i:
+// Gated delta rule, chunked form (model.md section 3.2) over tiles of 64 positions at absolute multiples of 64. With G
+// the running sum of log decays within a tile, S the state before it and every row i:
 //   X_i = beta_i (v_i - e^{G_i} S^T k_i) - sum over j < i of beta_i e^{G_i - G_j} (k_i . k_j) X_j     what row i writes
 //   o_i = e^{G_i} S^T q_i + sum over j <= i of e^{G_i - G_j} (q_i . k_j) X_j
 //   S  <- e^{G_n} S + sum over j of e^{G_n - G_j} k_j X_j^T
@@ -73,9 +73,8 @@ template <class V, class S>
 HYLAS_INLINE void load_state(const DeltaArgs& args, const S* from, const DeltaScratch& s) {
   clear<V>(s.state, args.key_dim * s.value_padded);
   if (!from) return;
-  for_state<V>(args, [&](int64_t source, int64_t to, auto n) HYLAS_INLINE_LAMBDA {
-    V::store(s.state + to, load<V>(from + source, n));
-  });
+  for_state<V>(args, [&](int64_t source, int64_t to, auto n)
+                         HYLAS_INLINE_LAMBDA { V::store(s.state + to, load<V>(from + source, n)); });
 }
 
 // Stores the state, and goes on with what was stored: a 16-bit state is rounded here.
@@ -115,8 +114,8 @@ HYLAS_INLINE void weigh(const double* decay_sum, int64_t i, int64_t columns, flo
   }
 }
 
-// Reads a tile of `count` tokens and fills everything of the scratch that no column of values is needed for. Rows up to a
-// whole block of four are zero.
+// Reads a tile of `count` tokens and fills everything of the scratch that no column of values is needed for. Rows up to
+// a whole block of four are zero.
 template <class V, class T>
 HYLAS_INLINE void prepare_tile(const DeltaArgs& args, int64_t head, int64_t begin, int64_t count,
                                const DeltaScratch& s) {

@@ -1,6 +1,6 @@
 #pragma once
-// Gated delta rule (model.md section 3.2), recurrent form for one token; the chunked form is in delta_rule_chunk_kernels.h.
-// Included by other_kernels_<isa>.cc.
+// Gated delta rule (model.md section 3.2), recurrent form for one token; the chunked form is in
+// delta_rule_chunk_kernels.h. Included by other_kernels_<isa>.cc.
 #include <cmath>
 
 #include "ops/cpu/tile_kernels.h"

@@ -53,9 +53,8 @@ void qk_norm_rope_kv_write(ThreadPool& pool, Scratch& scratch, const Tensor& qg,
                          .kv_dtype = kv.k.dtype,
                          .kv_head_stride = batch.page_size * dim,
                          .offsets = scratch.offsets.data()};
-  pool.parallel_for(batch.tokens, rows_at_least((heads + 2 * kv_heads) * dim), [&](int64_t begin, int64_t end, int) {
-    scratch.kernels->qk_norm_rope(args, begin, end);
-  });
+  pool.parallel_for(batch.tokens, rows_at_least((heads + 2 * kv_heads) * dim),
+                    [&](int64_t begin, int64_t end, int) { scratch.kernels->qk_norm_rope(args, begin, end); });
 }
 
 }  // namespace hylas::cpu

@@ -96,8 +96,8 @@ void gated_rms_norm_kernel(const NormArgs& args, int64_t begin, int64_t end) {
       using W = Pointee<decltype(weight)>;
       for (int64_t t = begin; t < end; ++t) {
         for (int64_t column = 0; column < args.heads * args.width; column += args.width) {
-          gated_norm_row<V>(row<T>(args.x, t) + column, row<T>(args.z, t) + column,
-                            static_cast<const W*>(args.weight), args.width, args.eps, row<T>(args.out, t) + column);
+          gated_norm_row<V>(row<T>(args.x, t) + column, row<T>(args.z, t) + column, static_cast<const W*>(args.weight),
+                            args.width, args.eps, row<T>(args.out, t) + column);
         }
       }
     });

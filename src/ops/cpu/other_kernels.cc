@@ -11,10 +11,13 @@ const OtherKernels& other_kernels_avx512();
 const OtherKernels& other_kernels(Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
-    case Isa::kAvx512: return other_kernels_avx512();
-    case Isa::kAvx2: return other_kernels_avx2();
+    case Isa::kAvx512:
+      return other_kernels_avx512();
+    case Isa::kAvx2:
+      return other_kernels_avx2();
 #endif
-    default: return other_kernels_scalar();
+    default:
+      return other_kernels_scalar();
   }
 }
 

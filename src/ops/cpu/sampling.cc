@@ -112,7 +112,8 @@ class Draw {
     candidates_ = candidates;
     weights_ = scratch_.weights.take(candidates.size());
     for (size_t i = 0; i < candidates.size(); ++i) weights_[i] = candidates[i].logit;
-    kernels_.softmax_weights(weights_, static_cast<int64_t>(candidates.size()), highest_, 1 / row_.temperature, weights_);
+    kernels_.softmax_weights(weights_, static_cast<int64_t>(candidates.size()), highest_, 1 / row_.temperature,
+                             weights_);
   }
 
   // Enough of the best candidates for a sum of weights above `mass`, or all that have a weight (or pass min-p).

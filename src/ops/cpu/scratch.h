@@ -1,6 +1,6 @@
 #pragma once
-// Scratch: memory that the CPU operators other than matrix products keep between calls, so that a settled engine allocates
-// nothing. Made once by OpsCpu; used by the one calling thread and, per index, by the workers of its pool.
+// Scratch: memory that the CPU operators other than matrix products keep between calls, so that a settled engine
+// allocates nothing. Made once by OpsCpu; used by the one calling thread and, per index, by the workers of its pool.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -22,7 +22,7 @@ class GrowBuffer {
  public:
   T* take(size_t count) {
     if (count > capacity_) {
-      data_.reset(static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{64})));
+      data_.reset(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{64})));
       capacity_ = count;
     }
     return data_.get();
@@ -30,7 +30,7 @@ class GrowBuffer {
 
  private:
   struct Free {
-    void operator()(T* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+    void operator()(T* memory) const { ::operator delete (memory, std::align_val_t{64}); }
   };
   std::unique_ptr<T, Free> data_;
   size_t capacity_ = 0;

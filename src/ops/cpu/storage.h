@@ -1,6 +1,6 @@
 #pragma once
-// Element types as they lie in memory, loaded into and stored from vectors of floats (V of simd.h); loops over any length.
-// Only for other_kernels_<isa>.cc.
+// Element types as they lie in memory, loaded into and stored from vectors of floats (V of simd.h); loops over any
+// length. Only for other_kernels_<isa>.cc.
 #include <cstdint>
 
 #include "ops/cpu/other_kernels.h"

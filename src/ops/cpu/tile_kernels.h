@@ -1,6 +1,6 @@
 #pragma once
-// The two small products that attention and the delta rule are made of. Every element is summed in an order that depends
-// on the inner length alone, so neither the number of rows nor their grouping changes a bit. Included by
+// The two small products that attention and the delta rule are made of. Every element is summed in an order that
+// depends on the inner length alone, so neither the number of rows nor their grouping changes a bit. Included by
 // other_kernels_<isa>.cc.
 #include "ops/cpu/storage.h"
 
