@@ -43,7 +43,8 @@ class LinearTest : public testing::TestWithParam<KernelCase> {
 
   std::mt19937 random_{20};
 };
-INSTANTIATE_TEST_SUITE_P(Kinds, LinearTest, testing::ValuesIn(kernel_cases()), kernel_case_name<testing::TestParamInfo<KernelCase>>);
+INSTANTIATE_TEST_SUITE_P(Kinds, LinearTest, testing::ValuesIn(kernel_cases()),
+                         kernel_case_name<testing::TestParamInfo<KernelCase>>);
 
 TEST_P(LinearTest, EqualsTheReferenceForEveryShape) {
   auto ops = this->ops(2);

@@ -74,7 +74,8 @@ class MoeTest : public testing::TestWithParam<KernelCase> {
 
   std::mt19937 random_{4};
 };
-INSTANTIATE_TEST_SUITE_P(Kinds, MoeTest, testing::ValuesIn(kernel_cases()), kernel_case_name<testing::TestParamInfo<KernelCase>>);
+INSTANTIATE_TEST_SUITE_P(Kinds, MoeTest, testing::ValuesIn(kernel_cases()),
+                         kernel_case_name<testing::TestParamInfo<KernelCase>>);
 
 // Adds weight * (down product over [begin, end)) of one expert to `sum`.
 void add_reference(const std::vector<double>& hidden, const LinearWeight& down, double weight, int64_t begin,
@@ -131,7 +132,9 @@ TEST_P(MoeTest, ATokenIsTheSameInEveryBatchOnAnyNumberOfThreads) {
       for (int64_t t = 0; t < tokens; ++t) {
         for (int64_t s = 0; s < 4; ++s) {
           ASSERT_EQ(std::memcmp(partials.data() + (s * tokens + t) * 64, alone[static_cast<size_t>(t)].data() + s * 64,
-                                64 * sizeof(float)), 0) << "token " << t << " of " << tokens << ", slice " << s;
+                                64 * sizeof(float)),
+                    0)
+              << "token " << t << " of " << tokens << ", slice " << s;
         }
       }
     }

@@ -22,10 +22,14 @@ struct Matrix {
 
 inline double element(const Tensor& matrix, int64_t row, int64_t column) {
   switch (matrix.dtype) {
-    case DType::kF32: return matrix.row<float>(row)[column];
-    case DType::kBF16: return bf16_to_f32(matrix.row<uint16_t>(row)[column]);
-    case DType::kF8E4M3: return f8e4m3_to_f32(matrix.row<uint8_t>(row)[column]);
-    default: return std::numeric_limits<double>::quiet_NaN();
+    case DType::kF32:
+      return matrix.row<float>(row)[column];
+    case DType::kBF16:
+      return bf16_to_f32(matrix.row<uint16_t>(row)[column]);
+    case DType::kF8E4M3:
+      return f8e4m3_to_f32(matrix.row<uint8_t>(row)[column]);
+    default:
+      return std::numeric_limits<double>::quiet_NaN();
   }
 }
 
@@ -36,10 +40,17 @@ inline double weight_element(const LinearWeight& weight, int64_t row, int64_t co
 
 inline void set_element(const Tensor& matrix, int64_t row, int64_t column, float value) {
   switch (matrix.dtype) {
-    case DType::kF32: matrix.row<float>(row)[column] = value; return;
-    case DType::kBF16: matrix.row<uint16_t>(row)[column] = f32_to_bf16(value); return;
-    case DType::kF8E4M3: matrix.row<uint8_t>(row)[column] = f32_to_f8e4m3(value); return;
-    default: HYLAS_CHECK(false, "no matrix of {}", dtype_name(matrix.dtype));
+    case DType::kF32:
+      matrix.row<float>(row)[column] = value;
+      return;
+    case DType::kBF16:
+      matrix.row<uint16_t>(row)[column] = f32_to_bf16(value);
+      return;
+    case DType::kF8E4M3:
+      matrix.row<uint8_t>(row)[column] = f32_to_f8e4m3(value);
+      return;
+    default:
+      HYLAS_CHECK(false, "no matrix of {}", dtype_name(matrix.dtype));
   }
 }
 
