@@ -151,9 +151,7 @@ Value Evaluator::call_macro(const Macro& macro, const Arguments& arguments) {
     scope->set(parameter.name, std::move(value));
   }
   std::string text;
-  int loop_depth = std::exchange(loop_depth_, 0);
   run(*node.body, *scope, text);
-  loop_depth_ = loop_depth;
   close_scope(scope);
   return text;
 }

@@ -108,16 +108,14 @@ Evaluator::Flow Evaluator::run_for(const Node& node, Scope& scope, std::string& 
     items = std::move(kept);
   }
   auto shared = std::make_shared<const std::vector<Value>>(std::move(items));
-  ++loop_depth_;
   for (size_t i = 0; i < shared->size(); ++i) {
     Scope* inner = open_scope(&scope);
     assign(node.targets, (*shared)[i], *inner);
-    inner->set("loop", std::make_shared<const Loop>(Loop{shared, static_cast<int64_t>(i), loop_depth_ - 1}));
+    inner->set("loop", std::make_shared<const Loop>(Loop{shared, static_cast<int64_t>(i)}));
     Flow flow = run(node.body, *inner, out);
     close_scope(inner);
     if (flow == Flow::kBreak) break;
   }
-  --loop_depth_;
   if (!shared->empty()) return Flow::kNormal;
   Scope* inner = open_scope(&scope);
   Flow flow = run(node.else_body, *inner, out);
@@ -134,9 +132,7 @@ void Evaluator::run_set(const Node& node, Scope& scope) {
 std::string Evaluator::run_captured(const Node& node, Scope& scope) {
   Scope* inner = open_scope(&scope);
   std::string text;
-  int loop_depth = loop_depth_;
   run(node.body, *inner, text);
-  loop_depth_ = loop_depth;
   if (node.expr) {
     inner->set(kBlockText, Value(std::move(text)));
     text = to_text(evaluate(*node.expr, *inner), runtime_);

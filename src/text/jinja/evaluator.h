@@ -56,7 +56,6 @@ class Evaluator {
   const Template& source_;
   Runtime runtime_;
   std::vector<std::unique_ptr<Scope>> scopes_;
-  int loop_depth_ = 0;
 };
 
 }  // namespace hylas::jinja

@@ -111,7 +111,7 @@ std::vector<std::string> split(std::string_view text, const std::string* separat
   text = strip(text, Side::kLeft, nullptr);
   while (!text.empty()) {
     if (full()) {
-      parts.emplace_back(strip(text, Side::kRight, nullptr));
+      parts.emplace_back(text);
       break;
     }
     const char* p = text.data();

@@ -64,8 +64,8 @@ Value Loop::attribute(std::string_view name) const {
   if (name == "length") return length;
   if (name == "revindex") return length - index0;
   if (name == "revindex0") return length - index0 - 1;
-  if (name == "depth") return depth0 + 1;
-  if (name == "depth0") return depth0;
+  if (name == "depth") return int64_t{1};  // of recursive loops, which are not supported
+  if (name == "depth0") return int64_t{0};
   if (name == "previtem" && index0 > 0) return (*items)[index0 - 1];
   if (name == "nextitem" && index0 + 1 < length) return (*items)[index0 + 1];
   return {};

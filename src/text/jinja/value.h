@@ -109,7 +109,6 @@ struct Namespace {
 struct Loop {
   std::shared_ptr<const std::vector<Value>> items;
   int64_t index0 = 0;
-  int64_t depth0 = 0;
 
   Value attribute(std::string_view name) const;
 };
