@@ -13,20 +13,21 @@ namespace hylas {
 // What the command line says (app/options.h fills it in). -1 and 0 stand for "choose".
 struct EngineOptions {
   std::string model_path;
-  std::string load_format = "auto";    // auto | dummy
-  std::string device = "cpu";          // cpu
-  std::string dtype = "auto";          // auto | bfloat16 | float32
-  std::string kv_cache_dtype = "auto"; // auto | bfloat16 | fp8_e4m3
-  std::string state_dtype = "auto";    // --mamba-ssm-dtype: auto | float32 | float16 | bfloat16
+  std::string load_format = "auto";     // auto | dummy
+  std::string device = "cpu";           // cpu
+  std::string dtype = "auto";           // auto | bfloat16 | float32
+  std::string kv_cache_dtype = "auto";  // auto | bfloat16 | fp8_e4m3
+  std::string state_dtype = "auto";     // --mamba-ssm-dtype: auto | float32 | float16 | bfloat16
   int32_t page_size = 64;
-  int32_t chunked_prefill_size = -1;   // new tokens per prefill step; -1 = chosen, a multiple of 64
+  int32_t chunked_prefill_size = -1;  // new tokens per prefill step; -1 = chosen, a multiple of 64
   int32_t max_prefill_tokens = 16384;
-  double mem_fraction_static = 0;      // of the memory that is free once the weights are mapped; 0 = chosen
-  int64_t max_total_tokens = 0;        // KV tokens; 0 = from the memory budget
-  int32_t max_running_requests = 0;    // 0 = from the memory budget
-  int32_t context_length = 0;          // 0 = the model's
-  int32_t threads = 0;                 // CPU threads of a rank; 0 = all cores
-  std::string isa = "auto";
+  double mem_fraction_static = 0;    // of the memory that is free once the weights are mapped; 0 = chosen
+  int64_t max_total_tokens = 0;      // KV tokens; 0 = from the memory budget
+  int32_t max_running_requests = 0;  // 0 = from the memory budget
+  int32_t context_length = 0;        // 0 = the model's
+  int32_t threads = 0;               // CPU threads of a rank; 0 = all cores
+  std::string isa = "auto";          // CPU instructions: auto | scalar | avx2 | avx512
+  int32_t vocab_tokens = 0;          // ids below this may be sampled (the tokenizer's); 0 = all rows of the vocabulary
 };
 
 // What an instance is, for /model_info, /server_info and the log.

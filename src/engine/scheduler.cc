@@ -125,10 +125,13 @@ bool Scheduler::make_room(Sequence& sequence, StepPlan& plan) {
 
 // Whether some sequence only waits for its last results before its pages are free.
 bool Scheduler::pages_are_coming() const {
-  return std::any_of(sequences_.begin(), sequences_.end(), [](const auto& entry) {
-    const Sequence& sequence = *entry.second;
-    return !sequence.pages.empty() && (sequence.phase == SequencePhase::kEnded || sequence.fully_planned());
-  });
+  for (const InFlight& plan : in_flight_) {
+    for (const Sequence* sequence : plan.sequences) {
+      const bool at_end = sequence->phase == SequencePhase::kEnded || sequence->fully_planned();
+      if (at_end && !sequence->pages.empty()) return true;
+    }
+  }
+  return false;
 }
 
 void Scheduler::retract(Sequence& sequence, StepPlan& plan) {
@@ -258,9 +261,11 @@ EngineStats Scheduler::stats() const {
   EngineStats stats = totals_;
   stats.running = static_cast<int32_t>(running_.size());
   stats.queued = static_cast<int32_t>(queue_.size());
-  for (const Sequence* sequence : queue_) stats.retracted += sequence->phase == SequencePhase::kRetracted;
-  for (const auto& [id, sequence] : sequences_)
-    stats.kv_tokens_used += sequence->pages.empty() ? 0 : sequence->computed;
+  for (const Sequence* sequence : queue_) {
+    if (sequence->phase != SequencePhase::kRetracted) break;
+    ++stats.retracted;
+  }
+  for (const Sequence* sequence : running_) stats.kv_tokens_used += sequence->computed;
   stats.kv_tokens_max = memory_.pages().size() * options_.page_size;
   stats.pages_used = memory_.pages().used();
   stats.pages_max = memory_.pages().size();

@@ -1,0 +1,115 @@
+#include "engine/configuration.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <optional>
+
+#include "engine/prefill_policy.h"
+
+namespace hylas {
+namespace {
+
+// The type that a flag names: `automatic` for "auto", otherwise one of `allowed`.
+Result<DType> choose_dtype(const char* flag, const std::string& value, DType automatic,
+                           std::initializer_list<DType> allowed) {
+  std::optional<DType> chosen = value == "auto" ? automatic : parse_dtype(value);
+  if (chosen && std::find(allowed.begin(), allowed.end(), *chosen) != allowed.end()) return *chosen;
+  std::string names;
+  for (DType dtype : allowed) names += fmt::format(", {}", dtype_name(dtype));
+  const std::string what = value == "auto" ? fmt::format("auto ({})", dtype_name(automatic)) : value;
+  return error(chosen ? ErrorCode::kUnsupported : ErrorCode::kInvalid, "{} {}: must be auto{}", flag, what, names);
+}
+
+Status check_flags(const EngineOptions& options) {
+  if (options.device != "cpu") {
+    return error(ErrorCode::kUnsupported, "--device {}: this build computes on the CPU only (--device cpu)",
+                 options.device);
+  }
+  if (options.load_format != "auto" && options.load_format != "dummy") {
+    return error(ErrorCode::kInvalid, "--load-format {}: must be auto or dummy", options.load_format);
+  }
+  if (options.page_size < 1) {
+    return error(ErrorCode::kInvalid, "--page-size {}: must be at least 1", options.page_size);
+  }
+  if (options.threads < 0) {
+    return error(ErrorCode::kInvalid, "--threads {}: must be at least 1, or 0 for all cores", options.threads);
+  }
+  if (options.chunked_prefill_size != -1 &&
+      (options.chunked_prefill_size < kChunkUnit || options.chunked_prefill_size % kChunkUnit != 0)) {
+    return error(ErrorCode::kInvalid, "--chunked-prefill-size {}: must be a multiple of {}, or -1 to choose",
+                 options.chunked_prefill_size, kChunkUnit);
+  }
+  if (options.max_prefill_tokens < kChunkUnit) {
+    return error(ErrorCode::kInvalid, "--max-prefill-tokens {}: must be at least {}", options.max_prefill_tokens,
+                 kChunkUnit);
+  }
+  if (options.max_running_requests < 0) {
+    return error(ErrorCode::kInvalid, "--max-running-requests {}: must be at least 1, or 0 to choose",
+                 options.max_running_requests);
+  }
+  return {};
+}
+
+Result<int32_t> choose_context(const EngineOptions& options, const ModelConfig& model) {
+  if (options.context_length == 0) return model.max_position_embeddings;
+  if (options.context_length < 2 || options.context_length > model.max_position_embeddings) {
+    return error(ErrorCode::kInvalid, "--context-length {}: must lie between 2 and the model's {}",
+                 options.context_length, model.max_position_embeddings);
+  }
+  return options.context_length;
+}
+
+Result<int32_t> choose_vocab_tokens(const EngineOptions& options, const ModelConfig& model) {
+  if (options.vocab_tokens < 0 || options.vocab_tokens > model.vocab_size) {
+    return error(ErrorCode::kInvalid, "the tokenizer has {} tokens, but the model's vocabulary has {} rows",
+                 options.vocab_tokens, model.vocab_size);
+  }
+  return options.vocab_tokens ? options.vocab_tokens : model.vocab_size;
+}
+
+}  // namespace
+
+Result<EngineConfiguration> configure(const EngineOptions& options, const ModelConfig& model,
+                                      const GenerationConfig& generation) {
+  HYLAS_TRY(check_flags(options));
+  EngineConfiguration chosen;
+  chosen.model = model;
+  chosen.eos_ids = generation.eos_ids.empty() ? model.eos_ids : generation.eos_ids;
+  HYLAS_ASSIGN(chosen.vocab_tokens, choose_vocab_tokens(options, model));
+  HYLAS_ASSIGN(chosen.context_length, choose_context(options, model));
+
+  DecoderOptions& decoder = chosen.decoder;
+  HYLAS_ASSIGN(decoder.act, choose_dtype("--dtype", options.dtype, model.dtype, {DType::kBF16, DType::kF32}));
+  HYLAS_ASSIGN(decoder.kv, choose_dtype("--kv-cache-dtype", options.kv_cache_dtype, decoder.act,
+                                        {DType::kBF16, DType::kF8E4M3, DType::kF32}));
+  HYLAS_ASSIGN(decoder.state, choose_dtype("--mamba-ssm-dtype", options.state_dtype, model.state_dtype,
+                                           {DType::kF32, DType::kF16, DType::kBF16}));
+  decoder.layer_end = model.num_layers;
+  decoder.page_size = options.page_size;
+
+  const int32_t chunk = options.chunked_prefill_size == -1 ? kCpuPrefillTokens : options.chunked_prefill_size;
+  chosen.prefill_tokens_max = std::min(chunk, options.max_prefill_tokens);
+  chosen.kv_tokens_max = options.max_total_tokens;
+  chosen.running_max = options.max_running_requests;
+  chosen.running_bound = options.max_running_requests ? options.max_running_requests : kRunningMaxDefault;
+  chosen.memory_fraction = options.mem_fraction_static == 0 ? kCpuMemoryFraction : options.mem_fraction_static;
+  chosen.limits = {.tokens_max = chosen.prefill_tokens_max + chosen.running_bound,
+                   .rows_max = chosen.running_bound,
+                   .context_length = chosen.context_length,
+                   .page_size = options.page_size};
+  return chosen;
+}
+
+BudgetInputs EngineConfiguration::budget(int64_t free_bytes, int64_t arena_bytes, const StateLayout& layout) const {
+  return {.free_bytes = free_bytes,
+          .fraction = memory_fraction,
+          .arena_bytes = arena_bytes,
+          .token_bytes = layout.bytes_per_token(),
+          .sequence_bytes = layout.bytes_per_sequence(),
+          .page_size = limits.page_size,
+          .context_length = context_length,
+          .kv_tokens_max = kv_tokens_max,
+          .running_max = running_max};
+}
+
+}  // namespace hylas

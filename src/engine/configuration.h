@@ -1,0 +1,46 @@
+#pragma once
+// EngineConfiguration: the command line and the checkpoint's files made into numbers, or refused. A pure function.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cache/memory_budget.h"
+#include "engine/batch_build.h"
+#include "engine/engine.h"
+#include "model/decoder.h"
+#include "model/generation_config.h"
+
+namespace hylas {
+
+// Prompt tokens of one step on a CPU. 512 rows read every weight once and compute long enough (hundreds of operations
+// per byte) that more would not make prefill faster, while a decoding request waits for one such step at most; the
+// activations of 512 rows still lie near the processor.
+constexpr int32_t kCpuPrefillTokens = 512;
+// Of the free memory. The other half is for what shares the machine's memory here and has its own on a GPU: the page
+// cache of the weights' files, the server, and retracted sequences.
+constexpr double kCpuMemoryFraction = 0.5;
+
+struct EngineConfiguration {
+  ModelConfig model;
+  DecoderOptions decoder;
+  std::vector<int32_t> eos_ids;
+  int32_t vocab_tokens = 0;
+  int32_t context_length = 0;
+  int32_t prefill_tokens_max = 0;  // of one step
+  int32_t running_bound = 0;       // the memory budget may allow fewer
+  int64_t kv_tokens_max = 0;       // 0: from the budget
+  int32_t running_max = 0;         // 0: from the budget
+  double memory_fraction = 0;
+  BatchLimits limits;
+
+  // The budget's inputs; `free_bytes` are those left once the weights are in memory.
+  BudgetInputs budget(int64_t free_bytes, int64_t arena_bytes, const StateLayout& layout) const;
+};
+
+// kUnsupported: a device or type that this build does not have; kInvalid: numbers out of range or against each other.
+// Both name the flag and what it may be.
+Result<EngineConfiguration> configure(const EngineOptions& options, const ModelConfig& model,
+                                      const GenerationConfig& generation);
+
+}  // namespace hylas

@@ -1,0 +1,193 @@
+// The engine's threads: one scheduler, one rank. Requests, aborts and results reach the scheduler through one inbox,
+// plans reach the rank through a short queue, so neither waits for the other while there is work.
+#include "engine/engine.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/queue.h"
+#include "base/thread.h"
+#include "engine/rate_meter.h"
+#include "engine/scheduler.h"
+#include "engine/startup.h"
+
+namespace hylas {
+namespace {
+
+// What reaches the scheduler thread.
+struct Submit {
+  RequestId id;
+  Request request;
+  OutputCallback callback;
+};
+struct Abort {
+  RequestId id;
+};
+struct AbortAll {};
+struct Stop {};
+struct Sync {};  // everything that came before is done once this is
+using Event = std::variant<Submit, Abort, AbortAll, Stop, Sync, StepResult>;
+
+class ThreadedEngine final : public Engine {
+ public:
+  explicit ThreadedEngine(Startup startup)
+      : info_(std::move(startup.info)),
+        limits_(startup.scheduler.limits()),
+        scheduler_(startup.scheduler),
+        rank_(std::move(startup.rank)),
+        plans_(startup.scheduler.plans_in_flight_max) {
+    publish_stats();
+    rank_thread_ = start_thread("rank 0", [this] { run_rank(); });
+    scheduler_thread_ = start_thread("scheduler", [this] { run_scheduler(); });
+  }
+  ~ThreadedEngine() override { stop(); }
+
+  const EngineInfo& info() const override { return info_; }
+
+  EngineStats stats() const override {
+    std::lock_guard lock(stats_mutex_);
+    EngineStats stats = stats_;
+    stats.generation_tokens_per_s = rate_.per_second(now_us());
+    return stats;
+  }
+
+  Result<RequestId> submit(Request request, OutputCallback callback) override {
+    HYLAS_TRY(check_request(request, limits_));
+    const RequestId id = ++ids_;
+    if (accepting_ && inbox_.push(Submit{id, std::move(request), std::move(callback)})) return id;
+    return error(ErrorCode::kUnavailable, "the engine is stopping and takes no more requests");
+  }
+
+  void abort(RequestId id) override { inbox_.push(Abort{id}); }
+  void abort_all() override { inbox_.push(AbortAll{}); }
+
+  void drain(int64_t timeout_us) override {
+    accepting_ = false;
+    inbox_.push(Sync{});
+    {
+      std::unique_lock lock(stats_mutex_);
+      drained_changed_.wait_for(lock, std::chrono::microseconds(timeout_us), [this] { return drained_; });
+    }
+    stop();
+  }
+
+ private:
+  void stop() {
+    accepting_ = false;
+    std::lock_guard lock(stop_mutex_);
+    inbox_.push(Stop{});
+    if (scheduler_thread_.joinable()) scheduler_thread_.join();
+    if (rank_thread_.joinable()) rank_thread_.join();
+  }
+
+  void run_rank() {
+    while (std::optional<StepPlan> plan = plans_.pop()) inbox_.push(rank_->execute(*plan));
+  }
+
+  void run_scheduler() {
+    while (!stopping_ || !scheduler_.idle()) {
+      while (std::optional<StepPlan> plan = scheduler_.next_plan()) plans_.push(*std::move(plan));
+      publish_stats();
+      std::optional<Event> event = inbox_.pop();
+      for (; event; event = inbox_.pop_for(0)) std::visit([this](auto& what) { handle(what); }, *event);
+    }
+    inbox_.close();
+    while (std::optional<Event> event = inbox_.pop()) {
+      if (auto* late = std::get_if<Submit>(&*event)) refuse(*late);
+    }
+    plans_.close();
+    publish_stats();
+  }
+
+  void handle(Submit& what) {
+    if (stopping_) return refuse(what);
+    callbacks_.emplace(what.id, std::move(what.callback));
+    scheduler_.submit(what.id, std::move(what.request));
+  }
+  void handle(Abort& what) {
+    if (std::optional<Output> output = scheduler_.abort(what.id)) deliver(*std::move(output));
+  }
+  void handle(AbortAll&) {
+    for (Output& output : scheduler_.abort_all()) deliver(std::move(output));
+  }
+  void handle(Stop&) {
+    stopping_ = true;
+    AbortAll all;
+    handle(all);
+  }
+  void handle(Sync&) { sync_came_ = true; }
+  void handle(StepResult& result) {
+    uint64_t tokens = 0;
+    for (Output& output : scheduler_.on_result(std::move(result))) {
+      tokens += output.tokens.size();
+      deliver(std::move(output));
+    }
+    std::lock_guard lock(stats_mutex_);
+    rate_.add(now_us(), tokens);
+  }
+
+  void deliver(Output output) {
+    auto found = callbacks_.find(output.id);
+    if (!output.finish) return found->second(std::move(output));
+    OutputCallback callback = std::move(found->second);
+    callbacks_.erase(found);
+    callback(std::move(output));
+  }
+  // A request that came while the engine was stopping.
+  static void refuse(Submit& what) {
+    Output output;
+    output.id = what.id;
+    output.finish = FinishReason::kAbort;
+    what.callback(std::move(output));
+  }
+
+  void publish_stats() {
+    std::lock_guard lock(stats_mutex_);
+    stats_ = scheduler_.stats();
+    drained_ = sync_came_ && scheduler_.idle();
+    if (drained_) drained_changed_.notify_all();
+  }
+
+  const EngineInfo info_;
+  const RequestLimits limits_;
+
+  // The scheduler thread's.
+  Scheduler scheduler_;
+  std::unordered_map<RequestId, OutputCallback> callbacks_;
+  bool stopping_ = false;
+  bool sync_came_ = false;
+
+  std::unique_ptr<Rank> rank_;  // the rank thread's
+
+  // Shared.
+  std::atomic<RequestId> ids_{0};
+  std::atomic<bool> accepting_{true};
+  Queue<Event> inbox_{
+      SIZE_MAX};           // never full: requests wait in the scheduler's queue anyway, and results must not wait
+  Queue<StepPlan> plans_;  // the scheduler keeps to the number in flight, so a push never waits
+  mutable std::mutex stats_mutex_;  // guards the three below
+  EngineStats stats_;
+  mutable RateMeter rate_;
+  bool drained_ = false;  // drain() asked, and all that came before it is done
+  std::condition_variable drained_changed_;
+  std::mutex stop_mutex_;  // one thread stops the others
+  std::jthread rank_thread_;
+  std::jthread scheduler_thread_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
+  HYLAS_ASSIGN(Startup startup, start_up(options));
+  return std::unique_ptr<Engine>(new ThreadedEngine(std::move(startup)));
+}
+
+}  // namespace hylas

@@ -1,0 +1,142 @@
+#include "engine/rank.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+
+namespace hylas {
+
+Result<std::unique_ptr<Rank>> Rank::load(const RankOptions& options, std::unique_ptr<Ops> ops,
+                                         std::unique_ptr<WeightSource> source) {
+  auto rank = std::unique_ptr<Rank>(new Rank);
+  rank->options_ = options;
+  rank->ops_ = std::move(ops);
+  rank->source_ = std::move(source);
+  HYLAS_ASSIGN(rank->decoder_, Decoder::make(options.config, options.decoder, *rank->source_, *rank->ops_));
+  return rank;
+}
+
+StateLayout Rank::layout() const { return state_layout(options_.config, options_.decoder); }
+
+size_t Rank::arena_bytes() const { return decoder_->arena_bytes(options_.limits.tokens_max, kLogitsRowsMax); }
+
+Status Rank::allocate(int64_t pages, int32_t slots) {
+  Device& memory = device();
+  HYLAS_ASSIGN(pools_, StatePools::make(memory, layout(), pages, options_.limits.page_size, slots));
+  HYLAS_ASSIGN(arena_memory_, Buffer::make(memory, arena_bytes()));
+  arena_ = Arena(arena_memory_.data(), arena_memory_.bytes());
+  HYLAS_ASSIGN(batches_, BatchBuilder::make(memory, options_.limits));
+  HYLAS_ASSIGN(index_, Buffer::make(memory, kLogitsRowsMax * sizeof(int32_t)));
+  sampler_ = SamplerTable(slots);
+  return {};
+}
+
+StepResult Rank::execute(const StepPlan& plan) {
+  const int64_t begin_us = now_us();
+  StepResult result;
+  result.id = plan.id;
+  for (SequenceIndex sequence : plan.ends) sampler_.end(sequence);
+  for (const SwapOp& op : plan.swaps) swaps_.apply(op, pools_);
+  for (const SequenceStart& start : plan.starts) sampler_.start(start);
+  if (!plan.rows.empty()) run_rows(plan, result.rows);
+  for (const SlotCopy& copy : plan.copies) pools_.copy_slot(copy.from, copy.to);
+  result.busy_us = now_us() - begin_us;
+  return result;
+}
+
+void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
+  arena_.reset();
+  const Batch batch = batches_.build(plan.rows, sampler_.last_tokens());
+  const Tensor hidden = decoder_->embed(batch, arena_);
+  decoder_->forward(batch, pools_, hidden, arena_);
+
+  std::vector<RowResult> all(plan.rows.size());
+  int32_t token = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const PlanRow& row = plan.rows[i];
+    all[i].sequence = row.sequence;
+    if (row.prompt_logprobs_from >= 0) add_prompt_logprobs(row, token, hidden, all[i]);
+    if (row.want_logits) add_logits(row, token, hidden, all[i]);
+    token += row.length;
+  }
+  sample(plan.rows, batch, hidden, all);
+  for (RowResult& row : all) {
+    if (row.did_sample || !row.prompt_logprobs.empty() || !row.logits.empty()) results.push_back(std::move(row));
+  }
+}
+
+// use(begin, logits [count, vocab]) for blocks of the tokens' rows: tokens [begin, begin + count).
+template <class Use>
+void Rank::for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use use) {
+  for (size_t begin = 0; begin < tokens.size(); begin += kLogitsRowsMax) {
+    const size_t count = std::min<size_t>(kLogitsRowsMax, tokens.size() - begin);
+    device().copy_from_host(index_.data(), tokens.data() + begin, count * sizeof(int32_t));
+    ArenaScope scope(arena_);
+    const Tensor index(index_.data(), DType::kI32, {static_cast<int64_t>(count)});
+    const Tensor normed = decoder_->final_norm(hidden, index, arena_);
+    use(begin, decoder_->logits(normed, arena_));
+  }
+}
+
+void Rank::sample(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden,
+                  std::vector<RowResult>& results) {
+  std::vector<int32_t> tokens;    // whose logits are sampled
+  std::vector<size_t> plan_rows;  // their rows
+  std::vector<SampleRow> samples;
+  int32_t end = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    end += rows[i].length;
+    if (!rows[i].sample) continue;
+    tokens.push_back(end - 1);
+    plan_rows.push_back(i);
+    samples.push_back(sampler_.sample_row(rows[i]));
+  }
+  HYLAS_CHECK(end == batch.tokens);
+  std::vector<SampleResult> sampled(tokens.size());
+  for_logits(tokens, hidden, [&](size_t begin, const Tensor& logits) {
+    const size_t count = logits.dim(0);
+    ops_->sample(logits, options_.vocab_tokens, std::span(samples).subspan(begin, count),
+                 std::span(sampled).subspan(begin, count));
+  });
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    RowResult& result = results[plan_rows[i]];
+    sampler_.record(result.sequence, sampled[i].token);
+    result.did_sample = true;
+    result.sampled = std::move(sampled[i]);
+  }
+}
+
+// The hidden state at position p predicts the prompt token at p + 1.
+void Rank::add_prompt_logprobs(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result) {
+  std::vector<int32_t> tokens, targets;
+  for (int32_t i = std::max(0, row.prompt_logprobs_from - 1 - row.begin); i < row.length; ++i) {
+    const int32_t target = i + 1 < row.length ? row.tokens[i + 1] : row.next_token;
+    if (target < 0) continue;
+    tokens.push_back(first_token + i);
+    targets.push_back(target);
+  }
+  const int32_t top = std::max(0, sampler_.sampling(row.sequence).top_logprobs);
+  std::vector<SampleResult> logprobs(tokens.size());
+  for_logits(tokens, hidden, [&](size_t begin, const Tensor& logits) {
+    const size_t count = logits.dim(0);
+    ops_->logprobs(logits, std::span(targets).subspan(begin, count), top, std::span(logprobs).subspan(begin, count));
+  });
+  for (size_t i = 0; i < targets.size(); ++i) {
+    result.prompt_logprobs.push_back({targets[i], logprobs[i].logprob, std::move(logprobs[i].top)});
+  }
+}
+
+void Rank::add_logits(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result) {
+  std::vector<int32_t> tokens(row.length);
+  std::iota(tokens.begin(), tokens.end(), first_token);
+  const int64_t vocab = options_.config.vocab_size;
+  result.logits.resize(row.length * vocab);
+  for_logits(tokens, hidden, [&](size_t begin, const Tensor& logits) {
+    device().copy_to_host(result.logits.data() + static_cast<int64_t>(begin) * vocab, logits.data, logits.bytes());
+  });
+}
+
+}  // namespace hylas

@@ -1,0 +1,72 @@
+#pragma once
+// Rank: one device with its part of the model. It executes plans and decides nothing.
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "cache/state_pools.h"
+#include "engine/batch_build.h"
+#include "engine/sampler_table.h"
+#include "engine/step_plan.h"
+#include "engine/swap_store.h"
+#include "model/decoder.h"
+#include "ops/ops.h"
+#include "tensor/arena.h"
+#include "weights/source.h"
+
+namespace hylas {
+
+struct RankOptions {
+  ModelConfig config;
+  DecoderOptions decoder;
+  BatchLimits limits;
+  int32_t vocab_tokens = 0;  // ids below this may be sampled
+};
+
+// Rows of logits that exist at a time: sampling, prompt logprobs and want_logits go through in blocks of this many.
+constexpr int32_t kLogitsRowsMax = 64;
+
+// Used by one thread at a time.
+class Rank {
+ public:
+  // Reads this rank's weights from `source`.
+  static Result<std::unique_ptr<Rank>> load(const RankOptions& options, std::unique_ptr<Ops> ops,
+                                            std::unique_ptr<WeightSource> source);
+
+  // What the memory budget needs to know, and then takes: after this, steps take no memory but that of their results
+  // and of retracted sequences.
+  StateLayout layout() const;
+  size_t arena_bytes() const;
+  Status allocate(int64_t pages, int32_t slots);
+
+  Device& device() { return ops_->device(); }
+  WeightSource& weights() { return *source_; }
+
+  // Does the parts of the plan in order (step_plan.h).
+  StepResult execute(const StepPlan& plan);
+
+ private:
+  Rank() = default;
+  void run_rows(const StepPlan& plan, std::vector<RowResult>& results);
+  void sample(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden, std::vector<RowResult>& results);
+  void add_prompt_logprobs(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
+  void add_logits(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
+  template <class Use>
+  void for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use use);
+
+  RankOptions options_;
+  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<WeightSource> source_;
+  std::unique_ptr<Decoder> decoder_;
+  StatePools pools_;
+  Buffer arena_memory_;
+  Arena arena_;
+  BatchBuilder batches_;
+  Buffer index_;  // [kLogitsRowsMax] i32
+  SamplerTable sampler_{0};
+  SwapStore swaps_;
+};
+
+}  // namespace hylas

@@ -1,0 +1,22 @@
+#pragma once
+// From options to a rank with weights and memory: everything before the first request.
+#include <memory>
+
+#include "base/result.h"
+#include "engine/configuration.h"
+#include "engine/engine.h"
+#include "engine/rank.h"
+#include "engine/scheduler.h"
+
+namespace hylas {
+
+struct Startup {
+  EngineInfo info;
+  SchedulerOptions scheduler;
+  std::unique_ptr<Rank> rank;
+};
+
+// Reads the configuration, loads the weights, divides the memory and logs what was chosen.
+Result<Startup> start_up(const EngineOptions& options);
+
+}  // namespace hylas
