@@ -105,7 +105,9 @@ ToolSchemas::ToolSchemas(const json::array& tools) {
     if (!name || !name->is_string()) continue;
     const json::value* parameters = function->if_contains("parameters");
     bool has_schema = parameters && parameters->is_object();
-    schemas_[std::string(name->get_string())] = has_schema ? parameters->get_object() : json::object();
+    std::string known(name->get_string());
+    if (!schemas_.contains(known)) names_.push_back(known);
+    schemas_[known] = has_schema ? parameters->get_object() : json::object();
   }
 }
 

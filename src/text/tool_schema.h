@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace hylas {
 
@@ -25,6 +26,8 @@ class ToolSchemas {
   // `tools`: [{type: "function", function: {name, parameters}}] or the bare functions.
   explicit ToolSchemas(const boost::json::array& tools);
   bool knows(std::string_view function) const { return schemas_.contains(function); }
+  // In order of the request.
+  const std::vector<std::string>& names() const { return names_; }
   // The types of a parameter ($ref, anyOf, oneOf, allOf, type lists, enum and const are followed). kStringType for an
   // unknown function or parameter.
   unsigned types(std::string_view function, std::string_view parameter) const;
@@ -32,6 +35,7 @@ class ToolSchemas {
   const boost::json::object* parameters(std::string_view function) const;
 
  private:
+  std::vector<std::string> names_;
   std::map<std::string, boost::json::object, std::less<>> schemas_;
 };
 
