@@ -43,8 +43,8 @@ TEST_P(Conv, EqualsTheReferenceAndKeepsTheLastThreeInputs) {
         written[static_cast<size_t>(kRows[r].write)] = true;
       }
       for (int64_t slot = 0; slot < 11; ++slot) {
-        if (!written[static_cast<size_t>(slot)])
-          EXPECT_TRUE(close(values(pool, slot, 1), values(before, slot, 1), 0, 0));
+        if (written[static_cast<size_t>(slot)]) continue;
+        EXPECT_TRUE(close(values(pool, slot, 1), values(before, slot, 1), 0, 0));
       }
     }
   }

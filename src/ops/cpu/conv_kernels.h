@@ -6,23 +6,37 @@ namespace hylas::cpu {
 
 constexpr int kConvHistory = 3;  // inputs before a token that its output reads
 
+// Outputs of one token from its inputs, oldest first; the sources may be of two types.
+template <class V, class Load, class T>
+HYLAS_INLINE void conv_token(const float* taps, int64_t channels, Load load_input, T* out) {
+  using F = typename V::F;
+  for_vectors<V>(channels, [&](int64_t i, auto n) HYLAS_INLINE_LAMBDA {
+    F sum = V::zero();
+    for (int64_t j = 0; j <= kConvHistory; ++j) {
+      sum = V::fma(V::load(taps + j * kConvChannels + i), load_input(j, i, n), sum);
+    }
+    store<V>(out + i, silu<V>(sum), n);
+  });
+}
+
 // A block of channels of one row. `taps` [4][kConvChannels] and `history` [3][kConvChannels] are position-major.
 template <class V, class T>
 HYLAS_INLINE void conv_block(const ConvArgs& args, const float* taps, const float* history, int64_t row_begin,
                              int64_t row_end, int64_t channel, int64_t channels) {
-  using F = typename V::F;
-  for (int64_t t = row_begin; t < row_end; ++t) {
-    T* out = row<T>(args.out, t) + channel;
-    for_vectors<V>(channels, [&](int64_t i, auto n) HYLAS_INLINE_LAMBDA {
-      F sum = V::zero();
-      for (int64_t j = 0; j <= kConvHistory; ++j) {
-        int64_t source = t - kConvHistory + j;
-        F value = source < row_begin ? V::load(history + (source - row_begin + kConvHistory) * kConvChannels + i)
-                                     : load<V>(row<T>(args.u, source) + channel + i, n);
-        sum = V::fma(V::load(taps + j * kConvChannels + i), value, sum);
-      }
-      store<V>(out + i, silu<V>(sum), n);
-    });
+  int64_t t = row_begin;
+  for (; t < row_end && t < row_begin + kConvHistory; ++t) {
+    auto load_input = [&](int64_t j, int64_t i, auto n) HYLAS_INLINE_LAMBDA {
+      int64_t source = t - kConvHistory + j;
+      if (source >= row_begin) return load<V>(row<T>(args.u, source) + channel + i, n);
+      return V::load(history + (source - row_begin + kConvHistory) * kConvChannels + i);
+    };
+    conv_token<V>(taps, channels, load_input, row<T>(args.out, t) + channel);
+  }
+  for (; t < row_end; ++t) {
+    const T* u = row<T>(args.u, t - kConvHistory) + channel;
+    auto load_input = [&](int64_t j, int64_t i, auto n)
+                          HYLAS_INLINE_LAMBDA { return load<V>(u + j * args.u.stride + i, n); };
+    conv_token<V>(taps, channels, load_input, row<T>(args.out, t) + channel);
   }
 }
 

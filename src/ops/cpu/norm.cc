@@ -29,14 +29,14 @@ void rms_norm(ThreadPool& pool, Scratch& scratch, const Tensor& x, const Tensor&
 
 void add_rms_norm(ThreadPool& pool, Scratch& scratch, const Tensor& partials, const Tensor& residual,
                   const Tensor& weight, float eps, const Tensor& out) {
-  NormArgs args = norm_args(residual, weight, eps, out);
+  // Without `out` only the sum is wanted, and there may be no weight either.
+  NormArgs args = norm_args(residual, out ? weight : Tensor(nullptr, weight.dtype, {residual.dim(1)}), eps, out);
   args.slices = static_cast<int>(partials.dim(0));
   args.partial_stride = partials.dim(2);
   HYLAS_CHECK(args.slices == 1 || args.slices == 2 || args.slices == 4, "a tree of {} partial sums", args.slices);
-  HYLAS_CHECK(
-      partials.dim(1) == residual.dim(0) && partials.dim(2) == residual.dim(1) && residual.dim(1) == weight.dim(0),
-      "partial sums [{}, {}] for a residual [{}, {}]", partials.dim(1), partials.dim(2), residual.dim(0),
-      residual.dim(1));
+  HYLAS_CHECK(partials.dim(1) == residual.dim(0) && partials.dim(2) == residual.dim(1) && residual.dim(1) == args.width,
+              "partial sums [{}, {}] for a residual [{}, {}]", partials.dim(1), partials.dim(2), residual.dim(0),
+              residual.dim(1));
   for (int s = 0; s < args.slices; ++s) args.partials[s] = partials.row<float>(s);
   pool.parallel_for(residual.dim(0), rows_at_least(args.width),
                     [&](int64_t begin, int64_t end, int) { scratch.kernels->add_rms_norm(args, begin, end); });

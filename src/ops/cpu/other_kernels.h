@@ -114,9 +114,9 @@ struct OtherKernels {
   int64_t (*delta_floats)(const DeltaArgs& args);
   void (*delta_decode)(const DeltaArgs& args, const DeltaItem& item, float* scratch);
   void (*delta_prefill)(const DeltaArgs& args, const DeltaItem& item, float* scratch);
-  // Logits of one row; NaN counts as -inf.
+  // Logits of one row. A weight is e^((x - highest) factor) and at least e^-87, for NaN too: as good as nothing.
   float (*highest)(const float* x, int64_t count);  // NaN is passed over; -inf when there is nothing else
-  double (*sum_exp)(const float* x, int64_t count, float highest, float factor);  // of e^((x - highest) factor)
+  double (*sum_exp)(const float* x, int64_t count, float highest, float factor);  // of the weights
   void (*softmax_weights)(const float* x, int64_t count, float highest, float factor, float* out);
   // Indices of x >= threshold in ascending order; returns how many there are (all are counted, `room` at most written).
   int64_t (*collect)(const float* x, int64_t count, float threshold, int32_t* out, int64_t room);

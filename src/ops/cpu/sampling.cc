@@ -81,62 +81,58 @@ class Draw {
        float highest)
       : kernels_(kernels), scratch_(scratch), row_(row), x_(x), count_(count), highest_(highest) {}
 
+  // Every filter keeps a beginning of the candidates in their order (before(), candidates.h), which is never sorted.
   int32_t token() {
-    double share = uniform(row_.seed, row_.step);
-    bool cut_by_rank = row_.top_k > 0 && row_.top_k < count_;
-    double total = 0;
-    if (cut_by_rank) {
-      weigh(best_candidates(kernels_, scratch_, x_, count_, row_.top_k));
-      for (size_t i = 0; i < candidates_.size(); ++i) total += weights_[i];
+    double share = uniform(row_.seed, row_.step), total = 0;
+    if (row_.top_k > 0 && row_.top_k < count_) {
+      candidates_ = best_candidates(kernels_, scratch_, x_, count_, row_.top_k);
+      weigh();
+      total = weight_sum();
     } else {
       total = kernels_.sum_exp(x_, count_, highest_, 1 / row_.temperature);
       reach(row_.top_p < 1.f ? row_.top_p * total : row_.min_p > 0.f ? total : share * total);
     }
-    // Every filter keeps a beginning of the ordered candidates.
-    bool filtered = row_.top_p < 1.f || row_.min_p > 0.f;
-    size_t kept = filtered ? filter(row_.top_p < 1.f ? row_.top_p * total : total) : candidates_.size();
-    if (filtered) {
-      total = 0;
-      for (size_t i = 0; i < kept; ++i) total += weights_[i];
+    if (row_.top_p < 1.f) keep(select_mass(candidates_, row_.top_p * total));
+    if (row_.min_p > 0.f) {
+      auto end = std::partition(candidates_.begin(), candidates_.end(),
+                                [&](const Candidate& candidate) { return candidate.weight >= row_.min_p; });
+      keep(std::max<size_t>(1, static_cast<size_t>(end - candidates_.begin())));
     }
-    double sum = 0;
-    for (size_t i = 0; i < kept; ++i) {
-      sum += weights_[i];
-      if (sum > share * total) return candidates_[i].token;
-    }
-    return candidates_[kept - 1].token;  // rounding
+    if (row_.top_p < 1.f || row_.min_p > 0.f) total = weight_sum();
+    return candidates_[select_mass(candidates_, share * total) - 1].token;
   }
 
  private:
-  void weigh(std::span<Candidate> candidates) {
-    candidates_ = candidates;
-    weights_ = scratch_.weights.take(candidates.size());
-    for (size_t i = 0; i < candidates.size(); ++i) weights_[i] = candidates[i].logit;
-    kernels_.softmax_weights(weights_, static_cast<int64_t>(candidates.size()), highest_, 1 / row_.temperature,
-                             weights_);
+  void keep(size_t count) { candidates_ = candidates_.first(count); }
+
+  // Through the vector kernel, a few at a time.
+  void weigh() {
+    constexpr size_t kAtOnce = 256;
+    float weights[kAtOnce];
+    for (size_t begin = 0; begin < candidates_.size(); begin += kAtOnce) {
+      size_t here = std::min(kAtOnce, candidates_.size() - begin);
+      for (size_t i = 0; i < here; ++i) weights[i] = candidates_[begin + i].logit;
+      kernels_.softmax_weights(weights, static_cast<int64_t>(here), highest_, 1 / row_.temperature, weights);
+      for (size_t i = 0; i < here; ++i) candidates_[begin + i].weight = weights[i];
+    }
+  }
+
+  double weight_sum() const {
+    double sum = 0;
+    for (const Candidate& candidate : candidates_) sum += candidate.weight;
+    return sum;
   }
 
   // Enough of the best candidates for a sum of weights above `mass`, or all that have a weight (or pass min-p).
   void reach(double mass) {
-    constexpr float kLargestDepth = 87.f;  // where weights become zero
+    constexpr float kLargestDepth = 87.f;  // where weights end
     float deepest = row_.min_p > 0.f ? std::min(kLargestDepth, -std::log(row_.min_p) + 1e-3f) : kLargestDepth;
     float depth = row_.top_p >= 1.f && row_.min_p > 0.f ? deepest : std::min(4.f, deepest);
     for (;; depth = std::min(2 * depth, deepest)) {
-      weigh(candidates_from(kernels_, scratch_, x_, count_, highest_ - depth * row_.temperature));
-      double sum = 0;
-      for (size_t i = 0; i < candidates_.size(); ++i) sum += weights_[i];
-      if (sum > mass || depth >= deepest) return;
+      candidates_ = candidates_from(kernels_, scratch_, x_, count_, highest_ - depth * row_.temperature);
+      weigh();
+      if (depth >= deepest || weight_sum() > mass) return;
     }
-  }
-
-  // How many candidates top-p (the fewest that reach `mass`) and min-p leave.
-  size_t filter(double mass) const {
-    double sum = 0;
-    size_t kept = 0;
-    while (kept < candidates_.size() && (kept == 0 || (sum < mass && weights_[kept] >= row_.min_p))) {
-      sum += weights_[kept++];
-    }
-    return kept;
   }
 
   const OtherKernels& kernels_;
@@ -146,7 +142,6 @@ class Draw {
   int32_t count_;
   float highest_;
   std::span<Candidate> candidates_;
-  float* weights_ = nullptr;
 };
 
 int32_t sample_token(const OtherKernels& kernels, ThreadScratch& scratch, const SampleRow& row, const float* logits,

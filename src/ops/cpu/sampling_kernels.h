@@ -20,18 +20,10 @@ float highest_kernel(const float* x, int64_t count) {
   return result;
 }
 
-// e^((x - highest) factor); 0 where that is below e^-87 or x is NaN.
+// e^((x - highest) factor), at least e^-87, which is as good as nothing; that for NaN too.
 template <class V>
 HYLAS_INLINE typename V::F softmax_weight(typename V::F x, float highest, float factor) {
-  using F = typename V::F;
-  F exponent = V::mul(V::sub(x, V::set(highest)), V::set(factor));
-  F floor = V::set(-87.f);
-  F shifted = V::max(exponent, floor);  // the floor for NaN too
-  float lanes[V::kLanes], weights[V::kLanes];
-  V::store(lanes, shifted);
-  V::store(weights, exp<V>(shifted));
-  for (int i = 0; i < V::kLanes; ++i) weights[i] = lanes[i] > -87.f ? weights[i] : 0.f;
-  return V::load(weights);
+  return exp<V>(V::max(V::mul(V::sub(x, V::set(highest)), V::set(factor)), V::set(-87.f)));
 }
 
 // The weights are summed in float over 1024 of them at a time, then in double.

@@ -47,12 +47,12 @@ struct WorkItem {
 // A token that may be drawn.
 struct Candidate {
   float logit;
+  float weight;  // in proportion to its probability
   int32_t token;
 };
 
 struct alignas(64) ThreadScratch {
   GrowBuffer<float> floats;
-  GrowBuffer<float> weights;  // of candidates
   GrowBuffer<int32_t> indices;
   GrowBuffer<Candidate> candidates;
 };

@@ -12,7 +12,7 @@ constexpr int64_t round_up(int64_t value, int64_t unit) { return (value + unit -
 template <class V>
 constexpr int64_t kPanel = 2 * V::kLanes;
 
-// out[r][c] = a[r] . b[c] over `count` values, a multiple of kLanes.
+// out[r][c] = a[r] . b[c] over `count` values, a multiple of kLanes; C is 1 or a multiple of 4.
 template <class V, int R, int C>
 HYLAS_INLINE void dot_block(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t count,
                             float* out, int64_t out_stride) {
@@ -22,41 +22,44 @@ HYLAS_INLINE void dot_block(const float* a, int64_t a_stride, const float* b, in
     for (int c = 0; c < C; ++c) sums[r][c] = V::zero();
   }
   for (int64_t i = 0; i < count; i += V::kLanes) {
-    F right[C];
-    for (int c = 0; c < C; ++c) right[c] = V::load(b + c * b_stride + i);
-    for (int r = 0; r < R; ++r) {
-      F left = V::load(a + r * a_stride + i);
-      for (int c = 0; c < C; ++c) sums[r][c] = V::fma(left, right[c], sums[r][c]);
+    F left[R];
+    for (int r = 0; r < R; ++r) left[r] = V::load(a + r * a_stride + i);
+    for (int c = 0; c < C; ++c) {
+      F right = V::load(b + c * b_stride + i);
+      for (int r = 0; r < R; ++r) sums[r][c] = V::fma(left[r], right, sums[r][c]);
     }
   }
   for (int r = 0; r < R; ++r) {
-    for (int c = 0; c < C; ++c) out[r * out_stride + c] = V::sum(sums[r][c]);
+    if constexpr (C == 1) {
+      out[r * out_stride] = V::sum(sums[r][0]);
+    } else {
+      for (int c = 0; c < C; c += 4) {
+        V::sum4(sums[r][c], sums[r][c + 1], sums[r][c + 2], sums[r][c + 3], out + r * out_stride + c);
+      }
+    }
   }
 }
 
-// out[r][c] = a[r] . b[c] for R rows of a and `columns` rows of b.
-template <class V, int R>
-HYLAS_INLINE void dot_rows(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t columns,
-                           int64_t count, float* out, int64_t out_stride) {
-  int64_t c = 0;
-  for (; c + 2 <= columns; c += 2) {
-    dot_block<V, R, 2>(a, a_stride, b + c * b_stride, b_stride, count, out + c, out_stride);
+// out[r][c] = a[r] . b[c] for `rows` of a and C rows of b.
+template <class V, int C>
+HYLAS_INLINE void dot_columns(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t b_stride,
+                              int64_t count, float* out, int64_t out_stride) {
+  int64_t r = 0;
+  for (; r + 2 <= rows; r += 2) {
+    dot_block<V, 2, C>(a + r * a_stride, a_stride, b, b_stride, count, out + r * out_stride, out_stride);
   }
-  if (c < columns) dot_block<V, R, 1>(a, a_stride, b + c * b_stride, b_stride, count, out + c, out_stride);
+  if (r < rows) dot_block<V, 1, C>(a + r * a_stride, a_stride, b, b_stride, count, out + r * out_stride, out_stride);
 }
 
 template <class V>
 void dots(const float* a, int64_t a_stride, int64_t rows, const float* b, int64_t b_stride, int64_t columns,
           int64_t count, float* out, int64_t out_stride) {
-  int64_t r = 0;
-  for (; r + 4 <= rows; r += 4) {
-    dot_rows<V, 4>(a + r * a_stride, a_stride, b, b_stride, columns, count, out + r * out_stride, out_stride);
+  int64_t c = 0;
+  for (; c + 4 <= columns; c += 4) {
+    dot_columns<V, 4>(a, a_stride, rows, b + c * b_stride, b_stride, count, out + c, out_stride);
   }
-  for (; r + 2 <= rows; r += 2) {
-    dot_rows<V, 2>(a + r * a_stride, a_stride, b, b_stride, columns, count, out + r * out_stride, out_stride);
-  }
-  if (r < rows) {
-    dot_rows<V, 1>(a + r * a_stride, a_stride, b, b_stride, columns, count, out + r * out_stride, out_stride);
+  for (; c < columns; ++c) {
+    dot_columns<V, 1>(a, a_stride, rows, b + c * b_stride, b_stride, count, out + c, out_stride);
   }
 }
 
