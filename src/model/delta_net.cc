@@ -1,0 +1,66 @@
+#include "model/delta_net.h"
+
+namespace hylas {
+
+Result<DeltaNet> DeltaNet::load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
+                                int32_t layer) {
+  DeltaNet net;
+  net.shape_ = DeltaShape{.key_heads = static_cast<int32_t>(config.linear_key_heads),
+                          .value_heads = static_cast<int32_t>(config.linear_value_heads),
+                          .key_dim = static_cast<int32_t>(config.linear_key_dim),
+                          .value_dim = static_cast<int32_t>(config.linear_value_dim)};
+  net.eps_ = config.rms_eps;
+  net.layer_ = layer;
+  const int64_t hidden = config.hidden_size;
+  const int64_t heads = net.shape_.value_heads;
+  const int64_t value_rows = heads * net.shape_.value_dim;
+  const int64_t channels = net.shape_.channels();
+  HYLAS_ASSIGN(net.qkv_, source.linear(prefix + "in_proj_qkv", channels, hidden));
+  HYLAS_ASSIGN(net.z_, source.linear(prefix + "in_proj_z", value_rows, hidden));
+  HYLAS_ASSIGN(net.a_, source.linear(prefix + "in_proj_a", heads, hidden));
+  HYLAS_ASSIGN(net.b_, source.linear(prefix + "in_proj_b", heads, hidden));
+  HYLAS_ASSIGN(Tensor conv, source.tensor(prefix + "conv1d.weight", {channels, 1, 4}));
+  net.conv_ = conv.reshaped({channels, 4});
+  HYLAS_ASSIGN(net.a_log_, source.tensor(prefix + "A_log", {heads}));
+  HYLAS_ASSIGN(net.dt_bias_, source.tensor(prefix + "dt_bias", {heads}));
+  HYLAS_ASSIGN(net.norm_, source.tensor(prefix + "norm.weight", {net.shape_.value_dim}));
+  HYLAS_ASSIGN(net.out_, source.linear(prefix + "out_proj", hidden, value_rows));
+  return net;
+}
+
+DeltaNet::Scratch DeltaNet::allocate(Arena& arena, int64_t tokens, DType act) const {
+  const int64_t heads = shape_.value_heads;
+  return Scratch{
+      .u = arena.allocate(act, {tokens, shape_.channels()}),
+      .z = arena.allocate(act, {tokens, heads, shape_.value_dim}),
+      .a = arena.allocate(DType::kF32, {tokens, heads}),
+      .b = arena.allocate(DType::kF32, {tokens, heads}),
+      .c = arena.allocate(act, {tokens, shape_.channels()}),
+      .out = arena.allocate(act, {tokens, heads, shape_.value_dim}),
+  };
+}
+
+void DeltaNet::forward(const Step& step, const Tensor& x, const Tensor& partials) const {
+  ArenaScope scope(step.arena);
+  const int64_t tokens = step.batch.tokens;
+  const int64_t value_columns = int64_t{shape_.value_heads} * shape_.value_dim;
+  const Scratch s = allocate(step.arena, tokens, x.dtype);
+
+  const LinearWeight weights[] = {qkv_, z_, a_, b_};
+  const Tensor outs[] = {s.u, s.z.reshaped({tokens, value_columns}), s.a, s.b};
+  step.ops.linear(x, weights, outs);
+
+  const StateKind* conv_kind = step.pools.layout().find("conv");
+  const StateKind* delta_kind = step.pools.layout().find("delta");
+  HYLAS_CHECK(conv_kind && delta_kind, "no state kinds for a linear layer");
+  const int64_t slots = step.pools.slots();
+  const Tensor conv_pool = step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3});
+  const Tensor delta_pool = step.pools.slots_of(*delta_kind, layer_)
+                                .reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim});
+  step.ops.conv_silu(s.u, conv_, conv_pool, step.batch, s.c);
+  step.ops.delta_rule(s.c, s.a, s.b, a_log_, dt_bias_, shape_, delta_pool, step.batch, s.out);
+  step.ops.gated_rms_norm(s.out, s.z, norm_, eps_, s.out);
+  step.ops.linear_partial(s.out.reshaped({tokens, value_columns}), out_, partials);
+}
+
+}  // namespace hylas

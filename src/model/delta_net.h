@@ -1,0 +1,43 @@
+#pragma once
+// Gated DeltaNet (model.md section 3.2): a linear-attention layer whose whole memory is one matrix per value head and the
+// last three inputs of a short convolution.
+#include <string>
+
+#include "base/result.h"
+#include "model/step.h"
+#include "weights/source.h"
+
+namespace hylas {
+
+class DeltaNet {
+ public:
+  // `prefix` ends before "in_proj_qkv"; `layer` names the slots (StateLayout kinds "delta" and "conv").
+  static Result<DeltaNet> load(const ModelConfig& config, WeightSource& source, const std::string& prefix, int32_t layer);
+
+  // x [tokens, H] act (normed) -> partials [slices, tokens, H] f32.
+  void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
+
+  struct Scratch {
+    Tensor u;    // [tokens, channels] act: q | k | v before the convolution
+    Tensor z;    // [tokens, value_heads, value_dim] act: the output gate
+    Tensor a;    // [tokens, value_heads] f32: decay
+    Tensor b;    // [tokens, value_heads] f32: beta
+    Tensor c;    // [tokens, channels] act: after the convolution
+    Tensor out;  // [tokens, value_heads, value_dim] act
+  };
+  Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
+
+ private:
+  DeltaShape shape_{};
+  float eps_ = 0;
+  int32_t layer_ = 0;
+  LinearWeight qkv_;       // [channels, H]: rows q | k | v
+  LinearWeight z_;         // [value_heads * value_dim, H]
+  LinearWeight a_, b_;     // [value_heads, H]
+  Tensor conv_;            // [channels, 4]
+  Tensor a_log_, dt_bias_; // [value_heads]
+  Tensor norm_;            // [value_dim]
+  LinearWeight out_;       // [H, value_heads * value_dim]
+};
+
+}  // namespace hylas

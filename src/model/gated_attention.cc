@@ -1,0 +1,57 @@
+#include "model/gated_attention.h"
+
+#include <cmath>
+
+namespace hylas {
+
+Result<GatedAttention> GatedAttention::load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
+                                            const std::string& kind, int32_t layer) {
+  GatedAttention attention;
+  attention.heads_ = config.heads;
+  attention.kv_heads_ = config.kv_heads;
+  attention.head_dim_ = config.head_dim;
+  attention.eps_ = config.rms_eps;
+  attention.kind_ = kind;
+  attention.layer_ = layer;
+  const int64_t hidden = config.hidden_size;
+  const int64_t q_rows = attention.heads_ * attention.head_dim_;
+  const int64_t kv_rows = attention.kv_heads_ * attention.head_dim_;
+  HYLAS_ASSIGN(attention.q_, source.linear(prefix + "q_proj", 2 * q_rows, hidden));
+  HYLAS_ASSIGN(attention.k_, source.linear(prefix + "k_proj", kv_rows, hidden));
+  HYLAS_ASSIGN(attention.v_, source.linear(prefix + "v_proj", kv_rows, hidden));
+  HYLAS_ASSIGN(attention.o_, source.linear(prefix + "o_proj", hidden, q_rows));
+  HYLAS_ASSIGN(attention.q_norm_, source.tensor(prefix + "q_norm.weight", {config.head_dim}));
+  HYLAS_ASSIGN(attention.k_norm_, source.tensor(prefix + "k_norm.weight", {config.head_dim}));
+  return attention;
+}
+
+GatedAttention::Scratch GatedAttention::allocate(Arena& arena, int64_t tokens, DType act) const {
+  return Scratch{
+      .qg = arena.allocate(act, {tokens, heads_, 2 * head_dim_}),
+      .k = arena.allocate(act, {tokens, kv_heads_, head_dim_}),
+      .v = arena.allocate(act, {tokens, kv_heads_, head_dim_}),
+      .q = arena.allocate(act, {tokens, heads_, head_dim_}),
+      .out = arena.allocate(act, {tokens, heads_, head_dim_}),
+  };
+}
+
+void GatedAttention::forward(const Step& step, const Tensor& x, const Tensor& partials) const {
+  ArenaScope scope(step.arena);
+  const int64_t tokens = step.batch.tokens;
+  const Scratch s = allocate(step.arena, tokens, x.dtype);
+
+  const LinearWeight weights[] = {q_, k_, v_};
+  const Tensor outs[] = {s.qg.reshaped({tokens, heads_ * 2 * head_dim_}), s.k.reshaped({tokens, kv_heads_ * head_dim_}),
+                         s.v.reshaped({tokens, kv_heads_ * head_dim_})};
+  step.ops.linear(x, weights, outs);
+
+  const StateKind* kind = step.pools.layout().find(kind_);
+  HYLAS_CHECK(kind != nullptr, "no state kind {}", kind_);
+  const KvPool kv{step.pools.pages_of(*kind, layer_, 0), step.pools.pages_of(*kind, layer_, 1)};
+  step.ops.qk_norm_rope_kv_write(s.qg, s.k, s.v, q_norm_, k_norm_, eps_, step.rope_table, step.batch, kv, s.q);
+  const float scale = 1.f / std::sqrt(static_cast<float>(head_dim_));
+  step.ops.attention(s.q, s.qg, step.batch, kv, scale, s.out);
+  step.ops.linear_partial(s.out.reshaped({tokens, heads_ * head_dim_}), o_, partials);
+}
+
+}  // namespace hylas

@@ -1,0 +1,41 @@
+#pragma once
+// Gated full attention (model.md section 3.1): grouped-query attention with normalised queries and keys, partial rotary
+// embedding and an output gate that comes out of the query projection.
+#include <string>
+
+#include "base/result.h"
+#include "model/step.h"
+#include "weights/source.h"
+
+namespace hylas {
+
+class GatedAttention {
+ public:
+  // `prefix` ends before "q_proj"; `kind` and `layer` name the KV pages (StateLayout).
+  static Result<GatedAttention> load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
+                                     const std::string& kind, int32_t layer);
+
+  // x [tokens, H] act (normed) -> partials [slices, tokens, H] f32.
+  void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
+
+  struct Scratch {
+    Tensor qg;  // [tokens, heads, 2 * head_dim] act
+    Tensor k;   // [tokens, kv_heads, head_dim] act
+    Tensor v;   // [tokens, kv_heads, head_dim] act
+    Tensor q;   // [tokens, heads, head_dim] act
+    Tensor out; // [tokens, heads, head_dim] act
+  };
+  Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
+
+ private:
+  int64_t heads_ = 0, kv_heads_ = 0, head_dim_ = 0;
+  float eps_ = 0;
+  std::string kind_;
+  int32_t layer_ = 0;
+  LinearWeight q_;         // [heads * 2 * head_dim, H]: per head the query's rows, then the gate's
+  LinearWeight k_, v_;     // [kv_heads * head_dim, H]
+  LinearWeight o_;         // [H, heads * head_dim]
+  Tensor q_norm_, k_norm_; // [head_dim]
+};
+
+}  // namespace hylas

@@ -1,0 +1,42 @@
+#pragma once
+// One decoder layer: norm, mixer, norm, feed-forward, around the residual stream.
+#include <string>
+#include <variant>
+
+#include "base/result.h"
+#include "model/delta_net.h"
+#include "model/feed_forward.h"
+#include "model/gated_attention.h"
+
+namespace hylas {
+
+// The order of the norms lets each be fused with the addition before it: a layer's output norm is the next one's input
+// norm, so `forward` takes the norm to apply behind it.
+class Layer {
+ public:
+  // `prefix` = "...layers.<i>."; `kv_kind` names the pages of a full-attention layer.
+  static Result<Layer> load(const ModelConfig& config, WeightSource& source, const std::string& prefix, LayerKind kind,
+                            const std::string& kv_kind, int32_t layer);
+
+  const Tensor& input_norm() const { return input_norm_; }
+
+  // hidden [tokens, H] act is the residual stream, updated in place. normed [tokens, H] act: input_norm(hidden) on entry;
+  // next_norm(hidden) on return, where next_norm is given.
+  void forward(const Step& step, const Tensor& hidden, const Tensor& normed, const Tensor& next_norm, float eps) const;
+
+  // Accounts in `arena` for what forward() allocates at most.
+  void allocate(Arena& arena, int64_t tokens, DType act) const;
+
+ private:
+  Layer(std::variant<DeltaNet, GatedAttention> mixer, FeedForward ffn)
+      : mixer_(std::move(mixer)), ffn_(std::move(ffn)) {}
+  Tensor allocate_partials(Arena& arena, int64_t tokens) const;
+
+  std::variant<DeltaNet, GatedAttention> mixer_;
+  FeedForward ffn_;
+  Tensor input_norm_;  // [H]
+  Tensor post_norm_;   // [H]
+  int64_t hidden_size_ = 0;
+};
+
+}  // namespace hylas
