@@ -1,8 +1,8 @@
 #pragma once
 // The sub-commands of hylas, one file cmd_<name>.cc each; main.cc lists them.
 //
-// add_<name> adds the sub-command with its options to `app`. Its CLI11 callback only sets `action`, which main runs once
-// the whole command line has been read, and whose result is the exit code:
+// add_<name> adds the sub-command with its options to `app`. Its CLI11 callback only sets `action`, which main runs
+// once the whole command line has been read, and whose result is the exit code:
 //
 //   void add_logits(CLI::App& app, Action& action) {
 //     auto options = std::make_shared<LogitsOptions>();
@@ -23,6 +23,8 @@ class App;
 }
 
 namespace hylas {
+
+inline constexpr const char* kVersion = "0.1.0";
 
 using Action = std::function<int()>;
 

@@ -10,11 +10,10 @@
 namespace hylas {
 namespace {
 
-constexpr const char* kVersion = "hylas 0.1.0";
 constexpr const char* kExamples = R"(Examples:
   hylas serve --model-path ~/models/Qwen3.5-0.8B --reasoning-parser qwen3 --tool-call-parser qwen3_coder
   hylas generate --model-path ~/models/Qwen3.5-0.8B --chat --prompt "Why is the sky blue?"
-`hylas COMMAND --help` lists a command's options. Any option can come from the environment: HYLAS_PORT=8000 is --port 8000.
+`hylas COMMAND --help` lists a command's options. Any option can come from the environment: HYLAS_PORT=8000 sets --port.
 Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 3 a model or layout that this build cannot take.)";
 
 int usage_error(const std::string& message) { return fail(Error{ErrorCode::kInvalid, message}); }
@@ -37,14 +36,16 @@ int unknown_argument(const CLI::App& command) {
 int run(std::vector<std::string> arguments) {
   CLI::App app("LLM serving for the Qwen3.5 architecture", "hylas");
   Action action;
-  app.set_version_flag("--version", kVersion);
+  app.set_version_flag("--version", std::string("hylas ") + kVersion);
   app.footer(kExamples);
   app.require_subcommand(1);
-  // Here every command that this build has.
+  add_serve(app, action);
+  add_generate(app, action);
   for (CLI::App* command : app.get_subcommands(nullptr)) command->allow_extras();
 
   if (arguments.empty()) arguments.push_back("--help");
-  if (CLI::App* command = app.get_subcommand_no_throw(arguments.front())) {
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    if (command->get_name() != arguments.front()) continue;
     std::vector<std::string> more = environment_arguments(*command, arguments);
     arguments.insert(arguments.begin() + 1, more.begin(), more.end());
   }

@@ -17,47 +17,81 @@ CLI::Validator one_of(std::vector<std::string> values) { return CLI::IsMember(st
 void add_model_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "Model";
   command.add_option("--model-path,--model", engine.model_path, "Folder of a Hugging Face checkpoint")
-      ->required()->group(kGroup);
+      ->required()
+      ->group(kGroup);
   command.add_option("--load-format", engine.load_format, "auto, or dummy: made-up weights from config.json alone")
-      ->check(one_of({"auto", "dummy"}))->capture_default_str()->group(kGroup);
+      ->check(one_of({"auto", "dummy"}))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--device", engine.device, "Where the model runs")
-      ->check(one_of({"cpu"}))->capture_default_str()->group(kGroup);
+      ->check(one_of({"cpu"}))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--dtype", engine.dtype, "Of activations and unquantized weights; auto: the checkpoint's")
-      ->check(one_of({"auto", "bfloat16", "float32"}))->capture_default_str()->group(kGroup);
+      ->check(one_of({"auto", "bfloat16", "float32"}))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--context-length", engine.context_length, "Tokens of prompt and reply; 0: the model's")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(kGroup);
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--threads", engine.threads, "CPU threads; 0: one for each core")
-      ->check(CLI::Range(0, 1024))->capture_default_str()->group(kGroup);
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--isa", engine.isa, "Widest vector instructions to use")
-      ->check(one_of({"auto", "scalar", "avx2", "avx512"}))->capture_default_str()->group(kGroup);
+      ->check(one_of({"auto", "scalar", "avx2", "avx512"}))
+      ->capture_default_str()
+      ->group(kGroup);
 }
 
 void add_memory_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "Memory";
-  command.add_option("--mem-fraction-static", engine.mem_fraction_static,
-                     "Share of memory for weights, KV cache and states; 0: chosen")
-      ->check(CLI::Range(0.0, 1.0))->capture_default_str()->group(kGroup);
+  command
+      .add_option("--mem-fraction-static", engine.mem_fraction_static,
+                  "Share of memory for weights, KV cache and states; 0: chosen")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--max-total-tokens", engine.max_total_tokens, "KV cache tokens; 0: what the memory holds")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(kGroup);
-  command.add_option("--max-running-requests", engine.max_running_requests, "Sequences at a time; 0: what memory holds")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(kGroup);
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--max-running-requests", engine.max_running_requests, "Sequences at a time; 0: what memory holds")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--page-size", engine.page_size, "Tokens of a KV cache page")
-      ->check(CLI::Range(1, 1 << 16))->capture_default_str()->group(kGroup);
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--kv-cache-dtype", engine.kv_cache_dtype, "Of the KV cache")
-      ->check(one_of({"auto", "bfloat16", "fp8_e4m3"}))->capture_default_str()->group(kGroup);
+      ->check(one_of({"auto", "bfloat16", "fp8_e4m3"}))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--mamba-ssm-dtype", engine.state_dtype, "Of the Gated DeltaNet states; auto: the config's")
-      ->check(one_of({"auto", "float32", "float16", "bfloat16"}))->capture_default_str()->group(kGroup);
+      ->check(one_of({"auto", "float32", "float16", "bfloat16"}))
+      ->capture_default_str()
+      ->group(kGroup);
 }
 
 void add_schedule_options(CLI::App& command, Options& options) {
   constexpr const char* kGroup = "Schedule";
-  command.add_option("--chunked-prefill-size", options.engine.chunked_prefill_size,
-                     "New tokens of a prefill step, a multiple of 64; -1: chosen")
-      ->check(CLI::Range(-1, 1 << 24))->capture_default_str()->group(kGroup);
+  command
+      .add_option("--chunked-prefill-size", options.engine.chunked_prefill_size,
+                  "New tokens of a prefill step, a multiple of 64; -1: chosen")
+      ->check(CLI::Range(-1, 1 << 24))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--max-prefill-tokens", options.engine.max_prefill_tokens, "Prompt tokens of a prefill batch")
-      ->check(CLI::Range(1, 1 << 24))->capture_default_str()->group(kGroup);
-  command.add_flag("--disable-radix-cache", options.disable_radix_cache,
-                   "No reuse of prefixes: what this build does anyway")->group(kGroup);
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_flag("--disable-radix-cache", options.disable_radix_cache,
+                "No reuse of prefixes: what this build does anyway")
+      ->group(kGroup);
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -96,37 +130,62 @@ void add_engine_options(CLI::App& command, Options& options) {
   add_memory_options(command, options.engine);
   add_schedule_options(command, options);
   command.add_option("--log-level", options.log_level, "How much is logged to stderr")
-      ->check(one_of({"trace", "debug", "info", "warn", "error"}))->capture_default_str()->group("Log");
+      ->check(one_of({"trace", "debug", "info", "warn", "error"}))
+      ->capture_default_str()
+      ->group("Log");
   add_unavailable_flags(command, options.refused);
 }
 
 void add_server_options(CLI::App& command, Options& options) {
   constexpr const char* kGroup = "Server";
-  command.add_option("--host", options.host, "Address to listen on; 0.0.0.0: all")->capture_default_str()->group(kGroup);
+  command.add_option("--host", options.host, "Address to listen on; 0.0.0.0: all")
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--port", options.port, "Port to listen on")
-      ->check(CLI::Range(0, 65535))->capture_default_str()->group(kGroup);
-  command.add_option("--served-model-name", options.served_model_name, "Name in replies; else the folder's")->group(kGroup);
-  command.add_option("--api-key", options.api_key, "Ask every client for this key (Authorization: Bearer)")->group(kGroup);
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str()
+      ->group(kGroup);
+  command.add_option("--served-model-name", options.served_model_name, "Name in replies; else the folder's")
+      ->group(kGroup);
+  command.add_option("--api-key", options.api_key, "Ask every client for this key (Authorization: Bearer)")
+      ->group(kGroup);
   command.add_option("--chat-template", options.chat_template, "A Jinja file instead of the checkpoint's own")
-      ->check(CLI::ExistingFile)->group(kGroup);
-  command.add_option("--reasoning-parser", options.reasoning_parser, "Splits <think>..</think> off as reasoning_content")
-      ->check(one_of({"qwen3"}))->group(kGroup);
+      ->check(CLI::ExistingFile)
+      ->group(kGroup);
+  command
+      .add_option("--reasoning-parser", options.reasoning_parser, "Splits <think>..</think> off as reasoning_content")
+      ->check(one_of({"qwen3"}))
+      ->group(kGroup);
   command.add_option("--tool-call-parser", options.tool_call_parser, "Turns tool calls in the text into tool_calls")
-      ->check(one_of({"qwen3_coder"}))->group(kGroup);
+      ->check(one_of({"qwen3_coder"}))
+      ->group(kGroup);
   command.add_flag("--enable-metrics", options.enable_metrics, "Prometheus metrics under /metrics")->group(kGroup);
-  command.add_flag("--incremental-streaming-output", options.incremental_streaming_output,
-                   "/generate streams pieces, not the whole text so far each time")->group(kGroup);
-  command.add_option("--random-seed", options.random_seed, "Start of the seeds of requests that bring none")->group(kGroup);
+  command
+      .add_flag("--incremental-streaming-output", options.incremental_streaming_output,
+                "/generate streams pieces, not the whole text so far each time")
+      ->group(kGroup);
+  command.add_option("--random-seed", options.random_seed, "Start of the seeds of requests that bring none")
+      ->group(kGroup);
   command.add_option("--http-threads", options.http_threads, "Threads for sockets")
-      ->check(CLI::Range(1, 16))->capture_default_str()->group(kGroup);
+      ->check(CLI::Range(1, 16))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--text-threads", options.text_threads, "Threads for tokenizing and templates; 0: chosen")
-      ->check(CLI::Range(0, 64))->capture_default_str()->group(kGroup);
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--max-connections", options.connections_max, "Open connections at a time")
-      ->check(CLI::Range(1, 1 << 20))->capture_default_str()->group(kGroup);
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--max-request-bytes", options.request_bytes_max, "Longest request body")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(kGroup);
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--shutdown-timeout", options.shutdown_timeout_s, "Seconds that running requests get on SIGTERM")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(kGroup);
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
 }
 
 Status check_engine_options(const Options& options) {

@@ -31,7 +31,7 @@ struct Options {
   bool incremental_streaming_output = false;
   std::optional<uint64_t> random_seed;  // of requests without a seed; none: a new one every start
   int32_t http_threads = 1;
-  int32_t text_threads = 0;         // 0: chosen from the number of cores
+  int32_t text_threads = 0;  // 0: chosen from the number of cores
   int32_t connections_max = 4096;
   int64_t request_bytes_max = int64_t{64} << 20;
   double shutdown_timeout_s = 180;

@@ -68,7 +68,8 @@ void add_unavailable_flags(CLI::App& command, std::optional<Error>& refused) {
       return true;
     };
     command.add_option(flag.names, take, std::string("Needs ") + flag.part)
-        ->expected(1, CLI::detail::expected_max_vector_size)->group(kGroup);
+        ->expected(1, CLI::detail::expected_max_vector_size)
+        ->group(kGroup);
   }
   for (const Unavailable& flag : kSwitches) {
     std::function<void(int64_t)> take = [&flag, &refused](int64_t) { refuse(refused, flag, ""); };

@@ -1,6 +1,6 @@
 #pragma once
-// Flags of SGLang's whose part this build does not have. They are known, so that a command line fails with the reason and
-// not with "unknown flag"; the value that asks for nothing ("--tp-size 1") is taken.
+// Flags of SGLang's whose part this build does not have. They are known, so that a command line fails with the reason
+// and not with "unknown flag"; the value that asks for nothing ("--tp-size 1") is taken.
 #include <optional>
 
 #include "base/result.h"
