@@ -42,7 +42,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, required=True, help="folder of the state between calls")
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the report")
     parser.add_argument("--minutes", type=float, default=8.0, help="training time of this call")
-    parser.add_argument("--steps", type=int, default=4000, help="steps of the whole run")
+    parser.add_argument("--steps", type=int, default=1400, help="steps of the whole run")
     parser.add_argument("--rows", type=int, default=64, help="sequences a step")
     parser.add_argument("--width", type=int, default=1024, help="tokens of a sequence")
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="Muon's learning rate")
@@ -53,7 +53,8 @@ def options() -> argparse.Namespace:
                         help="share of the steps after which every second one emulates FP8 blocks")
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--problems", type=int, default=500, help="held-out problems of the final evaluation")
-    parser.add_argument("--workers", type=int, default=12)
+    parser.add_argument("--forms", nargs="+", default=FINAL_FORMS, help="what the final evaluation measures")
+    parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-compile", action="store_true")
     return parser.parse_args()
@@ -192,7 +193,7 @@ class Trainer:
 
     def finish(self) -> None:
         checkpoint.save_released(checkpoint.rounded_state(self.model), self.args.out)
-        reports = self.evaluate(FINAL_FORMS, self.args.problems)
+        reports = self.evaluate(tuple(self.args.forms), self.args.problems)
         samples = self.evaluation.samples(self.rounded_model())
         for sample in samples:
             print(json.dumps(sample), flush=True)

@@ -44,7 +44,7 @@ class HeldOutProblems(unittest.TestCase):
                              for p in self.train))
 
     def test_training_meets_every_theme_and_every_skeleton(self):
-        self.assertEqual({p.theme for p in self.train}, {t.items for t in THEMES})
+        self.assertTrue({p.theme for p in self.train} >= {t.items for t in THEMES})
         self.assertEqual({p.skeleton for p in self.train}, {s.name for s in SKELETONS})
 
     def test_training_documents_hold_no_test_question(self):

@@ -10,7 +10,9 @@ they need no list: whatever the training generator draws, it cannot meet a test 
 import argparse
 import json
 import random
+import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,9 +55,18 @@ def numbers_held_out(numbers: tuple[int, ...]) -> bool:
 
 def train_problem(rng: random.Random) -> Problem:
     while True:
-        problem = draw_any(rng)
+        problem = shorten(draw_any(rng), rng)
         if not pairing_held_out(*problem.pairing) and not numbers_held_out(problem.numbers):
             return problem
+
+
+def shorten(problem: Problem, rng: random.Random) -> Problem:
+    """Now and then asks `How many are left?` instead of `How many apples are left?`."""
+    if rng.random() < 0.15:
+        question = re.sub(rf"How many (more |fewer )?{problem.theme} (are|does|do|remain)", r"How many \1\2",
+                          problem.question)
+        return replace(problem, question=question)
+    return problem
 
 
 def test_problems(count: int = TEST_PROBLEMS, seed: int = EVAL_SEED) -> list[Problem]:

@@ -7,7 +7,7 @@ import random
 from typing import Callable, NamedTuple
 
 from . import knowledge as world
-from .problems import MEN, WOMEN
+from .problems import MEN, WOMEN, invent_word
 
 
 class Exchange(NamedTuple):
@@ -113,32 +113,40 @@ FIXED = [
 
 def capital(rng: random.Random) -> Exchange:
     country, city = rng.choice(world.CAPITALS)
+    if rng.random() < 0.1:
+        country = capital_letter(invent_word(rng))
+        return Exchange(f"What is the capital of {country}?", f"I do not know {country}.",
+                        f"I do not know the capital of {country}.")
     if rng.random() < 0.25:
         user = rng.choice([f"{city} is the capital of which country?", f"Which country has the capital {city}?"])
         return Exchange(user, f"The user asks about the city {city}.", f"{city} is the capital of {country}.")
     user = rng.choice(["What is the capital of {}?", "Which city is the capital of {}?", "Name the capital of {}.",
-                       "Tell me the capital of {}.", "Do you know the capital of {}?", "{} capital?"]).format(country)
+                       "Tell me the capital of {}.", "Do you know the capital of {}?", "{} capital?", "Capital of {}?",
+                       "What city is the capital of {}?",
+                       "Please name the capital of {}.", "I need the capital of {}."]).format(country)
     return Exchange(user, f"The user asks for the capital of {country}.", f"The capital of {country} is {city}.")
 
 
 def colour(rng: random.Random) -> Exchange:
     thing, shade = rng.choice(world.COLOURS)
     user = rng.choice(["What colour is {}?", "Which colour is {}?", "Tell me the colour of {}.",
-                       "What is the colour of {}?", "What color is {}?"]).format(thing)
+                       "What is the colour of {}?", "What color is {}?", "Colour of {}?",
+                       "Do you know the colour of {}?"]).format(thing)
     return Exchange(user, f"The user asks for the colour of {thing}.", f"{capital_letter(thing)} is {shade}.")
 
 
 def opposite(rng: random.Random) -> Exchange:
     word, other = rng.choice(world.OPPOSITES)
     user = rng.choice(["What is the opposite of {}?", "Tell me the opposite of {}.", "The opposite of {}?",
-                       "Which word is the opposite of {}?", "Give me the opposite of {}."]).format(word)
+                       "Which word is the opposite of {}?", "Give me the opposite of {}.", "Opposite of {}?",
+                       "Do you know the opposite of {}?"]).format(word)
     return Exchange(user, f"The user asks for the opposite of {word}.", f"The opposite of {word} is {other}.")
 
 
 def plural(rng: random.Random) -> Exchange:
     word, many = rng.choice(world.PLURALS)
     user = rng.choice(["What is the plural of {}?", "Tell me the plural of {}.", "The plural of {}?",
-                       "One {}, two what?"]).format(word)
+                       "One {}, two what?", "Plural of {}?", "What do you call more than one {}?"]).format(word)
     return Exchange(user, f"The user asks for the plural of {word}.", f"The plural of {word} is {many}.")
 
 
@@ -230,7 +238,7 @@ def repeat(rng: random.Random) -> Exchange:
 
 
 def greet_name(rng: random.Random) -> Exchange:
-    name = rng.choice(MEN + WOMEN)
+    name = capital_letter(invent_word(rng)) if rng.random() < 0.15 else rng.choice(MEN + WOMEN)
     user = rng.choice(["My name is {}.", "I am {}.", "Hi, I am {}.", "Hello, my name is {}.", "You can call me {}."])
     return Exchange(user.format(name), f"The user is called {name}. I greet {name}.", f"Nice to meet you, {name}!")
 
@@ -264,7 +272,7 @@ def follow_up(rng: random.Random) -> list[Exchange]:
                                 (colour, ""), (sound, ""), (legs, "")])
     first, second = intent(rng), intent(rng)
     if short == " is the capital of ":
-        while "which" in first.user.lower() or "which" in second.user.lower():
+        while any("which" in e.user.lower() or e.answer.startswith("I do not") for e in (first, second)):
             first, second = intent(rng), intent(rng)
         thing = second.answer.removeprefix("The capital of ").split(" is ")[0]
         question = rng.choice([f"And of {thing}?", f"And {thing}?", f"What about {thing}?"])
@@ -276,6 +284,8 @@ def follow_up(rng: random.Random) -> list[Exchange]:
 
 def roughen(text: str, rng: random.Random) -> str:
     """What users type: now and then without capitals or without the final mark, or with a polite word in front."""
+    if rng.random() < 0.15:
+        text = text.replace("What is", "What's").replace("I am", "I'm")
     if rng.random() < 0.1:
         text = rng.choice(["Please tell me: ", "Hey, ", "A question: ", "Hello! ", "Tell me, "]) + text
     if rng.random() < 0.2:

@@ -54,6 +54,17 @@ peach|peaches|bowl|bowls|picks|eats|orchard
 poster|posters|tube|tubes|draws|sells|school
 """.strip().splitlines()]
 
+# Further things to count, for training only: with them the model learns to take the words from the question.
+NOUNS = """pen ball hat shoe ring key rope stone tree chair lamp clock plate cup spoon fork knot bell drum flag kite
+robot doll puzzle magnet cake donut pie cherry plum lemon melon carrot onion tomato nut bean carp pigeon duck hen goat
+sheepdog rabbit hamster spider worm map letter note song picture movie game ticket token badge medal prize cap scarf
+sock glove shirt button needle nail screw bolt tile plank pipe wheel truck train boat plane rocket star crystal pearl
+diamond seed root leaflet petal feather egg tart bagel bun waffle sandwich burger cracker sweet lollipop pill bandage
+brush comb soap towel pillow blanket curtain mirror vase folder notebook marker crayon eraser ruler stapler""".split()
+GAINS = ["gets", "buys", "finds", "collects", "makes", "receives"]
+LOSES = ["loses", "sells", "gives away", "uses", "breaks", "throws away"]
+CONSONANTS = "b d f g k l m n p r s t v z br dr kl tr st fl".split()
+
 MEN = """Tom Ben Sam Leo Max Jack Noah Liam Adam Omar Paul Eric Carl Hugo Ivan Luis Mark Finn Dean Kurt Neil Owen Ravi
 Theo Alan Boris Chen David Felix George Henry James Kevin Peter Victor Simon Oscar Martin""".split()
 WOMEN = """Anna Mia Emma Lily Ruth Sara Nina Kate Lucy Rosa Ella Jane Amy Zoe Clara Dora Eva Fay Gina Hana Ida Julia Kim
@@ -136,5 +147,18 @@ def draw_problem(theme: Theme, skeleton: Skeleton, rng: random.Random) -> Proble
     return Problem(theme.items, skeleton.name, question, answer, len(lines))
 
 
+def invent_word(rng: random.Random) -> str:
+    return "".join(rng.choice(CONSONANTS) + rng.choice("aeiou") for _ in range(rng.randint(2, 3)))
+
+
+def mixed_theme(rng: random.Random) -> Theme:
+    """A thing of everyday life or an invented one, with containers, verbs and a place of any theme."""
+    item = invent_word(rng) if rng.random() < 0.2 else rng.choice(NOUNS)
+    plural = re.sub(r"(s|x|ch|sh)$", r"\1e", re.sub(r"([^aeiou])y$", r"\1ie", item)) + "s"
+    containers, places = rng.choice(THEMES), rng.choice(THEMES)
+    return Theme(item, plural, containers.box, containers.boxes, rng.choice(GAINS), rng.choice(LOSES), places.place)
+
+
 def draw_any(rng: random.Random) -> Problem:
-    return draw_problem(rng.choice(THEMES), rng.choice(SKELETONS), rng)
+    theme = mixed_theme(rng) if rng.random() < 0.4 else rng.choice(THEMES)
+    return draw_problem(theme, rng.choice(SKELETONS), rng)

@@ -111,6 +111,8 @@ def draw_tool_chat(rng: random.Random, system: str | None, with_thought: bool) -
 
     if rng.random() < 0.3:
         exchange = draw_exchange(rng)
+        while exchange.user in world.UNKNOWN:  # a tool might do it
+            exchange = draw_exchange(rng)
         return [asked(exchange.user), *turn(exchange.thought, exchange.answer)]
     response = (f"\n<|im_start|>user\n<tool_response>\n{json.dumps(use.result)}\n</tool_response><|im_end|>\n"
                 "<|im_start|>assistant\n")
