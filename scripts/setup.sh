@@ -17,7 +17,7 @@ declare -A packages=(
            libfmt-dev libspdlog-dev libcli11-dev libutf8proc-dev prometheus-cpp-dev libucx-dev"
   [test]="libgtest-dev libgmock-dev"
   [bench]="libbenchmark-dev"
-  [fuzz]="clang-19"
+  [fuzz]="clang-19 libclang-rt-19-dev libfuzzer-19-dev"
   [format]="clang-format-19"
 )
 
