@@ -36,7 +36,13 @@ std::vector<uint32_t> token_rows(const Tokenizer& tokenizer, int32_t rows) {
   return mask;
 }
 
-std::string first_line(std::string_view text) { return std::string(text.substr(0, text.find('\n'))); }
+// The reason in one line, without the time and place that xgrammar writes before it: "[12:00:00] a/b.cc:12: reason".
+std::string reason_of(std::string_view text) {
+  size_t place = text.starts_with('[') ? text.find(".cc:") : std::string_view::npos;
+  size_t colon = place == std::string_view::npos ? place : text.find(": ", place);
+  if (colon != std::string_view::npos) text.remove_prefix(colon + 2);
+  return std::string(text.substr(0, text.find('\n')));
+}
 
 // xgrammar's format of the calls: any one of the functions, again and again where calls may be parallel.
 json::object tool_call_format(const json::array& tools, std::string_view only_function, bool parallel) {
@@ -83,7 +89,7 @@ struct GrammarCompiler::State {
     try {
       return std::make_shared<const CompiledGrammar>(CompiledGrammar{compile_source(), token_rows});
     } catch (const std::exception& failure) {
-      return error(ErrorCode::kInvalid, "{} cannot be used: {}", what, first_line(failure.what()));
+      return error(ErrorCode::kInvalid, "{} cannot be used: {}", what, reason_of(failure.what()));
     }
   }
 
