@@ -87,13 +87,21 @@ class Bench {
     }
     tokens_ = tokens;
   }
+  // Weights as checkpoints have them: normal; fp8 scaled so that a block's largest is 448.
   void fill(DType dtype) {
     std::mt19937 random(1);
-    auto* words = static_cast<uint32_t*>(memory_.data());
-    // Any bytes will do for fp8; a bf16 or f32 word near 1 for the others.
-    uint32_t mask = dtype == DType::kF8E4M3 ? 0x77777777u : 0x007f007fu;
-    uint32_t base = dtype == DType::kF8E4M3 ? 0u : 0x3f003f00u;
-    for (size_t i = 0; i < memory_.bytes() / 4; ++i) words[i] = (static_cast<uint32_t>(random()) & mask) | base;
+    std::normal_distribution<float> normal(0.f, dtype == DType::kF8E4M3 ? 107.f : 0.02f);
+    auto* bytes = static_cast<std::byte*>(memory_.data());
+    size_t pattern = std::min<size_t>(memory_.bytes(), size_t{1} << 20);
+    for (size_t i = 0; i < pattern / static_cast<size_t>(dtype_bytes(dtype)); ++i) {
+      float value = normal(random);
+      if (dtype == DType::kF32) reinterpret_cast<float*>(bytes)[i] = value;
+      if (dtype == DType::kBF16) reinterpret_cast<uint16_t*>(bytes)[i] = f32_to_bf16(value);
+      if (dtype == DType::kF8E4M3) reinterpret_cast<uint8_t*>(bytes)[i] = f32_to_f8e4m3(value);
+    }
+    for (size_t i = pattern; i < memory_.bytes(); i += pattern) {
+      std::memcpy(bytes + i, bytes, std::min(pattern, memory_.bytes() - i));
+    }
   }
   void add_copy(const Shape& shape, DType dtype, size_t copy) {
     std::byte* at = static_cast<std::byte*>(memory_.data()) + copy * static_cast<size_t>(bytes_per_copy_);

@@ -55,7 +55,6 @@ Product make_product(const LinearWeight& weight, int slices) {
 }
 
 int64_t multiply_scratch(int64_t rows, int lanes) {
-  if (rows <= kRowsDirect) return 0;
   int64_t row_groups = (rows + kRowTile - 1) / kRowTile;
   return kPanelOutputs * (kPanelInputs + 4 * lanes) + row_groups * kRowTile * kPanelOutputs * lanes;
 }

@@ -121,13 +121,14 @@ struct Gemm {
     return rows;
   }
 
+  // `fetch`: asks for the next four rows of the weight meanwhile.
   template <class Rows, int R>
-  static void direct_tile(const Rows& rows, const Target& target, const float* x, int64_t row) {
+  static void direct_tile(const Rows& rows, const Target& target, const float* x, int64_t row, bool fetch) {
     Tile<V, R> tile;
     tile.clear();
     const int64_t ahead = kColumnTile * target.product->weight_stride;
     for_each_group<V>(rows, target.product->slices.size(target.slice), [&](const Rows& w, int64_t g) HYLAS_LAMBDA_INLINE {
-      if constexpr (R == 1) {
+      if (fetch) {
         for (int c = 0; c < kColumnTile; ++c) __builtin_prefetch(w.row[c] + g * (4 * L) + ahead);
       }
       tile.group(w, g, x);
@@ -146,11 +147,11 @@ struct Gemm {
           int64_t left = x.rows - row;
           const float* group = x.data + row * x.steps * L;
           if (left >= 3) {
-            direct_tile<Rows, 3>(rows, target, group + step * 3 * L, row);
+            direct_tile<Rows, 3>(rows, target, group + step * 3 * L, row, row == 0);
           } else if (left == 2) {
-            direct_tile<Rows, 2>(rows, target, group + step * 2 * L, row);
+            direct_tile<Rows, 2>(rows, target, group + step * 2 * L, row, row == 0);
           } else {
-            direct_tile<Rows, 1>(rows, target, group + step * L, row);
+            direct_tile<Rows, 1>(rows, target, group + step * L, row, row == 0);
           }
         }
         step += product.slices.steps(s, Rows::kPhases, L);
@@ -176,7 +177,9 @@ struct Gemm {
     for (int64_t n = begin; n < end; n += kColumnTile) {
       Rows rows = rows_at<Rows>(product, part.slice, n, end - n < kColumnTile ? end - n : kColumnTile, part.skip);
       float* to = panel + (n - begin) * part.steps * L;
+      const int64_t ahead = kColumnTile * product.weight_stride;
       for_each_group<V>(rows, part.inputs, [&](const Rows& w, int64_t g) HYLAS_LAMBDA_INLINE {
+        for (int c = 0; c < kColumnTile; ++c) __builtin_prefetch(w.row[c] + g * (4 * L) + ahead);
         widen_step<0>(w, g, to);
         if constexpr (Rows::kPhases > 1) widen_step<1>(w, g, to);
         if constexpr (Rows::kPhases > 2) {
@@ -228,8 +231,10 @@ struct Gemm {
   static void panels(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
     constexpr int64_t kGroup = Rows::kPhases * L;
     float* sums = scratch + kPanelOutputs * (kPanelInputs + 4 * L);
-    for (int64_t n = begin; n < end; n += kPanelOutputs) {
-      int64_t n_end = end - n < kPanelOutputs ? end : n + kPanelOutputs;
+    // Rows of x that fit the second-level cache anyway: widen no more than the first-level cache holds.
+    const int64_t outputs = x.rows <= kRowBlock ? kColumnTile : kPanelOutputs;
+    for (int64_t n = begin; n < end; n += outputs) {
+      int64_t n_end = end - n < outputs ? end : n + outputs;
       int64_t step = 0;
       for (int s = 0; s < product.slices.count; ++s) {
         int64_t size = product.slices.size(s);
@@ -247,7 +252,7 @@ struct Gemm {
 
   template <class Rows>
   static void multiply_rows(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
-    x.rows <= kRowsDirect ? direct<Rows>(product, x, begin, end) : panels<Rows>(product, x, begin, end, scratch);
+    x.rows <= rows_direct(product.format) ? direct<Rows>(product, x, begin, end) : panels<Rows>(product, x, begin, end, scratch);
   }
 
   static void multiply(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {

@@ -31,7 +31,7 @@ struct RowsBF16 {
   HYLAS_INLINE typename V::F at(int c, int64_t group) const {
     typename V::I words = V::load_int(row[c] + group * (4 * V::kLanes));
     if constexpr (phase == 0) return V::as_float(V::template shift_left<16>(words));
-    return V::as_float(V::bit_and(words, static_cast<int32_t>(0xffff0000u)));
+    return V::as_float(V::high_half(words));
   }
 };
 
@@ -47,9 +47,11 @@ struct RowsFp8 {
   }
   template <int phase>
   HYLAS_INLINE typename V::F at(int c, int64_t group) const {
+    // In 16-bit lanes: the byte to the top, then its exponent and mantissa to those of a bf16.
     typename V::I words = V::load_int(row[c] + group * (4 * V::kLanes));
-    if constexpr (phase < 3) words = V::template shift_left<24 - 8 * phase>(words);
-    words = V::bit_and(V::template shift_right<4>(words), static_cast<int32_t>(0x87f00000u));
+    if constexpr (phase % 2 == 0) words = V::template shift_left16<8>(words);
+    words = V::bit_and(V::template shift_right16<4>(words), static_cast<int32_t>(0x87f087f0u));
+    words = phase < 2 ? V::template shift_left<16>(words) : V::high_half(words);
     return V::mul(V::as_float(words), block_scale[c]);
   }
 };
@@ -66,7 +68,8 @@ struct RowsPanel {
 };
 
 template <class V, int R>
-struct Tile {
+class Tile {
+ public:
   typename V::F sum[R][kColumnTile];
 
   HYLAS_INLINE void clear() {
@@ -80,25 +83,47 @@ struct Tile {
   HYLAS_INLINE void store(float* to) const {
     for (int i = 0; i < R * kColumnTile; ++i) V::store(to + i * V::kLanes, sum[i / kColumnTile][i % kColumnTile]);
   }
-  template <int phase, class Rows>
-  HYLAS_INLINE void step(const Rows& w, int64_t group, const float* x) {
-    typename V::F xs[R];
-    for (int r = 0; r < R; ++r) xs[r] = V::load(x + (phase * R + r) * V::kLanes);
-    for (int c = 0; c < kColumnTile; ++c) {
-      typename V::F weight = w.template at<phase>(c, group);
-      for (int r = 0; r < R; ++r) sum[r][c] = V::fma(weight, xs[r], sum[r][c]);
-    }
-  }
   // One group: x advances by kPhases steps.
   template <class Rows>
   HYLAS_INLINE void group(const Rows& w, int64_t group, const float*& x) {
-    step<0>(w, group, x);
-    if constexpr (Rows::kPhases > 1) step<1>(w, group, x);
-    if constexpr (Rows::kPhases > 2) {
-      step<2>(w, group, x);
-      step<3>(w, group, x);
+    if constexpr (R == 1) {
+      single_row(w, group, x);
+    } else {
+      step<0>(w, group, x);
+      if constexpr (Rows::kPhases > 1) step<1>(w, group, x);
+      if constexpr (Rows::kPhases > 2) {
+        step<2>(w, group, x);
+        step<3>(w, group, x);
+      }
     }
     x += Rows::kPhases * R * V::kLanes;
+  }
+
+ private:
+  // x and a weight stay in registers, R + 4 loads for 4 R multiply-adds: with a load for each of those, loading would be
+  // the narrower pipe.
+  template <int phase, class Rows>
+  HYLAS_INLINE void step(const Rows& w, int64_t group, const float* x) {
+    typename V::F xs[R];
+    for (int r = 0; r < R; ++r) xs[r] = V::in_register(V::load(x + (phase * R + r) * V::kLanes));
+    for (int c = 0; c < kColumnTile; ++c) {
+      typename V::F weight = V::in_register(w.template at<phase>(c, group));
+      for (int r = 0; r < R; ++r) sum[r][c] = V::fma(weight, xs[r], sum[r][c]);
+    }
+  }
+  // The same sums; all steps of a row of W one after another, so that its words are loaded once.
+  template <class Rows>
+  HYLAS_INLINE void single_row(const Rows& w, int64_t group, const float* x) {
+    typename V::F xs[Rows::kPhases];
+    for (int p = 0; p < Rows::kPhases; ++p) xs[p] = V::load(x + p * V::kLanes);
+    for (int c = 0; c < kColumnTile; ++c) {
+      sum[0][c] = V::fma(w.template at<0>(c, group), xs[0], sum[0][c]);
+      if constexpr (Rows::kPhases > 1) sum[0][c] = V::fma(w.template at<1>(c, group), xs[1], sum[0][c]);
+      if constexpr (Rows::kPhases > 2) {
+        sum[0][c] = V::fma(w.template at<2>(c, group), xs[2], sum[0][c]);
+        sum[0][c] = V::fma(w.template at<3>(c, group), xs[3], sum[0][c]);
+      }
+    }
   }
 };
 

@@ -23,7 +23,6 @@ constexpr int kColumnTile = 4;          // outputs in a register tile
 constexpr int64_t kPanelOutputs = 32;   // outputs whose weights are widened together for large T
 constexpr int64_t kPanelInputs = 1024;  // and inputs: 128 KiB, which stay in the second-level cache
 constexpr int64_t kRowBlock = 63;       // rows of x that stay there beside them
-constexpr int64_t kRowsDirect = 12;     // up to here weights are widened in registers
 constexpr float kFp8Half = 0x1p60f;     // the square root of the factor that widening leaves
 
 enum class WeightFormat : uint8_t { kF32, kBF16, kFp8 };
@@ -31,6 +30,9 @@ enum class WeightFormat : uint8_t { kF32, kBF16, kFp8 };
 constexpr int format_phases(WeightFormat format) {
   return format == WeightFormat::kF32 ? 1 : format == WeightFormat::kBF16 ? 2 : 4;
 }
+
+// Up to this many rows weights are widened in registers, again for every kRowTile rows; above, once into a panel.
+constexpr int64_t rows_direct(WeightFormat format) { return format == WeightFormat::kFp8 ? 1 : 12; }
 
 // Slices of the input dimension: slice s is [begin[s], begin[s + 1]). In packed rows every slice starts at a new group.
 struct SliceTable {

@@ -37,14 +37,14 @@ void* offset(const Product& product, int64_t elements) {
 void plan_pieces(Job& job, int64_t weight_row_bytes, int threads) {
   int64_t rows = job.x.rows;
   job.rows = rows;
-  if (rows <= kRowsDirect) {
+  if (rows <= kRowBlock) {
     job.outputs = std::max<int64_t>(kPieceBytes / weight_row_bytes / kColumnTile, 1) * kColumnTile;
   } else {
     job.outputs = kPanelOutputs;
   }
   job.output_pieces = (job.outputs_total + job.outputs - 1) / job.outputs;
   // A narrow matrix on many threads is cut along the rows too.
-  while (rows > kRowsDirect && job.rows > kRowBlock && job.output_pieces * ((rows - 1) / job.rows + 1) < 2 * threads) {
+  while (job.rows > kRowBlock && job.output_pieces * ((rows - 1) / job.rows + 1) < 2 * threads) {
     job.rows = (job.rows / 2 + kRowTile - 1) / kRowTile * kRowTile;
   }
   job.pieces = job.output_pieces * ((rows + job.rows - 1) / job.rows);

@@ -8,7 +8,8 @@ namespace {
 
 // Tokens taken at once: bounds the scratch memory, still enough tokens per expert to be worth its weights.
 constexpr int64_t kMoeTokens = 8 * kRowBlock;
-// Outputs of one piece of work, for few and for many rows.
+// Rows that count as few, and the outputs of one piece of work for few and for many.
+constexpr int64_t kRowsFew = 12;
 constexpr int64_t kPieceFew = 64;
 constexpr int64_t kPieceMany = 128;
 constexpr int64_t kCombineFew = 64;
@@ -158,7 +159,7 @@ void run_hidden(const Call& call, const ExpertRun& run, int64_t begin, int64_t e
 }
 
 void hidden_rows(const Call& call) {
-  auto piece_outputs = [](const ExpertRun& run) { return run.rows <= kRowsDirect ? kPieceFew : kPieceMany; };
+  auto piece_outputs = [](const ExpertRun& run) { return run.rows <= kRowsFew ? kPieceFew : kPieceMany; };
   auto pieces = [&](const ExpertRun& run) { return (width(run) + piece_outputs(run) - 1) / piece_outputs(run); };
   call.pool.parallel_items(count_pieces(call, pieces), [&](int64_t piece, int thread) {
     const ExpertRun& run = find_run(call, pieces, piece);
@@ -179,7 +180,7 @@ void pack_hidden(const Call& call) {
                             std::min(begin + kRowBlock, run.rows));
   };
   int64_t count = count_pieces(call, pieces);
-  if (call.tokens() > kRowsDirect) return call.pool.parallel_items(count, body);
+  if (call.tokens() > kRowsFew) return call.pool.parallel_items(count, body);
   for (int64_t piece = 0; piece < count; ++piece) body(piece, 0);
 }
 
@@ -220,7 +221,7 @@ void run_block(const Call& call) {
   plan_runs(call, pairs);
   hidden_rows(call);
   pack_hidden(call);
-  int64_t columns = call.tokens() <= kRowsDirect ? kCombineFew : kCombineMany;
+  int64_t columns = call.tokens() <= kRowsFew ? kCombineFew : kCombineMany;
   int64_t size = call.hidden_size();
   call.pool.parallel_items((size + columns - 1) / columns, [&](int64_t piece, int thread) {
     int64_t begin = piece * columns;

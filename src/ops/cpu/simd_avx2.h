@@ -61,6 +61,10 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
   }
 
+  static HYLAS_INLINE F in_register(F x) {
+    asm("" : "+x"(x));
+    return x;
+  }
   static HYLAS_INLINE I load_int(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
   template <int n>
   static HYLAS_INLINE I shift_left(I x) {
@@ -70,7 +74,22 @@ struct Avx2 {
   static HYLAS_INLINE I shift_right(I x) {
     return _mm256_srai_epi32(x, n);
   }
+  template <int n>
+  static HYLAS_INLINE I shift_left16(I x) {
+    return _mm256_slli_epi16(x, n);
+  }
+  template <int n>
+  static HYLAS_INLINE I shift_right16(I x) {
+    return _mm256_srai_epi16(x, n);
+  }
   static HYLAS_INLINE I bit_and(I x, int32_t mask) { return _mm256_and_si256(x, _mm256_set1_epi32(mask)); }
+  // The mask stays in memory: a matrix product needs all sixteen registers for its sums.
+  static HYLAS_INLINE I high_half(I x) {
+    alignas(32) static constexpr uint32_t kMask[8] = {0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u,
+                                                      0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u};
+    asm("vpand %1, %0, %0" : "+x"(x) : "m"(kMask));
+    return x;
+  }
   static HYLAS_INLINE F as_float(I x) { return _mm256_castsi256_ps(x); }
   static HYLAS_INLINE F to_float(I x) { return _mm256_cvtepi32_ps(x); }
   static HYLAS_INLINE I round_int(F x) { return _mm256_cvtps_epi32(x); }

@@ -58,6 +58,10 @@ struct Avx512 {
   }
   static HYLAS_INLINE float highest(F x) { return _mm512_reduce_max_ps(x); }
 
+  static HYLAS_INLINE F in_register(F x) {
+    asm("" : "+v"(x));
+    return x;
+  }
   static HYLAS_INLINE I load_int(const void* from) { return _mm512_loadu_si512(from); }
   template <int n>
   static HYLAS_INLINE I shift_left(I x) {
@@ -67,7 +71,16 @@ struct Avx512 {
   static HYLAS_INLINE I shift_right(I x) {
     return _mm512_srai_epi32(x, n);
   }
+  template <int n>
+  static HYLAS_INLINE I shift_left16(I x) {
+    return _mm512_slli_epi16(x, n);
+  }
+  template <int n>
+  static HYLAS_INLINE I shift_right16(I x) {
+    return _mm512_srai_epi16(x, n);
+  }
   static HYLAS_INLINE I bit_and(I x, int32_t mask) { return _mm512_and_si512(x, _mm512_set1_epi32(mask)); }
+  static HYLAS_INLINE I high_half(I x) { return bit_and(x, static_cast<int32_t>(0xffff0000u)); }
   static HYLAS_INLINE F as_float(I x) { return _mm512_castsi512_ps(x); }
   static HYLAS_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
   static HYLAS_INLINE I round_int(F x) { return _mm512_cvtps_epi32(x); }

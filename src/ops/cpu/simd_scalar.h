@@ -58,6 +58,7 @@ struct Scalar {
     return left > right ? left : right;
   }
 
+  static HYLAS_INLINE F in_register(F x) { return x; }
   static HYLAS_INLINE I load_int(const void* from) {
     I x;
     std::memcpy(&x, from, sizeof x);
@@ -71,7 +72,17 @@ struct Scalar {
   static HYLAS_INLINE I shift_right(I x) {
     return x >> n;
   }
+  typedef int16_t I16 __attribute__((vector_size(16)));
+  template <int n>
+  static HYLAS_INLINE I shift_left16(I x) {
+    return reinterpret_cast<I>(reinterpret_cast<I16>(x) << n);
+  }
+  template <int n>
+  static HYLAS_INLINE I shift_right16(I x) {
+    return reinterpret_cast<I>(reinterpret_cast<I16>(x) >> n);
+  }
   static HYLAS_INLINE I bit_and(I x, int32_t mask) { return x & mask; }
+  static HYLAS_INLINE I high_half(I x) { return bit_and(x, static_cast<int32_t>(0xffff0000u)); }
   static HYLAS_INLINE F as_float(I x) { return reinterpret_cast<F>(x); }
   static HYLAS_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }
   static HYLAS_INLINE I round_int(F x) {
