@@ -41,6 +41,8 @@ int run(std::vector<std::string> arguments) {
   app.require_subcommand(1);
   add_serve(app, action);
   add_generate(app, action);
+  add_logits(app, action);
+  add_quantize(app, action);
   for (CLI::App* command : app.get_subcommands(nullptr)) command->allow_extras();
 
   if (arguments.empty()) arguments.push_back("--help");

@@ -1,0 +1,125 @@
+// hylas logits: the logits of a prompt and a greedy continuation, for comparing with other implementations.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+
+#include "app/commands.h"
+#include "app/options.h"
+#include "engine/startup.h"
+#include "weights/safetensors_writer.h"
+
+namespace hylas {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  hylas logits --model-path ~/models/Qwen3.5-0.8B --input-ids 760,6511,314 --generate 8 --out logits.safetensors
+The file holds `logits` [T, V] f32, one row for each prompt position, and `generated_ids` [N] i32, chosen greedily.)";
+
+struct LogitsOptions {
+  Options common;
+  std::vector<int32_t> input_ids;
+  int32_t generate = 0;
+  std::string out;
+};
+
+struct LogitsResult {
+  std::vector<float> logits;  // [T, V]
+  std::vector<int32_t> generated;
+};
+
+Status check_input(const LogitsOptions& options, const EngineInfo& info) {
+  for (size_t i = 0; i < options.input_ids.size(); ++i) {
+    const int32_t id = options.input_ids[i];
+    if (id >= 0 && id < info.vocab_size) continue;
+    return error(ErrorCode::kInvalid, "--input-ids: token {} at position {} is not within the vocabulary of {}", id, i,
+                 info.vocab_size);
+  }
+  const int64_t tokens = static_cast<int64_t>(options.input_ids.size()) + options.generate;
+  if (tokens <= info.context_length) return {};
+  return error(ErrorCode::kInvalid, "--input-ids of {} tokens and --generate {} exceed the context of {} tokens",
+               options.input_ids.size(), options.generate, info.context_length);
+}
+
+// The first row of a greedy sequence's life: its sampling, sent before it.
+SequenceStart greedy_start() {
+  SequenceStart start{.sequence = 0};
+  start.sampling.temperature = 0;
+  start.sampling.seed = 0;
+  return start;
+}
+
+// One sequence, planned by hand: chunks as the engine would cut them, then one decode step after the other.
+LogitsResult run_sequence(Rank& rank, const LogitsOptions& options, int32_t page_size, int32_t chunk_tokens) {
+  const auto prompt_tokens = static_cast<int32_t>(options.input_ids.size());
+  LogitsResult result;
+  uint64_t id = 0;
+  const auto run_row = [&](PlanRow row) {
+    for (int32_t page = 0; page * page_size < row.begin + row.length; ++page) row.pages.push_back(page);
+    row.sequence = 0;
+    row.state_read = row.begin == 0 ? -1 : 0;
+    row.state_write = 0;
+    StepPlan plan{.id = ++id};
+    if (id == 1) plan.starts.push_back(greedy_start());
+    plan.rows.push_back(std::move(row));
+    return rank.execute(plan);
+  };
+  for (int32_t begin = 0; begin < prompt_tokens; begin += chunk_tokens) {
+    PlanRow row{.kind = RowKind::kPrefill, .begin = begin, .length = std::min(chunk_tokens, prompt_tokens - begin)};
+    row.tokens.assign(options.input_ids.begin() + begin, options.input_ids.begin() + begin + row.length);
+    row.want_logits = true;
+    row.sample = options.generate > 0 && begin + row.length == prompt_tokens;
+    const StepResult step = run_row(std::move(row));
+    const RowResult& done = step.rows.front();
+    result.logits.insert(result.logits.end(), done.logits.begin(), done.logits.end());
+    if (done.sampled.token >= 0) result.generated.push_back(done.sampled.token);
+  }
+  for (int32_t n = 1; n < options.generate; ++n) {
+    const PlanRow row{.kind = RowKind::kDecode, .begin = prompt_tokens + n - 1, .length = 1, .sample = true, .step = n};
+    result.generated.push_back(run_row(row).rows.front().sampled.token);
+  }
+  return result;
+}
+
+Status write_result(const std::string& path, LogitsResult& result, int64_t vocab) {
+  const auto rows = static_cast<int64_t>(result.logits.size()) / vocab;
+  const auto count = static_cast<int64_t>(result.generated.size());
+  return write_safetensors(path, {{"logits", Tensor(result.logits.data(), DType::kF32, {rows, vocab})},
+                                  {"generated_ids", Tensor(result.generated.data(), DType::kI32, {count})}});
+}
+
+Status run(const LogitsOptions& options) {
+  HYLAS_TRY(check_engine_options(options.common));
+  EngineOptions engine = options.common.engine;
+  engine.max_running_requests = 1;
+  HYLAS_ASSIGN(Startup startup, start_up(engine));
+  HYLAS_TRY(check_input(options, startup.info));
+  LogitsResult result =
+      run_sequence(*startup.rank, options, startup.info.page_size, startup.scheduler.prefill_tokens_max);
+  HYLAS_TRY(write_result(options.out, result, startup.info.vocab_size));
+  fmt::print("{}: logits [{}, {}], generated_ids [{}]\n", options.out, options.input_ids.size(),
+             startup.info.vocab_size, result.generated.size());
+  return {};
+}
+
+}  // namespace
+
+void add_logits(CLI::App& app, Action& action) {
+  auto options = std::make_shared<LogitsOptions>();
+  CLI::App* command = app.add_subcommand("logits", "Writes the logits of a prompt and a greedy continuation to a file");
+  command->footer(kExamples);
+  add_engine_options(*command, options->common);
+  command->add_option("--input-ids", options->input_ids, "Token ids of the prompt: 1,2,3")->required()->delimiter(',');
+  command->add_option("--generate", options->generate, "Tokens to generate greedily after the prompt")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--out", options->out, "The safetensors file to write")->required();
+  command->callback([options, &action] {
+    action = [options] {
+      const Status status = run(*options);
+      return status.ok() ? 0 : fail(status.error());
+    };
+  });
+}
+
+}  // namespace hylas
