@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make demo`: serves the demo model, streams one answer to the terminal, then serves until Ctrl-C (ONCE=1: ends).
 
-Environment: HOST, PORT, MODEL (a checkpoint folder), PROMPT, ONCE. Ends with 0 and leaves no process behind.
+Environment: HOST, PORT, MODEL (a checkpoint folder), PROMPT, ONCE, HYLAS_BIN. Ends with 0 and leaves no process behind.
 """
 import contextlib
 import http.client
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "build/release/hylas"
+PROGRAM = Path(os.environ.get("HYLAS_BIN") or ROOT / "build/release/hylas")
 READY_WITHIN_S = 300
 STOP_WITHIN_S = 15
 
