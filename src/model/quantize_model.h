@@ -7,7 +7,8 @@
 
 namespace hylas {
 
-// `out_dir` is made if need be and must be empty. kInvalid: the model is quantised already, or `out_dir` holds something.
+// `out_dir` is made if need be and must be empty. kInvalid: the model is quantised already, or `out_dir` holds
+// something.
 Status quantize_model(const std::string& model_dir, const std::string& out_dir, int threads,
                       const LoadProgress& progress);
 

@@ -26,7 +26,8 @@ void expect_refused(const Result<TensorMap>& result, const std::string& why) {
 TEST(SafetensorsHeader, ReadsTypesShapesAndOffsets) {
   const std::string header =
       R"({"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},)"
-      R"("b":{"dtype":"F32","shape":[],"data_offsets":[12,16]},"c":{"dtype":"BOOL","shape":[3],"data_offsets":[16,19]}})";
+      R"("b":{"dtype":"F32","shape":[],"data_offsets":[12,16]},)"
+      R"("c":{"dtype":"BOOL","shape":[3],"data_offsets":[16,19]}})";
   const TensorMap tensors = parse(header, 19).value();
   ASSERT_EQ(tensors.size(), 3u);
   EXPECT_EQ(tensors.at("a").dtype, DType::kBF16);
