@@ -7,7 +7,7 @@ namespace hylas::test {
 
 FakeEngine::FakeEngine(int32_t vocab_size, int32_t eos_id) {
   info_ = {.model_name = "fake",
-           .context_length = 512,
+           .context_length = 4096,
            .vocab_size = vocab_size,
            .kv_tokens_max = 4096,
            .running_max = 16,

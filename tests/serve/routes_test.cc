@@ -63,9 +63,8 @@ TEST_F(RoutesTest, TokenizeMessagesGivesThePromptOfAChat) {
   array messages{object{{"role", "user"}, {"content", "Hello"}}};
   object json = post("/tokenize", {{"messages", messages}}).json();
   post("/v1/chat/completions", {{"messages", messages}});
-  array ids;
-  for (int32_t id : engine_->requests().at(0).prompt) ids.emplace_back(id);
-  EXPECT_EQ(json.at("tokens"), ids);
+  std::vector<int32_t> prompt = engine_->requests().at(0).prompt;
+  EXPECT_EQ(json.at("tokens"), array(prompt.begin(), prompt.end()));
   EXPECT_LT(post("/tokenize", {{"messages", messages}, {"add_generation_prompt", false}}).json().at("count").as_int64(),
             json.at("count").as_int64());
 }
@@ -90,7 +89,7 @@ TEST_F(RoutesTest, Health) {
 
 TEST_F(RoutesTest, Infos) {
   EXPECT_EQ(get("/model_info").json().at("is_generation"), true);
-  EXPECT_EQ(get("/get_model_info").json().at("context_length"), 512);
+  EXPECT_EQ(get("/get_model_info").json().at("context_length"), 4096);
   object info = get("/server_info").json();
   EXPECT_EQ(info.at("page_size"), 64);
   EXPECT_EQ(info.at("internal_states").at(0).at("slots_max"), 16);
@@ -111,7 +110,7 @@ TEST_F(RoutesTest, Metrics) {
   std::string text = get("/metrics").body;
   for (const char* line : {"# TYPE hylas:num_running_reqs gauge", "# TYPE hylas:generation_tokens_total counter",
                            "# TYPE hylas:time_to_first_token_seconds histogram",
-                           "hylas:num_requests_total{model_name=\"fake\",engine_type=\"unified\"} 1"}) {
+                           "hylas:num_requests_total{engine_type=\"unified\",model_name=\"fake\"} 1"}) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
 }
