@@ -16,8 +16,8 @@ namespace {
 
 constexpr const char* kExamples = R"(Example:
   hylas quantize --model-path ~/models/Qwen3.5-4B --out ~/models/Qwen3.5-4B-FP8
-The projections become FP8 with one scale per block of 128 x 128, as in the released FP8 models; embeddings, norms, gates
-and the vision tower stay as they are.)";
+The projections become FP8 with one scale per block of 128 x 128, as in the released FP8 models; embeddings, norms,
+gates and the vision tower stay as they are.)";
 
 struct QuantizeCommand {
   std::string model_path;

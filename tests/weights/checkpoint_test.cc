@@ -5,10 +5,10 @@
 
 #include <array>
 
-#include "raw_file.h"
 #include "support/goldens.h"
 #include "support/temp_dir.h"
 #include "weights/checkpoint_index.h"
+#include "weights/raw_file.h"
 #include "weights/safetensors_writer.h"
 
 namespace hylas::test {

@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "raw_file.h"
+#include "weights/raw_file.h"
 #include "weights/safetensors.h"
 
 namespace hylas::test {

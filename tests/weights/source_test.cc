@@ -6,10 +6,10 @@
 #include <array>
 #include <cstring>
 
-#include "raw_file.h"
 #include "support/goldens.h"
 #include "support/temp_dir.h"
 #include "weights/checkpoint_source.h"
+#include "weights/raw_file.h"
 #include "weights/safetensors_writer.h"
 
 namespace hylas::test {
