@@ -163,6 +163,7 @@ void add_generate(CLI::App& app, Action& action) {
       ->check(CLI::ExistingFile)
       ->group("Prompt");
   command->add_option("--chat-template-kwargs", options->template_kwargs, "JSON, such as {\"enable_thinking\": false}")
+      ->needs("--chat")
       ->capture_default_str()
       ->group("Prompt");
   add_sampling_options(*command, *options);

@@ -68,6 +68,7 @@ void add_unavailable_flags(CLI::App& command, std::optional<Error>& refused) {
       return true;
     };
     command.add_option(flag.names, take, std::string("Needs ") + flag.part)
+        ->take_all()
         ->expected(1, CLI::detail::expected_max_vector_size)
         ->group(kGroup);
   }

@@ -1,0 +1,71 @@
+"""Exit codes and messages of the command line: 0 done, 1 failed, 2 wrong usage, 3 not what this build can take."""
+import pytest
+from server import MODEL, run
+
+SERVE = ["serve", "--model-path", MODEL]
+
+
+@pytest.mark.parametrize("arguments, code, message", [
+    (["--help"], 0, ""),
+    (["--version"], 0, ""),
+    (["serve", "--help"], 0, ""),
+    (["generate", "--help"], 0, ""),
+    (["nonsense"], 2, "nonsense"),
+    (["serve"], 2, "--model-path"),
+    ([*SERVE, "--prot", "80"], 2, "did you mean --port?"),
+    ([*SERVE, "--port", "x"], 2, "--port"),
+    ([*SERVE, "--port", "70000"], 2, "--port"),
+    ([*SERVE, "stray"], 2, "stray"),
+    ([*SERVE, "--kv-cache-dtype", "int3"], 2, "--kv-cache-dtype"),
+    ([*SERVE, "--chunked-prefill-size", "100"], 2, "not a multiple of 64"),
+    ([*SERVE, "--reasoning-parser", "other"], 2, "--reasoning-parser"),
+    ([*SERVE, "--chat-template", "/no/such/file"], 2, "--chat-template"),
+    ([*SERVE, "--tp-size", "2"], 3, "--tp-size 2: this build has no tensor parallelism"),
+    ([*SERVE, "--enable-dp-attention"], 3, "--enable-dp-attention"),
+    ([*SERVE, "--disaggregation-mode", "prefill"], 3, "--disaggregation-mode prefill"),
+    ([*SERVE, "--cuda-graph-bs", "1", "8", "16"], 3, "--cuda-graph-bs"),
+    ([*SERVE, "--speculative-algo", "EAGLE", "--speculative-num-steps", "3"], 3, "no speculative decoding"),
+    ([*SERVE, "--speculative-whatever", "1"], 3, "--speculative-whatever"),
+    (["serve", "--model-path", "/no/such/folder"], 1, "/no/such/folder"),
+    (["generate", "--model-path", MODEL, "--prompt", ""], 2, "--prompt"),
+    (["generate", "--model-path", MODEL, "--prompt", "x", "--system", "y"], 2, "--chat"),
+    (["generate", "--model-path", MODEL, "--prompt", "x", "--chat", "--chat-template-kwargs", "{"], 2,
+     "--chat-template-kwargs"),
+])
+def test_exit_codes(arguments, code, message):
+    done, out, log = run(*arguments)
+    assert done == code, log
+    assert message in log
+
+
+def test_values_that_ask_for_nothing_are_taken():
+    code, _, log = run("generate", "--model-path", MODEL, "--prompt", "x", "--max-new-tokens", 1, "--tp-size", 1, "--pp-size",
+                       1, "--dp-size", 1, "--ep-size", 1, "--nnodes", 1, "--disaggregation-mode", "null")
+    assert code == 0, log
+
+
+def test_environment_supplies_defaults_and_is_printed():
+    code, _, log = run(*SERVE, environment={"HYLAS_TP_SIZE": "4"})
+    assert code == 3 and "HYLAS_TP_SIZE sets --tp-size 4" in log
+    code, _, log = run(*SERVE, "--tp-size", 2, environment={"HYLAS_TP_SIZE": "4"})
+    assert code == 3 and "HYLAS_TP_SIZE" not in log and "--tp-size 2" in log
+
+
+def test_the_last_of_a_repeated_option_counts():
+    code, _, log = run(*SERVE, "--port", "1", "--port", "99999999")
+    assert code == 2
+    code, _, log = run(*SERVE, "--host", "no.such.host.invalid", "--port", "8000", "--port", "30300")
+    assert code == 1 and "no.such.host.invalid:30300" in log
+
+
+def test_memory_too_small_for_one_request():
+    code, _, log = run("generate", "--model-path", MODEL, "--prompt", "word " * 300, "--max-new-tokens", 1,
+                       "--max-total-tokens", 64)
+    assert code in (1, 2) and "token" in log
+
+
+def test_a_broken_template_is_named(tmp_path):
+    template = tmp_path / "broken.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}")
+    code, _, log = run(*SERVE, "--chat-template", template)
+    assert code in (2, 3) and "broken.jinja" in log
