@@ -1,6 +1,8 @@
 #pragma once
 // The two ceilings of a machine, measured: bytes read from memory per second, and fused multiply-adds per second.
 // Measure them in the run whose figures are held against them: a shared machine's ceilings move.
+#include <time.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -18,6 +20,13 @@ namespace hylas::bench {
 
 inline double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Seconds that the processors spent on this process: what others do on the machine does not count.
+inline double processor_seconds_now() {
+  timespec time;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 // Seconds of one call of body().

@@ -35,10 +35,17 @@ Product make_product(const LinearWeight& weight, int slices) {
   HYLAS_CHECK(matrix.rank == 2, "a weight has two dimensions, not {}", matrix.rank);
   Product product;
   switch (matrix.dtype) {
-    case DType::kF32: product.format = WeightFormat::kF32; break;
-    case DType::kBF16: product.format = WeightFormat::kBF16; break;
-    case DType::kF8E4M3: product.format = WeightFormat::kFp8; break;
-    default: HYLAS_CHECK(false, "a weight of {}", dtype_name(matrix.dtype));
+    case DType::kF32:
+      product.format = WeightFormat::kF32;
+      break;
+    case DType::kBF16:
+      product.format = WeightFormat::kBF16;
+      break;
+    case DType::kF8E4M3:
+      product.format = WeightFormat::kFp8;
+      break;
+    default:
+      HYLAS_CHECK(false, "a weight of {}", dtype_name(matrix.dtype));
   }
   product.weight = matrix.data;
   product.weight_stride = matrix.row_stride * dtype_bytes(matrix.dtype);

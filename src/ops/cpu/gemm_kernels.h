@@ -14,6 +14,8 @@ HYLAS_INLINE float bf16_value(uint16_t bits) {
 template <class V>
 struct Gemm {
   static constexpr int L = V::kLanes;
+  static constexpr int kLine = 64;  // bytes of a cache line
+  static constexpr int kGroupsPerLine = kLine / (4 * L);
 
   // --- Packing of x.
 
@@ -30,7 +32,7 @@ struct Gemm {
     }
   }
 
-  // Element i of the slice goes to step i / (P L) * P + i % P, lane i / P % L.
+  // Elements e, P + e, 2 P + e, ... of a group are the lanes of one step, e = element_of_step(step).
   template <int P, bool bf16>
   static HYLAS_INLINE void pack_slice(const void* data, int64_t source, int64_t size, float factor, float* to,
                                       int64_t step_stride) {
@@ -41,13 +43,13 @@ struct Gemm {
     int64_t i = 0;
     for (; i + P * L <= size; i += P * L, to += P * step_stride) {
       for (int p = 0; p < P; ++p) {
-        for (int lane = 0; lane < L; ++lane) to[p * step_stride + lane] = element(i + lane * P + p);
+        for (int lane = 0; lane < L; ++lane) to[p * step_stride + lane] = element(i + lane * P + element_of_step<P>(p));
       }
     }
     if (i == size) return;
     for (int p = 0; p < P; ++p) {
       for (int lane = 0; lane < L; ++lane) {
-        int64_t at = i + lane * P + p;
+        int64_t at = i + lane * P + element_of_step<P>(p);
         to[p * step_stride + lane] = at < size ? element(at) : 0.f;
       }
     }
@@ -59,9 +61,15 @@ struct Gemm {
       int rows = static_cast<int>(end - row < kRowTile ? end - row : kRowTile);
       float* group = to.data + row * to.steps * L;
       switch (format) {
-        case WeightFormat::kF32: pack_rows<1>(from, slices, row, rows, group); break;
-        case WeightFormat::kBF16: pack_rows<2>(from, slices, row, rows, group); break;
-        case WeightFormat::kFp8: pack_rows<4>(from, slices, row, rows, group); break;
+        case WeightFormat::kF32:
+          pack_rows<1>(from, slices, row, rows, group);
+          break;
+        case WeightFormat::kBF16:
+          pack_rows<2>(from, slices, row, rows, group);
+          break;
+        case WeightFormat::kFp8:
+          pack_rows<4>(from, slices, row, rows, group);
+          break;
       }
     }
   }
@@ -99,12 +107,13 @@ struct Gemm {
   static HYLAS_INLINE void finish(const Tile<V, R>& tile, const Target& target, int64_t row) {
     for (int r = 0; r < R; ++r) {
       float sums[kColumnTile];
-      V::sum4(tile.sum[r][0], tile.sum[r][1], tile.sum[r][2], tile.sum[r][3], sums);
+      const typename V::F* sum = tile.sum + r * kColumnTile;
+      V::sum4(sum[0], sum[1], sum[2], sum[3], sums);
       put(target, row + r, sums);
     }
   }
 
-  // --- Few rows: weights are widened in registers.
+  // --- One or two rows: weights are widened in registers.
 
   // Rows [output, output + 4) of the weight from the slice's begin on; beyond the last row, that row again.
   template <class Rows>
@@ -121,40 +130,31 @@ struct Gemm {
     return rows;
   }
 
-  // `fetch`: asks for the next four rows of the weight meanwhile.
+  // Asks for the next four rows of the weight meanwhile.
   template <class Rows, int R>
-  static void direct_tile(const Rows& rows, const Target& target, const float* x, int64_t row, bool fetch) {
+  static void direct_tile(const Rows& rows, const Target& target, const float* x, int64_t row) {
     Tile<V, R> tile;
     tile.clear();
     const int64_t ahead = kColumnTile * target.product->weight_stride;
-    for_each_group<V>(rows, target.product->slices.size(target.slice), [&](const Rows& w, int64_t g) HYLAS_LAMBDA_INLINE {
-      if (fetch) {
-        for (int c = 0; c < kColumnTile; ++c) __builtin_prefetch(w.row[c] + g * (4 * L) + ahead);
-      }
-      tile.group(w, g, x);
-    });
+    for_each_group<V>(rows, target.product->slices.size(target.slice),
+                      [&](const Rows& w, int64_t g) HYLAS_LAMBDA_INLINE {
+                        if (g % kGroupsPerLine == 0) {
+                          for (int c = 0; c < kColumnTile; ++c) __builtin_prefetch(w.row[c] + g * (4 * L) + ahead);
+                        }
+                        tile.group(w, g, x);
+                      });
     finish(tile, target, row);
   }
 
   template <class Rows>
   static void direct(const Product& product, const PackedRows& x, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n += kColumnTile) {
-      int64_t step = 0;
+      const float* slice = x.data;
       for (int s = 0; s < product.slices.count; ++s) {
         Target target{&product, s, n, end - n < kColumnTile ? end - n : kColumnTile};
         Rows rows = rows_at<Rows>(product, s, n, target.outputs, 0);
-        for (int64_t row = 0; row < x.rows; row += kRowTile) {
-          int64_t left = x.rows - row;
-          const float* group = x.data + row * x.steps * L;
-          if (left >= 3) {
-            direct_tile<Rows, 3>(rows, target, group + step * 3 * L, row, row == 0);
-          } else if (left == 2) {
-            direct_tile<Rows, 2>(rows, target, group + step * 2 * L, row, row == 0);
-          } else {
-            direct_tile<Rows, 1>(rows, target, group + step * L, row, row == 0);
-          }
-        }
-        step += product.slices.steps(s, Rows::kPhases, L);
+        x.rows == 1 ? direct_tile<Rows, 1>(rows, target, slice, 0) : direct_tile<Rows, 2>(rows, target, slice, 0);
+        slice += product.slices.steps(s, Rows::kPhases, L) * x.rows * L;
       }
     }
   }
@@ -177,9 +177,7 @@ struct Gemm {
     for (int64_t n = begin; n < end; n += kColumnTile) {
       Rows rows = rows_at<Rows>(product, part.slice, n, end - n < kColumnTile ? end - n : kColumnTile, part.skip);
       float* to = panel + (n - begin) * part.steps * L;
-      const int64_t ahead = kColumnTile * product.weight_stride;
       for_each_group<V>(rows, part.inputs, [&](const Rows& w, int64_t g) HYLAS_LAMBDA_INLINE {
-        for (int c = 0; c < kColumnTile; ++c) __builtin_prefetch(w.row[c] + g * (4 * L) + ahead);
         widen_step<0>(w, g, to);
         if constexpr (Rows::kPhases > 1) widen_step<1>(w, g, to);
         if constexpr (Rows::kPhases > 2) {
@@ -194,19 +192,55 @@ struct Gemm {
     for (int c = 0; c < kColumnTile; ++c, to += L) V::store(to, w.template at<phase>(c, group));
   }
 
+  // Asks for four rows of the weight, a cache line per call, while others are multiplied: all at once would hold up the
+  // loads of those.
+  struct Fetch {
+    const char* at = nullptr;
+    int64_t row_skip = 0;  // bytes from behind a row's part to the next row's
+    int64_t lines_per_row = 0;
+    int64_t line = 0;
+    int64_t left = 0;
+    HYLAS_INLINE void next() {
+      if (left == 0) return;
+      __builtin_prefetch(at);
+      at += kLine;
+      --left;
+      if (++line == lines_per_row) {
+        line = 0;
+        at += row_skip;
+      }
+    }
+  };
+  template <class Rows>
+  static HYLAS_INLINE Fetch fetch_rows(const Product& product, const Part& part, int64_t output, int64_t end) {
+    if (output >= end) return {};
+    Fetch fetch;
+    int64_t begin = product.slices.begin[part.slice] + part.skip;
+    fetch.at = static_cast<const char*>(product.weight) + output * product.weight_stride + begin * Rows::kElementBytes;
+    fetch.lines_per_row = (part.inputs * Rows::kElementBytes + kLine - 1) / kLine;
+    fetch.row_skip = product.weight_stride - fetch.lines_per_row * kLine;
+    fetch.left = fetch.lines_per_row * (end - output < kColumnTile ? end - output : kColumnTile);
+    return fetch;
+  }
+
   // Sums of a slice that is cut into parts wait in `sums` between the parts.
   template <int R>
   static void panel_tile(const Part& part, const float* panel, const float* x, float* sums, const Target& target,
-                         int64_t row) {
+                         int64_t row, Fetch& fetch) {
     Tile<V, R> tile;
+    Fetch ahead = fetch;
     part.first ? tile.clear() : tile.load(sums);
     RowsPanel<V> w{panel};
-    for (int64_t step = 0; step < part.steps; ++step) tile.group(w, step, x);
+    for (int64_t step = 0; step < part.steps; ++step) {
+      ahead.next();
+      tile.group(w, step, x);
+    }
+    fetch = ahead;
     part.last ? finish(tile, target, row) : tile.store(sums);
   }
 
   static void panel_rows(const Product& product, const PackedRows& x, const Part& part, int64_t begin, int64_t end,
-                         const float* panel, float* sums) {
+                         const float* panel, float* sums, Fetch fetch) {
     for (int64_t block = 0; block < x.rows; block += kRowBlock) {
       int64_t block_end = x.rows - block < kRowBlock ? x.rows : block + kRowBlock;
       for (int64_t n = begin; n < end; n += kColumnTile) {
@@ -216,11 +250,11 @@ struct Gemm {
           const float* group = x.data + row * x.steps * L;
           float* saved = sums + (row * kPanelOutputs + (n - begin) * kRowTile) * L;
           if (int64_t left = x.rows - row; left >= 3) {
-            panel_tile<3>(part, tile, group + part.step * 3 * L, saved, target, row);
+            panel_tile<3>(part, tile, group + part.step * 3 * L, saved, target, row, fetch);
           } else if (left == 2) {
-            panel_tile<2>(part, tile, group + part.step * 2 * L, saved, target, row);
+            panel_tile<2>(part, tile, group + part.step * 2 * L, saved, target, row, fetch);
           } else {
-            panel_tile<1>(part, tile, group + part.step * L, saved, target, row);
+            panel_tile<1>(part, tile, group + part.step * L, saved, target, row, fetch);
           }
         }
       }
@@ -243,7 +277,7 @@ struct Gemm {
           int64_t steps = (inputs + kGroup - 1) / kGroup * Rows::kPhases;
           Part part{s, skip, inputs, step, steps, skip == 0, skip + inputs == size};
           widen<Rows>(product, part, n, n_end, scratch);
-          panel_rows(product, x, part, n, n_end, scratch, sums);
+          panel_rows(product, x, part, n, n_end, scratch, sums, fetch_rows<Rows>(product, part, n_end, end));
           step += steps;
         }
       }
@@ -252,14 +286,17 @@ struct Gemm {
 
   template <class Rows>
   static void multiply_rows(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
-    x.rows <= rows_direct(product.format) ? direct<Rows>(product, x, begin, end) : panels<Rows>(product, x, begin, end, scratch);
+    x.rows <= kRowsDirect ? direct<Rows>(product, x, begin, end) : panels<Rows>(product, x, begin, end, scratch);
   }
 
   static void multiply(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
     switch (product.format) {
-      case WeightFormat::kF32: return multiply_rows<RowsF32<V>>(product, x, begin, end, scratch);
-      case WeightFormat::kBF16: return multiply_rows<RowsBF16<V>>(product, x, begin, end, scratch);
-      case WeightFormat::kFp8: return multiply_rows<RowsFp8<V>>(product, x, begin, end, scratch);
+      case WeightFormat::kF32:
+        return multiply_rows<RowsF32<V>>(product, x, begin, end, scratch);
+      case WeightFormat::kBF16:
+        return multiply_rows<RowsBF16<V>>(product, x, begin, end, scratch);
+      case WeightFormat::kFp8:
+        return multiply_rows<RowsFp8<V>>(product, x, begin, end, scratch);
     }
   }
 

@@ -1,6 +1,8 @@
 #pragma once
 // Register tiles of gemm.h: how each weight format turns into vectors, and the dot products of R rows and four outputs.
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "ops/cpu/gemm_types.h"
 #include "ops/cpu/simd.h"
@@ -47,11 +49,12 @@ struct RowsFp8 {
   }
   template <int phase>
   HYLAS_INLINE typename V::F at(int c, int64_t group) const {
-    // In 16-bit lanes: the byte to the top, then its exponent and mantissa to those of a bf16.
+    // In 16-bit lanes: the byte to the top, then its exponent and mantissa to those of a bf16. Steps 0 and 1 share this
+    // much work, and so do 2 and 3.
     typename V::I words = V::load_int(row[c] + group * (4 * V::kLanes));
-    if constexpr (phase % 2 == 0) words = V::template shift_left16<8>(words);
+    if constexpr (phase < 2) words = V::template shift_left16<8>(words);
     words = V::bit_and(V::template shift_right16<4>(words), static_cast<int32_t>(0x87f087f0u));
-    words = phase < 2 ? V::template shift_left<16>(words) : V::high_half(words);
+    words = phase % 2 == 0 ? V::template shift_left<16>(words) : V::high_half(words);
     return V::mul(V::as_float(words), block_scale[c]);
   }
 };
@@ -67,63 +70,56 @@ struct RowsPanel {
   }
 };
 
+// body(0), body(1), ... body(count - 1) with constants: loops over registers must be gone before the compiler decides
+// what lives in memory.
+template <class Body, int... i>
+HYLAS_INLINE void unrolled_indices(Body&& body, std::integer_sequence<int, i...>) {
+  (body(std::integral_constant<int, i>()), ...);
+}
+template <int count, class Body>
+HYLAS_INLINE void unrolled(Body&& body) {
+  unrolled_indices(body, std::make_integer_sequence<int, count>());
+}
+
 template <class V, int R>
-class Tile {
- public:
-  typename V::F sum[R][kColumnTile];
+struct Tile {
+  typename V::F sum[R * kColumnTile];  // [R][4]
 
   HYLAS_INLINE void clear() {
-    for (auto& row : sum) {
-      for (auto& x : row) x = V::zero();
-    }
+    unrolled<R * kColumnTile>([&](auto i) HYLAS_LAMBDA_INLINE { sum[i] = V::zero(); });
   }
   HYLAS_INLINE void load(const float* from) {
-    for (int i = 0; i < R * kColumnTile; ++i) sum[i / kColumnTile][i % kColumnTile] = V::load(from + i * V::kLanes);
+    unrolled<R * kColumnTile>([&](auto i) HYLAS_LAMBDA_INLINE { sum[i] = V::load(from + i * V::kLanes); });
   }
   HYLAS_INLINE void store(float* to) const {
-    for (int i = 0; i < R * kColumnTile; ++i) V::store(to + i * V::kLanes, sum[i / kColumnTile][i % kColumnTile]);
+    unrolled<R * kColumnTile>([&](auto i) HYLAS_LAMBDA_INLINE { V::store(to + i * V::kLanes, sum[i]); });
   }
-  // One group: x advances by kPhases steps.
+  // One group: x advances by kPhases steps. Step by step, so that the multiply-adds of one sum, which wait for each
+  // other, lie apart.
   template <class Rows>
   HYLAS_INLINE void group(const Rows& w, int64_t group, const float*& x) {
-    if constexpr (R == 1) {
-      single_row(w, group, x);
-    } else {
-      step<0>(w, group, x);
-      if constexpr (Rows::kPhases > 1) step<1>(w, group, x);
-      if constexpr (Rows::kPhases > 2) {
-        step<2>(w, group, x);
-        step<3>(w, group, x);
-      }
-    }
+    unrolled<Rows::kPhases>([&](auto p) HYLAS_LAMBDA_INLINE { step<p>(w, group, x + p * R * V::kLanes); });
     x += Rows::kPhases * R * V::kLanes;
   }
 
  private:
-  // x and a weight stay in registers, R + 4 loads for 4 R multiply-adds: with a load for each of those, loading would be
-  // the narrower pipe.
+  // With several rows x and a weight stay in registers, R + 4 loads for 4 R multiply-adds: with a load for each of
+  // those, loading would be the narrower pipe.
   template <int phase, class Rows>
   HYLAS_INLINE void step(const Rows& w, int64_t group, const float* x) {
     typename V::F xs[R];
-    for (int r = 0; r < R; ++r) xs[r] = V::in_register(V::load(x + (phase * R + r) * V::kLanes));
-    for (int c = 0; c < kColumnTile; ++c) {
-      typename V::F weight = V::in_register(w.template at<phase>(c, group));
-      for (int r = 0; r < R; ++r) sum[r][c] = V::fma(weight, xs[r], sum[r][c]);
-    }
-  }
-  // The same sums; all steps of a row of W one after another, so that its words are loaded once.
-  template <class Rows>
-  HYLAS_INLINE void single_row(const Rows& w, int64_t group, const float* x) {
-    typename V::F xs[Rows::kPhases];
-    for (int p = 0; p < Rows::kPhases; ++p) xs[p] = V::load(x + p * V::kLanes);
-    for (int c = 0; c < kColumnTile; ++c) {
-      sum[0][c] = V::fma(w.template at<0>(c, group), xs[0], sum[0][c]);
-      if constexpr (Rows::kPhases > 1) sum[0][c] = V::fma(w.template at<1>(c, group), xs[1], sum[0][c]);
-      if constexpr (Rows::kPhases > 2) {
-        sum[0][c] = V::fma(w.template at<2>(c, group), xs[2], sum[0][c]);
-        sum[0][c] = V::fma(w.template at<3>(c, group), xs[3], sum[0][c]);
-      }
-    }
+    unrolled<R>([&](auto r) HYLAS_LAMBDA_INLINE {
+      xs[r] = V::load(x + r * V::kLanes);
+      if constexpr (R > 1) xs[r] = V::in_register(xs[r]);
+    });
+    unrolled<kColumnTile>([&](auto c) HYLAS_LAMBDA_INLINE {
+      typename V::F weight = w.template at<phase>(c, group);
+      if constexpr (R > 1) weight = V::in_register(weight);
+      unrolled<R>([&](auto r) HYLAS_LAMBDA_INLINE {
+        constexpr int i = r * kColumnTile + c;
+        sum[i] = V::fma(weight, xs[r], sum[i]);
+      });
+    });
   }
 };
 
@@ -135,7 +131,8 @@ struct RowsTail {
   HYLAS_INLINE RowsTail(const Rows& whole, int64_t group, int64_t elements) : rows(whole) {
     std::memset(bytes, 0, sizeof bytes);
     for (int c = 0; c < kColumnTile; ++c) {
-      std::memcpy(bytes[c], whole.row[c] + group * (4 * V::kLanes), static_cast<size_t>(elements * Rows::kElementBytes));
+      std::memcpy(bytes[c], whole.row[c] + group * (4 * V::kLanes),
+                  static_cast<size_t>(elements * Rows::kElementBytes));
       rows.row[c] = bytes[c];
     }
   }

@@ -2,12 +2,13 @@
 // Products x W^T on packed rows of x: the values that linear.cc and moe.cc hand to the kernels of one instruction set.
 // Includes nothing, because the files of every instruction set do (isa.h).
 //
-// Order of a sum, the same on every path. A product is cut into slices of K (one for a plain linear layer). Within a slice
-// the elements are taken in groups of P x L, P = 1, 2, 4 for f32, bf16 and fp8 weights, L lanes of the vector. Step p of a
-// group multiplies the elements p, P + p, 2P + p, ... of the group, lane by lane, into ONE vector accumulator by fma, in
-// ascending order; a group beyond the end is filled with zeros; at the end the lanes are summed by V::sum4's tree. So an
-// output depends on its row of x, its row of W and the slice's bounds: not on the tile, the thread or the other rows.
-// Why P: 32-bit words of a row then turn into P vectors of floats by a shift and a mask each, without a shuffle.
+// Order of a sum, the same on every path. A product is cut into slices of K (one for a plain linear layer). Within a
+// slice the elements are taken in groups of P x L, P = 1, 2, 4 for f32, bf16 and fp8 weights, L lanes of the vector. A
+// step of a group multiplies the elements e, P + e, 2P + e, ... of the group, lane by lane, into ONE vector accumulator
+// by fma, in the order e = 0, 1 or, for fp8, 0, 2, 1, 3; a group beyond the end is filled with zeros; at the end the
+// lanes are summed by V::sum4's tree. So an output depends on its row of x, its row of W and the slice's bounds: not on
+// the tile, the thread or the other rows. Why P: 32-bit words of a row then turn into P vectors of floats by a shift
+// and a mask each, without a shuffle.
 //
 // fp8: w = q * scale is rounded to f32 once, before the fma (a scale of 2^67 or more is out of range). The bytes are
 // widened by moving sign, exponent and mantissa to their place in an f32, which leaves a factor 2^-120; half of its
@@ -23,6 +24,7 @@ constexpr int kColumnTile = 4;          // outputs in a register tile
 constexpr int64_t kPanelOutputs = 32;   // outputs whose weights are widened together for large T
 constexpr int64_t kPanelInputs = 1024;  // and inputs: 128 KiB, which stay in the second-level cache
 constexpr int64_t kRowBlock = 63;       // rows of x that stay there beside them
+constexpr int64_t kRowsDirect = 2;      // up to here weights are widened in registers, above into a panel
 constexpr float kFp8Half = 0x1p60f;     // the square root of the factor that widening leaves
 
 enum class WeightFormat : uint8_t { kF32, kBF16, kFp8 };
@@ -31,8 +33,11 @@ constexpr int format_phases(WeightFormat format) {
   return format == WeightFormat::kF32 ? 1 : format == WeightFormat::kBF16 ? 2 : 4;
 }
 
-// Up to this many rows weights are widened in registers, again for every kRowTile rows; above, once into a panel.
-constexpr int64_t rows_direct(WeightFormat format) { return format == WeightFormat::kFp8 ? 1 : 12; }
+// The element within each word of a row that step `step` of a group takes.
+template <int phases>
+constexpr int element_of_step(int step) {
+  return phases == 4 && (step == 1 || step == 2) ? 3 - step : step;
+}
 
 // Slices of the input dimension: slice s is [begin[s], begin[s + 1]). In packed rows every slice starts at a new group.
 struct SliceTable {

@@ -1,10 +1,10 @@
 #pragma once
 // Which instruction set the kernels use: chosen once, when the operators are made.
 //
-// A kernel is written once, as a template over a vector type V (simd_avx2.h, simd_avx512.h, simd_scalar.h), in a header.
-// One file per instruction set, <name>_avx2.cc and so on, instantiates it for its V and hands out a table of function
-// pointers; cmake/cpu_isa.cmake compiles it with that set's flags. Such a file includes as little as it can: any inline
-// function it shares with other files might be the copy that the linker keeps.
+// A kernel is written once, as a template over a vector type V (simd_avx2.h, simd_avx512.h, simd_scalar.h), in a
+// header. One file per instruction set, <name>_avx2.cc and so on, instantiates it for its V and hands out a table of
+// function pointers; cmake/cpu_isa.cmake compiles it with that set's flags. Such a file includes as little as it can:
+// any inline function it shares with other files might be the copy that the linker keeps.
 #include <string_view>
 
 #include "base/result.h"

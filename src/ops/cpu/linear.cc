@@ -9,7 +9,7 @@ namespace {
 constexpr size_t kMatricesMax = 16;
 // Weight bytes of one piece of work when few rows read them: enough to hide its hand-out, little enough that the last
 // pieces end together.
-constexpr int64_t kPieceBytes = 64 << 10;
+constexpr int64_t kPieceBytes = 128 << 10;
 // Packing fewer elements than this is quicker than waking the workers.
 constexpr int64_t kPackInline = 32 << 10;
 
@@ -114,8 +114,8 @@ void multiply_all(ThreadPool& pool, GemmScratch& scratch, const Tensor& x, std::
       job.product = outputs[i].product;
       job.product.out = offset(job.product, begin * job.product.row_stride);
       WeightFormat format = job.product.format;
-      job.x = pack_rows(pool, scratch, source, rows.dim(0), job.product.slices, format,
-                        packed[static_cast<int>(format)]);
+      job.x =
+          pack_rows(pool, scratch, source, rows.dim(0), job.product.slices, format, packed[static_cast<int>(format)]);
       job.outputs_total = matrix.dim(0);
       plan_pieces(job, std::max<int64_t>(matrix.dim(1) * dtype_bytes(matrix.dtype), 1), pool.size());
     }
@@ -132,8 +132,10 @@ void linear(ThreadPool& pool, GemmScratch& scratch, const Tensor& x, std::span<c
   std::array<Output, kMatricesMax> outputs;
   for (size_t i = 0; i < weights.size(); ++i) {
     const Tensor& out = outs[i];
-    HYLAS_CHECK(out.dim(0) == x.dim(0) && out.dim(1) == weights[i].weight.dim(0), "out [{}, {}] for x [{}, ..], weight "
-                "[{}, ..]", out.dim(0), out.dim(1), x.dim(0), weights[i].weight.dim(0));
+    HYLAS_CHECK(out.dim(0) == x.dim(0) && out.dim(1) == weights[i].weight.dim(0),
+                "out [{}, {}] for x [{}, ..], weight "
+                "[{}, ..]",
+                out.dim(0), out.dim(1), x.dim(0), weights[i].weight.dim(0));
     HYLAS_CHECK(out.dtype == DType::kF32 || out.dtype == DType::kBF16, "out is {}", dtype_name(out.dtype));
     outputs[i].weight = &weights[i];
     outputs[i].product = make_product(weights[i], 1);

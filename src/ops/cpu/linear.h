@@ -12,8 +12,8 @@ namespace hylas::cpu {
 // Tokens taken at once: bounds the memory of packed rows. A multiple of kRowTile and of kRowBlock.
 constexpr int64_t kTokenBlock = 16 * kRowBlock;
 
-// Memory of the products, kept between calls. It grows with the widest layer and the most tokens (up to kTokenBlock) seen,
-// so a settled engine allocates nothing.
+// Memory of the products, kept between calls. It grows with the widest layer and the most tokens (up to kTokenBlock)
+// seen, so a settled engine allocates nothing.
 struct GemmScratch {
   GemmScratch(int threads, Isa isa) : kernels(&gemm_kernels(isa)), threads(static_cast<size_t>(threads)) {}
 

@@ -26,7 +26,7 @@ struct Call {
   const ExpertWeights& experts;
   const SharedExpertWeights* shared;
   Tensor shared_logit;
-  float* partials;       // of the block's first token
+  float* partials;  // of the block's first token
   int64_t slices;
   int64_t slice_stride;  // elements
 
@@ -80,8 +80,15 @@ void plan_runs(const Call& call, int64_t pairs) {
     int64_t rows = (e + 1 < held ? begin[e + 1] : pairs) - begin[e];
     if (rows == 0) continue;
     size_t i = static_cast<size_t>(e);
-    runs.push_back({&call.experts.gate[i], &call.experts.up[i], &call.experts.down[i], pair_token + begin[e], rows,
-                    begin[e], 0, {}, 0});
+    runs.push_back({&call.experts.gate[i],
+                    &call.experts.up[i],
+                    &call.experts.down[i],
+                    pair_token + begin[e],
+                    rows,
+                    begin[e],
+                    0,
+                    {},
+                    0});
   }
   if (call.shared != nullptr) {
     runs.push_back({&call.shared->gate, &call.shared->up, &call.shared->down, nullptr, call.tokens(), pairs, 0, {}, 0});
@@ -176,8 +183,7 @@ void pack_hidden(const Call& call) {
     Product down = make_product(*run.down, static_cast<int>(call.slices));
     RowSource source{hidden_at(call, run, 0, 0), width(run), call.bf16(), nullptr};
     int64_t begin = piece * kRowBlock;
-    call.gemm.kernels->pack(source, down.format, down.slices, run.packed, begin,
-                            std::min(begin + kRowBlock, run.rows));
+    call.gemm.kernels->pack(source, down.format, down.slices, run.packed, begin, std::min(begin + kRowBlock, run.rows));
   };
   int64_t count = count_pieces(call, pieces);
   if (call.tokens() > kRowsFew) return call.pool.parallel_items(count, body);

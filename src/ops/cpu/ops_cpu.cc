@@ -55,9 +55,8 @@ void OpsCpu::conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool
   cpu::conv_silu(pool_, scratch_, u, weight, pool, batch, out);
 }
 
-void OpsCpu::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log,
-                        const Tensor& dt_bias, const DeltaShape& shape, const Tensor& pool, const Batch& batch,
-                        const Tensor& out) {
+void OpsCpu::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
+                        const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) {
   cpu::delta_rule(pool_, scratch_, qkv, a, b, a_log, dt_bias, shape, pool, batch, out);
 }
 

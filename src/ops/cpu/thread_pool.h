@@ -24,7 +24,8 @@ class ThreadPool {
   // all are done. Which thread does what never changes a result: it is a rule of the operators.
   template <class Body>
   void parallel_for(int64_t count, int64_t grain, Body&& body) {
-    run(count, grain,
+    run(
+        count, grain,
         [](void* context, int64_t begin, int64_t end, int thread) {
           (*static_cast<std::remove_reference_t<Body>*>(context))(begin, end, thread);
         },
