@@ -156,19 +156,15 @@ GrammarMatcher::GrammarMatcher(GrammarMatcher&&) noexcept = default;
 
 bool GrammarMatcher::accept(int32_t id) {
   const std::vector<uint32_t>& rows = *state_->grammar->token_rows;
-  if (id < 0 || static_cast<size_t>(id / 32) >= rows.size()) return false;
+  bool is_token = id >= 0 && static_cast<size_t>(id / 32) < rows.size() && (rows[id / 32] >> id % 32 & 1);
+  if (!is_token) return false;
   if (!state_->started) {
-    if (!(rows[id / 32] >> id % 32 & 1)) return false;
     ++state_->before;
     state_->started = id == *state_->starts_after;
     return true;
   }
   if (terminated()) return false;
-  try {
-    if (!state_->matcher.AcceptToken(id)) return false;
-  } catch (const std::exception&) {
-    return false;  // an id outside of the vocabulary
-  }
+  if (!state_->matcher.AcceptToken(id)) return false;
   ++state_->matched;
   return true;
 }

@@ -22,7 +22,7 @@ bool prompt_opens_thinking(std::string_view prompt) {
 }
 
 ReasoningParser::ReasoningParser(bool starts_in_reasoning)
-    : state_(starts_in_reasoning ? State::kReasoning : State::kBeforeThink) {}
+    : state_(starts_in_reasoning ? State::kOpened : State::kBeforeThink) {}
 
 ReasoningSplit ReasoningParser::push(std::string_view text) {
   ReasoningSplit out;
@@ -39,19 +39,17 @@ ReasoningSplit ReasoningParser::finish() {
 
 // Takes from held_ what is certain. Each state either ends the step or hands over to a later state.
 void ReasoningParser::step(ReasoningSplit& out, bool at_end) {
-  if (state_ == State::kBeforeThink) {
-    // An output that starts with <think> opens reasoning itself; white space before the tag belongs to neither part.
+  if (state_ == State::kBeforeThink || state_ == State::kOpened) {
+    // <think> at the beginning opens the reasoning, or repeats what the prompt opened; no white space before it counts.
     size_t first = std::min(held_.find_first_not_of(kSpaces), held_.size());
     std::string_view rest = std::string_view(held_).substr(first);
     if (!at_end && rest.size() < kOpen.size() && kOpen.starts_with(rest)) return;
     bool opens = rest.starts_with(kOpen);
     if (opens) held_.erase(0, first + kOpen.size());
-    state_ = opens ? State::kReasoning : State::kContent;
+    state_ = opens || state_ == State::kOpened ? State::kReasoning : State::kContent;
   }
   if (state_ == State::kReasoning) {
     if (!reasoning_started_) held_.erase(0, std::min(held_.find_first_not_of(kSpaces), held_.size()));
-    if (!reasoning_started_ && held_.size() < kOpen.size() && kOpen.starts_with(held_) && !at_end) return;
-    if (!reasoning_started_ && held_.starts_with(kOpen)) held_.erase(0, kOpen.size());
     size_t close = held_.find(kClose), tool_call = held_.find(kToolCall);
     size_t end = std::min(close, tool_call);
     if (end == std::string::npos) {

@@ -20,10 +20,10 @@ class ReasoningParser {
   explicit ReasoningParser(bool starts_in_reasoning);
   ReasoningSplit push(std::string_view text);
   ReasoningSplit finish();
-  bool in_reasoning() const { return state_ == State::kReasoning; }
+  bool in_reasoning() const { return state_ == State::kOpened || state_ == State::kReasoning; }
 
  private:
-  enum class State { kBeforeThink, kReasoning, kAfterThink, kContent };
+  enum class State { kBeforeThink, kOpened, kReasoning, kAfterThink, kContent };
   void step(ReasoningSplit& out, bool at_end);
   void emit_reasoning(std::string_view text, ReasoningSplit& out);
 
