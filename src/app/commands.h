@@ -32,6 +32,8 @@ void add_serve(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_logits(CLI::App& app, Action& action);
 void add_quantize(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 
 // 0 done, 1 failed at run time, 2 wrong usage, 3 a model or layout that this configuration cannot take.

@@ -19,6 +19,8 @@ Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 3 a model or layout tha
 int usage_error(const std::string& message) { return fail(Error{ErrorCode::kInvalid, message}); }
 
 int unknown_argument(const CLI::App& command) {
+  std::string name = command.get_name();
+  if (const CLI::App* outer = command.get_parent(); outer->get_parent()) name = outer->get_name() + " " + name;
   for (const std::string& argument : command.remaining()) {
     if (!argument.starts_with("-")) continue;
     std::string flag = argument.substr(0, argument.find('='));
@@ -26,11 +28,34 @@ int unknown_argument(const CLI::App& command) {
       return fail(error(ErrorCode::kUnsupported, "{}: this build has no speculative decoding yet; leave it out", flag));
     }
     std::string near = nearest_flag(command, flag);
-    return usage_error(fmt::format("{} has no option {}{}; see hylas {} --help", command.get_name(), flag,
-                                   near.empty() ? "" : fmt::format(", did you mean {}?", near), command.get_name()));
+    return usage_error(fmt::format("{} has no option {}{}; see hylas {} --help", name, flag,
+                                   near.empty() ? "" : fmt::format(", did you mean {}?", near), name));
   }
-  return usage_error(fmt::format("{} takes no argument '{}'; see hylas {} --help", command.get_name(),
-                                 command.remaining().front(), command.get_name()));
+  return usage_error(
+      fmt::format("{} takes no argument '{}'; see hylas {} --help", name, command.remaining().front(), name));
+}
+
+const CLI::App* find_command(const CLI::App& among, const std::string& name) {
+  for (const CLI::App* command : among.get_subcommands(nullptr)) {
+    if (command->get_name() == name) return command;
+  }
+  return nullptr;
+}
+
+// Options from the environment, put behind the name of the command that takes them: `serve`, or the `gsm8k` of
+// `eval gsm8k`.
+void add_environment(const CLI::App& app, std::vector<std::string>& arguments) {
+  const CLI::App* command = nullptr;
+  size_t names = 0;
+  while (names < arguments.size()) {
+    const CLI::App* inner = find_command(command ? *command : app, arguments[names]);
+    if (!inner) break;
+    command = inner;
+    ++names;
+  }
+  if (!command) return;
+  std::vector<std::string> more = environment_arguments(*command, arguments);
+  arguments.insert(arguments.begin() + std::ptrdiff_t(names), more.begin(), more.end());
 }
 
 int run(std::vector<std::string> arguments) {
@@ -43,14 +68,18 @@ int run(std::vector<std::string> arguments) {
   add_generate(app, action);
   add_logits(app, action);
   add_quantize(app, action);
-  for (CLI::App* command : app.get_subcommands(nullptr)) command->allow_extras();
+  add_eval(app, action);
+  add_bench(app, action);
+  for (CLI::App* command : app.get_subcommands(nullptr)) {
+    command->allow_extras();
+    for (CLI::App* inner : command->get_subcommands(nullptr)) inner->allow_extras();
+  }
 
   if (arguments.empty()) arguments.push_back("--help");
-  for (const CLI::App* command : app.get_subcommands(nullptr)) {
-    if (command->get_name() != arguments.front()) continue;
-    std::vector<std::string> more = environment_arguments(*command, arguments);
-    arguments.insert(arguments.begin() + 1, more.begin(), more.end());
+  if (!arguments.front().starts_with("-") && !find_command(app, arguments.front())) {
+    return usage_error(fmt::format("there is no command '{}'; see hylas --help", arguments.front()));
   }
+  add_environment(app, arguments);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
   try {
     app.parse(std::move(reversed));
@@ -60,6 +89,7 @@ int run(std::vector<std::string> arguments) {
     return usage_error(problem.what());
   }
   for (const CLI::App* command : app.get_subcommands()) {
+    if (!command->get_subcommands().empty()) command = command->get_subcommands().front();
     if (!command->remaining().empty()) return unknown_argument(*command);
   }
   return action();
