@@ -136,7 +136,9 @@ Status generate(const GenerateOptions& options) {
   HYLAS_ASSIGN(TextModel text, load_text(options.common));
   HYLAS_ASSIGN(GenerationRequest generation, sampling_of(options));
   HYLAS_ASSIGN(std::vector<int32_t> prompt, prompt_of(options, text));
-  HYLAS_ASSIGN(auto engine, Engine::start(options.common.engine));
+  EngineOptions engine_options = options.common.engine;
+  engine_options.vocab_tokens = text.tokenizer->vocab_size();
+  HYLAS_ASSIGN(auto engine, Engine::start(engine_options));
   int32_t room = engine->info().context_length - int32_t(prompt.size());
   if (prompt.empty() || room < 1) {
     return error(ErrorCode::kInvalid,

@@ -88,7 +88,9 @@ Status serve(const Options& options) {
   int64_t started_us = now_us();
   HYLAS_ASSIGN(auto http, HttpServer::bind(http_options(options)));  // first: a port in use shows at once
   HYLAS_ASSIGN(TextModel text, load_text(options));
-  HYLAS_ASSIGN(auto engine, Engine::start(options.engine));
+  EngineOptions engine_options = options.engine;
+  engine_options.vocab_tokens = text.tokenizer->vocab_size();
+  HYLAS_ASSIGN(auto engine, Engine::start(engine_options));
   HYLAS_ASSIGN(ServeOptions serving, serve_options(options, engine->info()));
   std::string name = serving.model_name;
   ApiServer server(std::move(http), *engine, text, std::move(serving));

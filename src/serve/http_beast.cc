@@ -27,7 +27,7 @@ using Timer = net::basic_waitable_timer<std::chrono::steady_clock, net::wait_tra
 using Parser = http::request_parser<http::string_body>;
 using boost::system::error_code;
 using std::chrono::microseconds;
-using namespace net::experimental::awaitable_operators;
+using net::experimental::awaitable_operators::operator||;
 constexpr auto kToken = net::as_tuple(net::use_awaitable);
 constexpr size_t kReadBytes = 8 << 10;
 constexpr size_t kPipelinedBytesMax = 64 << 10;  // of following requests, read while one is answered

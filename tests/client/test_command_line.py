@@ -1,4 +1,6 @@
 """Exit codes and messages of the command line: 0 done, 1 failed, 2 wrong usage, 3 not what this build can take."""
+import json
+
 import pytest
 from server import MODEL, run
 
@@ -69,3 +71,28 @@ def test_a_broken_template_is_named(tmp_path):
     template.write_text("{% for m in messages %}{{ m.content }}")
     code, _, log = run(*SERVE, "--chat-template", template)
     assert code in (2, 3) and "broken.jinja" in log
+
+
+def test_plan():
+    code, out, log = run("plan", "--model", "Qwen3.5-397B-A17B-FP8", "--memory-gib", 1024, "--context-length", 4096, "--json",
+                         "--kv-cache-dtype", "fp8_e4m3", "--mamba-ssm-dtype", "float16")
+    assert code == 0, log
+    plan = json.loads(out)
+    assert plan["kv_bytes_per_token"] == 15360  # 15 layers, K and V of 2 heads of 256
+    assert abs(plan["state_bytes_per_sequence"] / 2**20 - 93.2) < 0.1
+    assert 380e9 < plan["weight_bytes"] < 420e9
+    used = plan["largest_batch"] * (4096 * plan["kv_bytes_per_token"] + plan["state_bytes_per_sequence"])
+    assert 0 < used <= plan["cache_bytes"]
+    code, out, log = run("plan", "--model-path", MODEL)
+    assert code == 0 and "largest batch" in out
+
+
+@pytest.mark.parametrize("arguments, code, message", [
+    ([], 2, ""),
+    (["--model", "qwen3.5-4b", "--model-path", MODEL], 2, ""),
+    (["--model", "no-such-model"], 1, "qwen3.5-4b"),
+    (["--model-path", "/no/such/folder"], 1, "/no/such/folder"),
+])
+def test_bad_plans(arguments, code, message):
+    done, _, log = run("plan", *arguments)
+    assert done == code and message in log, log

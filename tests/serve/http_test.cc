@@ -15,8 +15,8 @@
 namespace hylas::test {
 namespace {
 
+using std::chrono::milliseconds;
 using testing::HasSubstr;
-using namespace std::chrono_literals;
 
 class HttpTest : public testing::Test {
  protected:
@@ -57,13 +57,13 @@ TEST_F(HttpTest, AnswersOnAConnectionThatStays) {
 TEST_F(HttpTest, PipelinedRequestsAreAnsweredInOrder) {
   start([](HttpRequest request, std::shared_ptr<HttpReply> reply) {
     std::thread([=] {
-      std::this_thread::sleep_for(request.path == "/1" ? 50ms : 0ms);
+      std::this_thread::sleep_for(request.path == "/1" ? milliseconds(50) : milliseconds(0));
       reply->reply(200, "text/plain", request.path);
     }).detach();
   });
   HttpClient client(server_->port());
   client.send("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n");
-  std::this_thread::sleep_for(10ms);
+  std::this_thread::sleep_for(milliseconds(10));
   client.send("GET /3 HTTP/1.1\r\n\r\n");
   for (const char* path : {"/1", "/2", "/3"}) EXPECT_EQ(client.receive().body, path);
 }
@@ -165,9 +165,9 @@ TEST_F(HttpTest, ADisconnectIsNoticed) {
   {
     HttpClient client(server_->port());
     client.send("GET / HTTP/1.1\r\n\r\n");
-    std::this_thread::sleep_for(20ms);
+    std::this_thread::sleep_for(milliseconds(20));
   }
-  EXPECT_EQ(gone.get_future().wait_for(10s), std::future_status::ready);
+  EXPECT_EQ(gone.get_future().wait_for(milliseconds(10000)), std::future_status::ready);
   EXPECT_TRUE(kept->gone());
   EXPECT_FALSE(kept->write("x"));
 }
@@ -183,7 +183,7 @@ TEST_F(HttpTest, ASlowReaderIsDroppedAndOthersAreNot) {
       bool accepted = true;
       for (int i = 0; i < 2000 && accepted; ++i) {
         accepted = reply->write(piece);
-        if (i > 200) std::this_thread::sleep_for(1ms);
+        if (i > 200) std::this_thread::sleep_for(milliseconds(1));
       }
       dropped.set_value(!accepted);
     }).detach();

@@ -30,8 +30,8 @@ Result<NativeRequest> native_sampling(const std::string& params) {
 
 TEST(SamplingFields, AllAreRead) {
   auto request = chat(R"("temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.1, "frequency_penalty": 1,
-    "presence_penalty": -1, "repetition_penalty": 1.1, "logit_bias": {"5": -100, "7": 2.5}, "seed": 9, "stop": ["a", "b"],
-    "stop_token_ids": [3, 4], "min_tokens": 2, "max_tokens": 10, "ignore_eos": true, "n": 2,
+    "presence_penalty": -1, "repetition_penalty": 1.1, "logit_bias": {"5": -100, "7": 2.5}, "seed": 9,
+    "stop": ["a", "b"], "stop_token_ids": [3, 4], "min_tokens": 2, "max_tokens": 10, "ignore_eos": true, "n": 2,
     "skip_special_tokens": false, "include_stop_str_in_output": true)");
   ASSERT_TRUE(request.ok()) << request.error().message;
   const GenerationRequest& generation = request->generation;
