@@ -68,6 +68,7 @@ int run(std::vector<std::string> arguments) {
   add_generate(app, action);
   add_logits(app, action);
   add_quantize(app, action);
+  add_plan(app, action);
   add_eval(app, action);
   add_bench(app, action);
   for (CLI::App* command : app.get_subcommands(nullptr)) {
