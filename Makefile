@@ -50,13 +50,13 @@ test:
 test-asan:
 	@scripts/setup.sh build test
 	@$(CONFIGURE) -B build/asan -DCMAKE_BUILD_TYPE=Release -DHYLAS_SANITIZE=address,undefined
-	@$(NINJA) -C build/asan
+	@$(NINJA) -C build/asan $(if $(QUICK),quick_tests)
 	@scripts/test.sh build/asan
 
 test-tsan:
 	@scripts/setup.sh build test
 	@$(CONFIGURE) -B build/tsan -DCMAKE_BUILD_TYPE=Release -DHYLAS_SANITIZE=thread
-	@$(NINJA) -C build/tsan
+	@$(NINJA) -C build/tsan $(if $(QUICK),quick_tests)
 	@scripts/test.sh build/tsan
 
 fuzz:

@@ -1,6 +1,7 @@
 # One test executable per folder of tests/: test_<folder>; tests/support is shared by all of them. The tests of a floor link
 # that floor and what stands below it, the others everything.
-# Under a sanitizer each has a second, quick form without the suites named *Slow* (label sanitize_quick).
+# Under a sanitizer there is a second, quick form without the suites named *Slow* (label sanitize_quick; target quick_tests):
+# of every folder for AddressSanitizer, of those with threads of their own for ThreadSanitizer.
 find_package(GTest QUIET)
 if(NOT GTest_FOUND)
   message(STATUS "no GoogleTest: the tests are not built (scripts/setup.sh test installs it)")
@@ -14,6 +15,8 @@ if(support_sources)
   target_link_libraries(hylas_test_support PUBLIC hylas_options hylas_boost GTest::gtest GTest::gmock)
 endif()
 
+add_custom_target(quick_tests)
+set(threaded_folders base comm engine serve)
 file(GLOB test_folders RELATIVE ${CMAKE_SOURCE_DIR}/tests tests/*)
 list(REMOVE_ITEM test_folders support)
 foreach(folder ${test_folders})
@@ -39,7 +42,8 @@ foreach(folder ${test_folders})
     endif()
     target_link_libraries(test_${folder} PRIVATE ${tested} GTest::gtest GTest::gmock GTest::gtest_main)
     add_test(NAME ${folder} COMMAND test_${folder})
-    if(HYLAS_SANITIZE)
+    if(HYLAS_SANITIZE AND NOT (HYLAS_SANITIZE STREQUAL thread AND NOT folder IN_LIST threaded_folders))
+      add_dependencies(quick_tests test_${folder})
       add_test(NAME ${folder}_quick COMMAND test_${folder} --gtest_filter=-*Slow*)
       set_tests_properties(${folder}_quick PROPERTIES LABELS sanitize_quick)
     endif()

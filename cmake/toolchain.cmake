@@ -21,6 +21,7 @@ if(HYLAS_FUZZ)
   set(sanitizers fuzzer-no-link,address,undefined)
 endif()
 if(sanitizers)
+  set(CMAKE_CXX_FLAGS_RELEASE "-O1 -DNDEBUG")  # compiles faster, and keeps stack traces readable
   target_compile_options(hylas_options INTERFACE
     -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   target_link_options(hylas_options INTERFACE -fsanitize=${sanitizers})
