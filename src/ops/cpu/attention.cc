@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "ops/cpu/other_kernels.h"
 #include "ops/cpu/other_ops.h"
 #include "ops/cpu/views.h"
@@ -43,6 +45,7 @@ void attention(ThreadPool& pool, Scratch& scratch, const Tensor& q, const Tensor
   HYLAS_CHECK(qg.dtype == q.dtype && out.dtype == q.dtype && kv.k.dtype == kv.v.dtype, "q, gate and out of one type");
   HYLAS_CHECK(dim % 8 == 0 && dim <= kHeadDimMax && heads % kv_heads == 0 && kv.k.dim(2) == batch.page_size,
               "{} heads of {} over {} kv heads in pages of {}", heads, dim, kv_heads, kv.k.dim(2));
+  HYLAS_CHECK(std::has_single_bit(static_cast<uint32_t>(batch.page_size)), "pages of {} positions", batch.page_size);
   check_pages(batch, kv.k);
   AttentionArgs args = {.q = rows_of(q),
                         .qg = rows_of(qg),
@@ -52,6 +55,7 @@ void attention(ThreadPool& pool, Scratch& scratch, const Tensor& q, const Tensor
                         .kv_dtype = kv.k.dtype,
                         .page_stride = kv.k.row_stride,
                         .page_size = batch.page_size,
+                        .page_shift = std::countr_zero(static_cast<uint32_t>(batch.page_size)),
                         .heads = heads,
                         .kv_heads = kv_heads,
                         .head_dim = dim,

@@ -7,8 +7,14 @@
 
 namespace hylas::cpu {
 
-constexpr int64_t kKeysAtOnce =
-    16;  // converted together: they stay in the first-level cache while all queries use them
+// Keys converted together: they stay in the first-level cache while all queries use them. For one token smaller steps
+// leave the memory time to bring the next ones.
+constexpr int64_t kKeysAtOnce = 16;
+constexpr int64_t kKeysAtOnceDecode = 4;
+
+// Between panels of values: one row more than they have, lest all panels fall on the same cache sets.
+template <class V>
+constexpr int64_t kValueStride = (kTile + 1) * kPanel<V>;
 
 // The item's scratch; rows are (token, head of the group), head fastest.
 struct AttentionScratch {
@@ -19,14 +25,14 @@ struct AttentionScratch {
   float* highest;      // [rows]
   float* total;        // [rows]: of the exponentials
   float* keys;         // [kKeysAtOnce][padded_dim]
-  float* values;       // [panels][kTile][kPanel]
+  float* values;       // [panels][kTile + 1][kPanel], see kValueStride
 };
 
 template <class V>
 int64_t attention_floats_kernel(const AttentionArgs& args, int64_t tokens) {
   int64_t rows = tokens * (args.heads / args.kv_heads);
   int64_t padded = round_up(args.head_dim, kPanel<V>);
-  return rows * (2 * padded + kTile) + 2 * round_up(rows, 16) + (kKeysAtOnce + kTile) * padded;
+  return rows * (2 * padded + kTile) + 2 * round_up(rows, 16) + (kKeysAtOnce + kTile + 1) * padded;
 }
 
 template <class V>
@@ -42,7 +48,7 @@ HYLAS_INLINE AttentionScratch attention_scratch(const AttentionArgs& args, int64
   s.sum = take(rows * s.padded_dim);
   s.weight = take(rows * kTile);
   s.keys = take(kKeysAtOnce * s.padded_dim);
-  s.values = take(kTile * s.padded_dim);
+  s.values = take((kTile + 1) * s.padded_dim);
   s.highest = take(round_up(rows, 16));
   s.total = take(round_up(rows, 16));
   return s;
@@ -51,16 +57,22 @@ HYLAS_INLINE AttentionScratch attention_scratch(const AttentionArgs& args, int64
 template <class K>
 HYLAS_INLINE const K* position_of(const void* pool, const AttentionArgs& args, const AttentionItem& item,
                                   int64_t position) {
-  int64_t page = item.pages[position / args.page_size];
+  int64_t page = item.pages[position >> args.page_shift], within = position & (args.page_size - 1);
   return static_cast<const K*>(pool) + page * args.page_stride +
-         (item.kv_head * args.page_size + position % args.page_size) * args.head_dim;
+         (item.kv_head * args.page_size + within) * args.head_dim;
 }
 
-// Brings a vector that is needed soon nearer to the core: pages lie too far apart for the processor to guess.
+// Asks for `count` vectors from `position` on that are needed soon. A few at a time between computations, so that
+// memory and arithmetic work side by side: pages lie too far apart for the processor to guess.
 template <class K>
-HYLAS_INLINE void prefetch(const K* from, int64_t dim) {
-  const char* bytes = reinterpret_cast<const char*>(from);
-  for (int64_t i = 0; i < dim * static_cast<int64_t>(sizeof(K)); i += 64) __builtin_prefetch(bytes + i);
+HYLAS_INLINE void prefetch(const void* pool, const AttentionArgs& args, const AttentionItem& item, int64_t position,
+                           int64_t count) {
+  int64_t end = item.position + item.token_end - item.token_begin;
+  for (int64_t p = position; p < position + count && p < end; ++p) {
+    const char* bytes = reinterpret_cast<const char*>(position_of<K>(pool, args, item, p));
+    for (int64_t i = 0; i < args.head_dim * static_cast<int64_t>(sizeof(K)); i += 64)
+      __builtin_prefetch(bytes + i, 0, 2);
+  }
 }
 
 template <class V, class T>
@@ -91,14 +103,15 @@ template <class V, class K>
 HYLAS_INLINE void block_scores(const AttentionArgs& args, const AttentionItem& item, const AttentionScratch& s,
                                int64_t block, int64_t keys) {
   int64_t group = args.heads / args.kv_heads, tokens = item.token_end - item.token_begin;
-  for (int64_t first = 0; first < keys; first += kKeysAtOnce) {
-    int64_t here = keys - first < kKeysAtOnce ? keys - first : kKeysAtOnce;
+  int64_t step = tokens == 1 ? kKeysAtOnceDecode : kKeysAtOnce;
+  for (int64_t first = 0; first < keys; first += step) {
+    int64_t here = keys - first < step ? keys - first : step;
     for (int64_t j = 0; j < here; ++j) {
       float* key = s.keys + j * s.padded_dim;
       if (args.head_dim < s.padded_dim) clear<V>(key, s.padded_dim);
       widen<V>(position_of<K>(args.k_pages, args, item, block + first + j), args.head_dim, key);
-      prefetch(position_of<K>(args.v_pages, args, item, block + first + j), args.head_dim);
     }
+    prefetch<K>(args.v_pages, args, item, block + first, here);
     for (int64_t t = 0; t < tokens; ++t) {
       int64_t count = visible(item, t, block + first, here);
       dots<V>(s.query + t * group * s.padded_dim, s.padded_dim, group, s.keys, s.padded_dim, count, s.padded_dim,
@@ -112,9 +125,15 @@ template <class V>
 HYLAS_INLINE void softmax_row(const AttentionScratch& s, int64_t r, int64_t count) {
   using F = typename V::F;
   float* weight = s.weight + r * kTile;
-  float highest = s.highest[r];
-  for (int64_t j = 0; j < count; ++j) highest = weight[j] > highest ? weight[j] : highest;
-  for (int64_t j = count; j < kTile; ++j) weight[j] = 0.f;
+  int64_t whole = round_up(count, V::kLanes);
+  for (int64_t j = count; j < whole; ++j) weight[j] = weight[0];  // changes no maximum
+  F best = V::set(s.highest[r]), broken = V::zero();
+  for (int64_t j = 0; j < whole; j += V::kLanes) {
+    F score = V::load(weight + j);
+    best = V::max(score, best);
+    broken = V::fma(score, V::zero(), broken);  // NaN if a score is NaN or infinite, which max and exp pass over
+  }
+  float highest = V::highest(best);
   if (highest != s.highest[r]) {
     float lanes[V::kLanes];
     V::store(lanes, exp<V>(V::set(s.highest[r] - highest)));
@@ -122,12 +141,32 @@ HYLAS_INLINE void softmax_row(const AttentionScratch& s, int64_t r, int64_t coun
     scale<V>(s.sum + r * s.padded_dim, s.padded_dim, lanes[0]);
     s.highest[r] = highest;
   }
-  F total = V::zero();
-  for_vectors<V>(count, [&](int64_t j, auto n) HYLAS_INLINE_LAMBDA {
-    store<V>(weight + j, exp<V>(V::sub(V::load(weight + j), V::set(highest))), n);
-    total = V::add(total, V::load(weight + j));
-  });
+  for (int64_t j = 0; j < whole; j += V::kLanes) {
+    V::store(weight + j, exp<V>(V::sub(V::load(weight + j), V::set(highest))));
+  }
+  for (int64_t j = count; j < whole; ++j) weight[j] = 0.f;
+  F total = broken;
+  for (int64_t j = 0; j < whole; j += V::kLanes) total = V::add(total, V::load(weight + j));
   s.total[r] += V::sum(total);
+}
+
+// The values of a block as floats, one panel of columns after another.
+template <class V, class K>
+HYLAS_INLINE void widen_values(const AttentionArgs& args, const AttentionItem& item, const AttentionScratch& s,
+                               int64_t block, int64_t keys) {
+  for (int64_t j = 0; j < keys; ++j) {
+    const K* value = position_of<K>(args.v_pages, args, item, block + j);
+    float* to = s.values + j * kPanel<V>;
+    int64_t d = 0;
+    for (; d + kPanel<V> <= args.head_dim; d += kPanel<V>, to += kValueStride<V>) {
+      V::store(to, load<V>(value + d));
+      V::store(to + V::kLanes, load<V>(value + d + V::kLanes));
+    }
+    if (d == args.head_dim) continue;
+    V::store(to + V::kLanes, V::zero());
+    for_vectors<V>(args.head_dim - d,
+                   [&](int64_t i, auto n) HYLAS_INLINE_LAMBDA { V::store(to + i, load<V>(value + d + i, n)); });
+  }
 }
 
 // sum[r] += weight[r] . values
@@ -135,22 +174,17 @@ template <class V, class K>
 HYLAS_INLINE void block_values(const AttentionArgs& args, const AttentionItem& item, const AttentionScratch& s,
                                int64_t block, int64_t keys) {
   int64_t group = args.heads / args.kv_heads, tokens = item.token_end - item.token_begin;
-  for (int64_t j = 0; j < keys; ++j) {
-    if (int64_t next = block + kTile + j; next < item.position + tokens) {
-      prefetch(position_of<K>(args.k_pages, args, item, next), args.head_dim);
-    }
-    const K* value = position_of<K>(args.v_pages, args, item, block + j);
-    float* to = s.values + j * kPanel<V>;
-    for_vectors<V>(args.head_dim, [&](int64_t d, auto n) HYLAS_INLINE_LAMBDA {
-      V::store(to + d / kPanel<V> * kTile * kPanel<V> + d % kPanel<V>, load<V>(value + d, n));
-    });
-    int64_t stored = round_up(args.head_dim, V::kLanes);
-    if (stored < s.padded_dim) V::store(to + (s.padded_dim / kPanel<V> - 1) * kTile * kPanel<V> + V::kLanes, V::zero());
-  }
-  for (int64_t panel = 0; panel < s.padded_dim; panel += kPanel<V>) {
-    for (int64_t t = 0; t < tokens; ++t) {
-      panel_product<V>(s.weight + t * group * kTile, Strides{kTile, 1}, group, s.values + panel * kTile,
-                       visible(item, t, block, kTile), s.sum + t * group * s.padded_dim + panel, s.padded_dim);
+  int64_t panels = s.padded_dim / kPanel<V>, ahead = round_up(kTile, panels) / panels;
+  widen_values<V, K>(args, item, s, block, keys);
+  // Tokens that see the same keys are rows of one product.
+  bool all_visible = visible(item, 0, block, kTile) == visible(item, tokens - 1, block, kTile);
+  int64_t step = all_visible ? tokens : 1;
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    prefetch<K>(args.k_pages, args, item, block + kTile + panel * ahead, ahead);
+    for (int64_t t = 0; t < tokens; t += step) {
+      panel_product<V>(s.weight + t * group * kTile, Strides{kTile, 1}, step * group,
+                       s.values + panel * kValueStride<V>, visible(item, t, block, kTile),
+                       s.sum + t * group * s.padded_dim + panel * kPanel<V>, s.padded_dim);
     }
   }
 }

@@ -34,6 +34,10 @@ HYLAS_INLINE void conv_block(const ConvArgs& args, const float* taps, const floa
   }
   for (; t < row_end; ++t) {
     const T* u = row<T>(args.u, t - kConvHistory) + channel;
+    for (int64_t i = 0; i < channels * static_cast<int64_t>(sizeof(T));
+         i += 64) {  // the next but one token's: a page away
+      __builtin_prefetch(reinterpret_cast<const char*>(u + (kConvHistory + 2) * args.u.stride) + i);
+    }
     auto load_input = [&](int64_t j, int64_t i, auto n)
                           HYLAS_INLINE_LAMBDA { return load<V>(u + j * args.u.stride + i, n); };
     conv_token<V>(taps, channels, load_input, row<T>(args.out, t) + channel);

@@ -13,7 +13,7 @@ namespace hylas::cpu {
 struct DeltaScratch {
   int64_t key_padded;    // key_dim in whole vectors; what is added is zero
   int64_t value_padded;  // value_dim in whole panels
-  float* state;          // [panels][key_dim][kPanel]
+  float* state;          // [panels][key_dim + 1][kPanel]: one row more, lest all panels fall on the same cache sets
   float *query, *key;    // [kTile][key_padded]
   float* value;          // [kTile][value_padded]
   float* out;            // [kTile][value_padded]
@@ -36,7 +36,7 @@ HYLAS_INLINE DeltaScratch delta_scratch(const DeltaArgs& args, float* memory) {
     memory += count;
     return piece;
   };
-  s.state = take(args.key_dim * s.value_padded);
+  s.state = take((args.key_dim + 1) * s.value_padded);
   s.query = take(kTile * s.key_padded);
   s.key = take(kTile * s.key_padded);
   s.value = take(kTile * s.value_padded);
@@ -54,7 +54,7 @@ HYLAS_INLINE DeltaScratch delta_scratch(const DeltaArgs& args, float* memory) {
 template <class V>
 int64_t delta_floats_kernel(const DeltaArgs& args) {
   int64_t key_padded = round_up(args.key_dim, V::kLanes), value_padded = round_up(args.value_dim, kPanel<V>);
-  return args.key_dim * value_padded + 2 * kTile * (key_padded + value_padded) + 2 * kTile * kTile +
+  return (args.key_dim + 1) * value_padded + 2 * kTile * (key_padded + value_padded) + 2 * kTile * kTile +
          2 * kTile * kPanel<V> + 3 * kTile;
 }
 
@@ -64,14 +64,14 @@ HYLAS_INLINE void for_state(const DeltaArgs& args, Body&& body) {
   for (int64_t i = 0; i < args.key_dim; ++i) {
     for_vectors<V>(args.value_dim, [&](int64_t c, auto n) HYLAS_INLINE_LAMBDA {
       int64_t panel = c / kPanel<V>;
-      body(i * args.value_dim + c, (panel * args.key_dim + i) * kPanel<V> + c % kPanel<V>, n);
+      body(i * args.value_dim + c, (panel * (args.key_dim + 1) + i) * kPanel<V> + c % kPanel<V>, n);
     });
   }
 }
 
 template <class V, class S>
 HYLAS_INLINE void load_state(const DeltaArgs& args, const S* from, const DeltaScratch& s) {
-  clear<V>(s.state, args.key_dim * s.value_padded);
+  clear<V>(s.state, (args.key_dim + 1) * s.value_padded);
   if (!from) return;
   for_state<V>(args, [&](int64_t source, int64_t to, auto n)
                          HYLAS_INLINE_LAMBDA { V::store(s.state + to, load<V>(from + source, n)); });
@@ -206,7 +206,7 @@ void delta_prefill_item(const DeltaArgs& args, const DeltaItem& item, float* mem
     prepare_tile<V, T>(args, item.head, begin, count, s);
     int64_t rows = round_up(count, 4);
     for (int64_t column = 0; column < s.value_padded; column += kPanel<V>) {
-      float* state = s.state + column * args.key_dim;
+      float* state = s.state + column * (args.key_dim + 1);
       solve_panel<V>(s, state, column, rows, args.key_dim);
       finish_panel<V>(s, state, column, count, rows, args.key_dim);
     }

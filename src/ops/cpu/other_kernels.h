@@ -67,7 +67,8 @@ struct AttentionArgs {
   void* v_pages;
   DType kv_dtype;
   int64_t page_stride;
-  int32_t page_size;
+  int64_t page_size;  // 1 << page_shift
+  int32_t page_shift;
   int32_t heads, kv_heads, head_dim;
   float scale;
 };
@@ -122,7 +123,7 @@ struct OtherKernels {
   int64_t (*collect)(const float* x, int64_t count, float threshold, int32_t* out, int64_t room);
 };
 
-constexpr int kConvChannels = 64;
+constexpr int kConvChannels = 256;
 constexpr int kHeadDimMax = 256;
 constexpr int kTile = 64;  // positions: of an attention block and of a delta rule tile
 

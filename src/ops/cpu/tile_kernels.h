@@ -25,7 +25,7 @@ HYLAS_INLINE void dot_block(const float* a, int64_t a_stride, const float* b, in
     F left[R];
     for (int r = 0; r < R; ++r) left[r] = V::load(a + r * a_stride + i);
     for (int c = 0; c < C; ++c) {
-      F right = V::load(b + c * b_stride + i);
+      F right = V::in_register(V::load(b + c * b_stride + i));  // or GCC loads it for every use: too many loads
       for (int r = 0; r < R; ++r) sums[r][c] = V::fma(left[r], right, sums[r][c]);
     }
   }
@@ -96,6 +96,9 @@ template <class V>
 void panel_product(const float* a, Strides stride, int64_t rows, const float* b, int64_t count, float* c,
                    int64_t c_stride) {
   int64_t r = 0;
+  for (; r + 6 <= rows && rows - r != 8; r += 6) {
+    panel_rows<V, 6>(a + r * stride.row, stride, b, count, c + r * c_stride, c_stride);
+  }
   for (; r + 4 <= rows; r += 4) {
     panel_rows<V, 4>(a + r * stride.row, stride, b, count, c + r * c_stride, c_stride);
   }
