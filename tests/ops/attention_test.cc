@@ -224,6 +224,19 @@ TEST_P(Attention, LargeScoresDoNotOverflow) {
   EXPECT_TRUE(close(values(out), reference::attend(values(q), keys, vals, slice(values(qg), 16, 16), 1), 1e-5, 1e-4));
 }
 
+// A broken key shows in every token that sees it, and in no other.
+TEST_P(Attention, ANanIsNotHidden) {
+  Machine machine(GetParam());
+  HostBatch batch({{80, 0, -1, 0, {0, 1}}}, 0);
+  PagedKv kv(DType::kF32, 2, {1, 1, 16}, 64);
+  kv.fill(random, {0, 1}, 80);
+  set(kv.k, 1, 3 * 16 + 5, NAN);  // position 67
+  HostTensor q = random_tensor(random, DType::kF32, {80, 1, 16}, 1.f);
+  HostTensor qg = random_tensor(random, DType::kF32, {80, 1, 32}, 1.f), out = poisoned(DType::kF32, {80, 1, 16});
+  cpu::attention(machine.pool, machine.scratch, q, qg, batch.batch, kv.pool(), 0.25f, out);
+  for (int64_t t = 0; t < 80; ++t) EXPECT_EQ(std::isnan(get(out, t, 0)), t >= 67) << t;
+}
+
 // A token's result is the same bits in one prefill, in chunks, in one-token steps, among other rows, with any threads.
 TEST_P(Attention, SameBitsHoweverTheRowIsCut) {
   constexpr int64_t kTokens = 200;

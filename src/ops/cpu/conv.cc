@@ -11,7 +11,7 @@ void conv_silu(ThreadPool& pool, Scratch& scratch, const Tensor& u, const Tensor
   HYLAS_CHECK(out.dtype == u.dtype && state_pool.dtype == u.dtype, "conv state of type {} for inputs of type {}",
               dtype_name(state_pool.dtype), dtype_name(u.dtype));
   HYLAS_CHECK(weight.dim(0) == channels && state_pool.dim(1) == channels && state_pool.dim(2) == 3 &&
-                  weight.row_elements() == 4,
+                  weight.row_elements() == 4 && weight.contiguous(),
               "conv weight [{}, {}] and state [{}, {}] for {} channels", weight.dim(0), weight.row_elements(),
               state_pool.dim(1), state_pool.dim(2), channels);
   ConvArgs args = {.u = rows_of(u),
