@@ -50,6 +50,7 @@ struct EngineStats {
   int64_t pages_used = 0, pages_max = 0;
   uint64_t prompt_tokens_total = 0, generated_tokens_total = 0, requests_total = 0, aborted_total = 0,
            retractions_total = 0, steps_total = 0;
+  int64_t busy_us_total = 0;           // time that the rank spent in steps
   double generation_tokens_per_s = 0;  // over the last seconds
 };
 

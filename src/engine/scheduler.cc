@@ -203,6 +203,7 @@ std::vector<Output> Scheduler::on_result(StepResult result) {
   HYLAS_CHECK(!in_flight_.empty() && in_flight_.front().id == result.id, "result {} out of order", result.id);
   const InFlight done = std::move(in_flight_.front());
   in_flight_.pop_front();
+  totals_.busy_us_total += result.busy_us;
   std::vector<Output> outputs;
   for (RowResult& row : result.rows) {
     Sequence* sequence = by_index_.at(row.sequence);

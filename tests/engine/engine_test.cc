@@ -172,6 +172,19 @@ TEST(Engine, PromptLogprobsAgreeWithThoseOfGeneration) {
   }
 }
 
+TEST(Engine, StatsCountWorkAndTime) {
+  std::unique_ptr<Engine> engine = start(tiny_engine_options());
+  Client client(*engine);
+  client.wait(client.send(request_of(100, 50, 1)));
+  EXPECT_TRUE(nothing_in_use(*engine));
+  EngineStats stats = engine->stats();
+  EXPECT_EQ(stats.prompt_tokens_total, 100u);
+  EXPECT_EQ(stats.generated_tokens_total, 50u);
+  EXPECT_EQ(stats.steps_total, 50u) << "the last chunk samples the first token, and nothing overran";
+  EXPECT_GT(stats.busy_us_total, 0);
+  EXPECT_GT(stats.generation_tokens_per_s, 0);
+}
+
 TEST(Engine, RefusesWhatCanNeverRun) {
   EngineOptions options = tiny_engine_options();
   options.max_total_tokens = 256;
