@@ -153,12 +153,12 @@ class Bench {
 }  // namespace hylas::bench
 
 int main(int argc, char** argv) {
-  using namespace hylas;
+  using hylas::DType;
   int threads = argc > 1 ? std::atoi(argv[1]) : static_cast<int>(std::thread::hardware_concurrency());
-  bench::Bench bench(threads, argc > 2 ? argv[2] : "auto", argc > 3 ? std::atof(argv[3]) : 0.5);
+  hylas::bench::Bench bench(threads, argc > 2 ? argv[2] : "auto", argc > 3 ? std::atof(argv[3]) : 0.5);
   for (int64_t tokens : {1, 8, 512}) {
     for (DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kF32}) {
-      for (const bench::Shape& shape : bench::shapes()) {
+      for (const hylas::bench::Shape& shape : hylas::bench::shapes()) {
         // Only the last token's logits are ever wanted, and 1 GB of f32 is no use.
         if (shape.outputs[0] > 100000 && (tokens == 512 || dtype == DType::kF32)) continue;
         bench.run(shape, dtype, tokens);

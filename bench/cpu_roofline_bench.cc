@@ -7,11 +7,11 @@
 #include "roofline.h"
 
 int main(int argc, char** argv) {
-  using namespace hylas;
+  namespace bench = hylas::bench;
   double seconds = argc > 1 ? std::atof(argv[1]) : 2;
   int all = static_cast<int>(std::thread::hardware_concurrency());
   for (int threads = 1; threads <= all; threads = threads < all ? all : all + 1) {
-    cpu::ThreadPool pool(threads);
+    hylas::cpu::ThreadPool pool(threads);
     bench::Roofline roofline(pool);
     for (double end = bench::seconds_now() + seconds; bench::seconds_now() < end;) roofline.measure();
     fmt::print("{} thread(s): read {:.1f} GB/s, FMA {:.1f} GFLOP/s\n", threads, roofline.bytes_per_second() / 1e9,

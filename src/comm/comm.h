@@ -3,7 +3,7 @@
 // implementations: local (threads of one process), ucx (processes and nodes), nccl (GPUs).
 //
 // Every collective is entered by all ranks of the group in the same order (the plan's). A handle belongs to its rank
-// thread. Buffers may be reused when a call returns. A peer that is gone ends the instance: there is no error to handle.
+// thread. Buffers may be reused when a call returns. A peer that is gone ends the instance: no error is left to handle.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,13 +22,14 @@ class Comm {
 
   // Sums partial products: each rank brings `partials` [S, T, N] f32, S slices of the size() * S in all, in rank order.
   // out [T, N] f32 gets the balanced binary tree over all slices, ((0 + 1) + (2 + 3)) for four: the order of
-  // Ops::add_rms_norm, so that one rank with four slices and four ranks with one add alike. `out` may be partials' first
-  // slice.
+  // Ops::add_rms_norm, so that one rank with four slices and four ranks with one add alike. `out` may be partials'
+  // first slice.
   virtual void all_reduce_slices(const Tensor& partials, const Tensor& out) = 0;
 
   // The same sum, of which each rank keeps its rows: row_counts[r] rows for rank r, in rank order, T in all.
   // out [row_counts[rank()], N] f32; must not overlap partials.
-  virtual void reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts, const Tensor& out) = 0;
+  virtual void reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts,
+                                     const Tensor& out) = 0;
 
   // out = the ranks' rows one after another; rank r brings row_counts[r] rows (may be 0).   in [rows, ...], contiguous
   virtual void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) = 0;
@@ -36,8 +37,8 @@ class Comm {
   // out [T, N * size()] = the ranks' columns side by side.                       in [T, N]
   virtual void all_gather_columns(const Tensor& in, const Tensor& out) = 0;
 
-  // Rank r gets send_rows[r] consecutive rows of `in`; `out` gets recv_rows[r] rows from each r, in rank order. Counts may
-  // be 0 and must agree pairwise.                                                in, out [rows, ...], contiguous
+  // Rank r gets send_rows[r] consecutive rows of `in`; `out` gets recv_rows[r] rows from each r, in rank order. Counts
+  // may be 0 and must agree pairwise.                                            in, out [rows, ...], contiguous
   virtual void all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
                                std::span<const int32_t> recv_rows) = 0;
 

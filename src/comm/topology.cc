@@ -13,12 +13,12 @@ Status check_sizes(const ParallelSizes& s) {
   HYLAS_TRY(positive("--dp-size", s.dp));
   HYLAS_TRY(positive("--nnodes", s.nodes));
   if (s.tp % s.dp != 0) {
-    return error(ErrorCode::kUnsupported, "--dp-size {} must divide --tp-size {}: attention is split over tp / dp ranks",
-                 s.dp, s.tp);
+    return error(ErrorCode::kUnsupported,
+                 "--dp-size {} must divide --tp-size {}: attention is split over tp / dp ranks", s.dp, s.tp);
   }
   if (s.tp % s.ep != 0) {
-    return error(ErrorCode::kUnsupported, "--ep-size {} must divide --tp-size {}: each expert is split over tp / ep ranks",
-                 s.ep, s.tp);
+    return error(ErrorCode::kUnsupported,
+                 "--ep-size {} must divide --tp-size {}: each expert is split over tp / ep ranks", s.ep, s.tp);
   }
   if (s.world() % s.nodes != 0) {
     return error(ErrorCode::kUnsupported, "--nnodes {} must divide the {} ranks of tp {} x pp {}", s.nodes, s.world(),
@@ -54,12 +54,13 @@ RankGroups groups_of(const ParallelSizes& s, int32_t rank) {
 }
 
 std::string describe(const ParallelSizes& s) {
-  std::string text = fmt::format("tp {} x pp {} = {} ranks on {} node(s); attention tp {} x dp {}; experts ep {} x tp {}",
-                                 s.tp, s.pp, s.world(), s.nodes, s.attn_tp(), s.dp, s.ep, s.moe_tp());
+  std::string text =
+      fmt::format("tp {} x pp {} = {} ranks on {} node(s); attention tp {} x dp {}; experts ep {} x tp {}", s.tp, s.pp,
+                  s.world(), s.nodes, s.attn_tp(), s.dp, s.ep, s.moe_tp());
   for (int32_t rank = 0; rank < s.world(); ++rank) {
     const RankPlace p = place_of(s, rank);
-    text += fmt::format("\n  rank {:>3}: node {} stage {} dp {} attn {} ep {} moe {}", rank, p.node, p.stage, p.dp_group,
-                        p.attn_rank, p.ep_rank, p.moe_rank);
+    text += fmt::format("\n  rank {:>3}: node {} stage {} dp {} attn {} ep {} moe {}", rank, p.node, p.stage,
+                        p.dp_group, p.attn_rank, p.ep_rank, p.moe_rank);
   }
   return text;
 }

@@ -8,8 +8,8 @@
 
 namespace hylas {
 
-// The command line's sizes, SGLang's meaning: a stage has tp ranks; attention is split over attn_tp = tp / dp of them and
-// replicated over dp groups of sequences; experts are split over ep groups, each expert over moe_tp = tp / ep ranks.
+// The command line's sizes, SGLang's meaning: a stage has tp ranks; attention is split over attn_tp = tp / dp of them
+// and replicated over dp groups of sequences; experts are split over ep groups, each over moe_tp = tp / ep ranks.
 struct ParallelSizes {
   int32_t tp = 1;
   int32_t pp = 1;

@@ -50,9 +50,9 @@ struct UcxFabric::Impl {
 
   std::mutex mutex;
   std::condition_variable finished;
-  std::vector<Operation*> inbox;                              // guarded by mutex
-  std::vector<std::pair<int32_t, std::string>> lost_inbox;    // guarded by mutex
-  bool stopping = false;                                      // guarded by mutex
+  std::vector<Operation*> inbox;                            // guarded by mutex
+  std::vector<std::pair<int32_t, std::string>> lost_inbox;  // guarded by mutex
+  bool stopping = false;                                    // guarded by mutex
 
   // The progress thread's own.
   struct Peer {
@@ -104,8 +104,9 @@ Status UcxFabric::Impl::init(const UcxOptions& options) {
   params.features = UCP_FEATURE_TAG | UCP_FEATURE_WAKEUP;
   const ucs_status_t initialised = ucp_init(&params, config, &context);
   ucp_config_release(config);
-  HYLAS_TRY(check(initialised, fmt::format("ucp_init with devices '{}', transports '{}'", options.devices,
-                                           options.transports).c_str()));
+  HYLAS_TRY(
+      check(initialised,
+            fmt::format("ucp_init with devices '{}', transports '{}'", options.devices, options.transports).c_str()));
   ucp_worker_params_t worker_params{};
   worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   worker_params.thread_mode = UCS_THREAD_MODE_SINGLE;
@@ -303,8 +304,7 @@ Status UcxFabric::send(int32_t peer, uint64_t tag, const void* data, size_t byte
 }
 
 Status UcxFabric::recv(int32_t peer, uint64_t tag, void* data, size_t bytes) {
-  Operation op{
-      .kind = Operation::Kind::kRecv, .peer = peer, .tag = wire_tag(peer, tag), .data = data, .bytes = bytes};
+  Operation op{.kind = Operation::Kind::kRecv, .peer = peer, .tag = wire_tag(peer, tag), .data = data, .bytes = bytes};
   HYLAS_TRY(impl_->submit(op));
   if (op.received == bytes) return {};
   return error(ErrorCode::kIo, "node {} sent {} bytes where {} were expected", peer, op.received, bytes);
@@ -320,7 +320,8 @@ Result<std::string> UcxFabric::recv_message(int32_t peer, uint64_t tag, size_t b
   uint64_t bytes = 0;
   HYLAS_TRY(recv(peer, tag, &bytes, sizeof bytes));
   if (bytes > bytes_max) {
-    return error(ErrorCode::kIo, "node {} announces a message of {} bytes, at most {} are allowed", peer, bytes, bytes_max);
+    return error(ErrorCode::kIo, "node {} announces a message of {} bytes, at most {} are allowed", peer, bytes,
+                 bytes_max);
   }
   std::string message(bytes, '\0');
   HYLAS_TRY(recv(peer, tag, message.data(), message.size()));

@@ -1,5 +1,5 @@
 #pragma once
-// UcxFabric: messages between processes and nodes through UCX (TCP, shared memory, RDMA: whatever the loaded library has).
+// UcxFabric: messages between processes and nodes through UCX (TCP, shared memory, RDMA: what the loaded library has).
 // Tags match a message to its receiver; messages of one (peer, tag) arrive in order.
 #include <cstddef>
 #include <cstdint>

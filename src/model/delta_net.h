@@ -1,6 +1,6 @@
 #pragma once
-// Gated DeltaNet (model.md section 3.2): a linear-attention layer whose whole memory is one matrix per value head and the
-// last three inputs of a short convolution.
+// Gated DeltaNet (model.md section 3.2): a linear-attention layer whose whole memory is one matrix per value head and
+// the last three inputs of a short convolution.
 #include <string>
 
 #include "base/result.h"
@@ -12,7 +12,8 @@ namespace hylas {
 class DeltaNet {
  public:
   // `prefix` ends before "in_proj_qkv"; `layer` names the slots (StateLayout kinds "delta" and "conv").
-  static Result<DeltaNet> load(const ModelConfig& config, WeightSource& source, const std::string& prefix, int32_t layer);
+  static Result<DeltaNet> load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
+                               int32_t layer);
 
   // x [tokens, H] act (normed) -> partials [slices, tokens, H] f32.
   void forward(const Step& step, const Tensor& x, const Tensor& partials) const;

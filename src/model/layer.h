@@ -20,8 +20,8 @@ class Layer {
 
   const Tensor& input_norm() const { return input_norm_; }
 
-  // hidden [tokens, H] act is the residual stream, updated in place. normed [tokens, H] act: input_norm(hidden) on entry;
-  // next_norm(hidden) on return, where next_norm is given.
+  // hidden [tokens, H] act is the residual stream, updated in place. normed [tokens, H] act: input_norm(hidden) on
+  // entry; next_norm(hidden) on return, where next_norm is given.
   void forward(const Step& step, const Tensor& hidden, const Tensor& normed, const Tensor& next_norm, float eps) const;
 
   // Accounts in `arena` for what forward() allocates at most.

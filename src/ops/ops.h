@@ -3,7 +3,7 @@
 //
 // Contract of every call:
 //  - Activations ("act") are f32 or bf16, one choice per rank; every sum is accumulated in f32.
-//  - The result of a row (token, head, sequence) depends on that row's inputs only: never on the other rows, their number,
+//  - The result of a row (token, head, sequence) depends on that row's inputs only: not on other rows, their number,
 //    the number of threads, or where a chunk was cut at a multiple of 64 positions. So batch mates change nothing.
 //  - Row-parallel products are kept as `slices` partial sums over fixed quarters of the input dimension, so that any
 //    tensor-parallel size adds the same numbers in the same order (docs: six ideas, "order is fixed").
@@ -41,8 +41,8 @@ struct DeltaShape {
 
 // Quarters of the input dimension of a row-parallel product; the one place that fixes the order of its sum.
 constexpr int kSlicesTotal = 4;
-// Begin of slice `index` (0..slices) over `size` inputs in whole `unit`s: floor(index * units / slices) units. A rank of a
-// tensor-parallel group of 2 or 4 holds 4 / tp slices, and its bounds are the single rank's.
+// Begin of slice `index` (0..slices) over `size` inputs in whole `unit`s: floor(index * units / slices) units. A rank
+// of a tensor-parallel group of 2 or 4 holds 4 / tp slices, and its bounds are the single rank's.
 constexpr int64_t slice_begin(int64_t size, int64_t unit, int index, int slices = kSlicesTotal) {
   int64_t units = (size + unit - 1) / unit;
   int64_t begin = index * units / slices * unit;
@@ -93,16 +93,17 @@ class Ops {
                          const Tensor& out) = 0;
 
   // c = silu(causal depthwise conv of width 4 over u); the last 3 inputs of each row go to its conv state.
-  // u [T, channels] act, weight [channels, 4] f32|bf16, pool [slots, channels, 3] act (oldest first), out [T, channels] act
+  // u [T, channels] act, weight [channels, 4] f32|bf16, pool [slots, channels, 3] act (oldest first), out like u
   virtual void conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
                          const Tensor& out) = 0;
 
-  // Gated delta rule, l2-normalised q and k, gates from a and b; decode rows recurrent, prefill rows chunked in tiles of
-  // 64 at absolute multiples of 64; a 16-bit state is rounded at those multiples, at a row's end and at decode steps.
-  // qkv [T, channels] act (conv output), a, b [T, value_heads] f32|act, a_log, dt_bias [value_heads] f32|bf16,
-  // pool [slots, value_heads, key_dim, value_dim] f32|f16|bf16, out [T, value_heads, value_dim] act.
-  virtual void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
-                          const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) = 0;
+  // Gated delta rule, l2-normalised q and k, gates from a and b; decode rows recurrent, prefill rows in tiles of 64 at
+  // absolute multiples of 64; a 16-bit state is rounded there, at a row's end and at decode steps. qkv [T, channels]
+  // act (conv output), a, b [T, value_heads] f32|act, a_log, dt_bias [value_heads] f32|bf16, pool [slots, value_heads,
+  // key_dim, value_dim] f32|f16|bf16, out [T, value_heads, value_dim] act.
+  virtual void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log,
+                          const Tensor& dt_bias, const DeltaShape& shape, const Tensor& pool, const Batch& batch,
+                          const Tensor& out) = 0;
 
   // out = silu(gate) * up.                                           [T, I] act each
   virtual void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) = 0;

@@ -26,7 +26,8 @@ class CpuDevice final : public Device {
 
   Result<void*> allocate(size_t bytes) override {
     if (bytes > bytes_free()) {
-      return error(ErrorCode::kExhausted, "cannot allocate {} MiB of memory: {} MiB are free", bytes >> 20, bytes_free() >> 20);
+      return error(ErrorCode::kExhausted, "cannot allocate {} MiB of memory: {} MiB are free", bytes >> 20,
+                   bytes_free() >> 20);
     }
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {

@@ -7,13 +7,20 @@ namespace hylas {
 
 std::string_view dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "float32";
-    case DType::kF16: return "float16";
-    case DType::kBF16: return "bfloat16";
-    case DType::kF8E4M3: return "fp8_e4m3";
-    case DType::kI32: return "int32";
-    case DType::kI64: return "int64";
-    case DType::kU8: return "uint8";
+    case DType::kF32:
+      return "float32";
+    case DType::kF16:
+      return "float16";
+    case DType::kBF16:
+      return "bfloat16";
+    case DType::kF8E4M3:
+      return "fp8_e4m3";
+    case DType::kI32:
+      return "int32";
+    case DType::kI64:
+      return "int64";
+    case DType::kU8:
+      return "uint8";
   }
   return "unknown";
 }
@@ -24,12 +31,15 @@ std::optional<DType> parse_dtype(std::string_view name) {
     DType dtype;
   };
   static constexpr std::array kSpellings = {
-      Spelling{"float32", DType::kF32},      Spelling{"F32", DType::kF32},        Spelling{"float", DType::kF32},
-      Spelling{"float16", DType::kF16},      Spelling{"F16", DType::kF16},        Spelling{"half", DType::kF16},
-      Spelling{"bfloat16", DType::kBF16},    Spelling{"BF16", DType::kBF16},      Spelling{"bf16", DType::kBF16},
-      Spelling{"fp8_e4m3", DType::kF8E4M3},  Spelling{"F8_E4M3", DType::kF8E4M3}, Spelling{"float8_e4m3fn", DType::kF8E4M3},
-      Spelling{"int32", DType::kI32},        Spelling{"I32", DType::kI32},        Spelling{"int64", DType::kI64},
-      Spelling{"I64", DType::kI64},          Spelling{"uint8", DType::kU8},       Spelling{"U8", DType::kU8},
+      Spelling{"float32", DType::kF32},    Spelling{"F32", DType::kF32},
+      Spelling{"float", DType::kF32},      Spelling{"float16", DType::kF16},
+      Spelling{"F16", DType::kF16},        Spelling{"half", DType::kF16},
+      Spelling{"bfloat16", DType::kBF16},  Spelling{"BF16", DType::kBF16},
+      Spelling{"bf16", DType::kBF16},      Spelling{"fp8_e4m3", DType::kF8E4M3},
+      Spelling{"F8_E4M3", DType::kF8E4M3}, Spelling{"float8_e4m3fn", DType::kF8E4M3},
+      Spelling{"int32", DType::kI32},      Spelling{"I32", DType::kI32},
+      Spelling{"int64", DType::kI64},      Spelling{"I64", DType::kI64},
+      Spelling{"uint8", DType::kU8},       Spelling{"U8", DType::kU8},
   };
   for (const Spelling& spelling : kSpellings) {
     if (spelling.text == name) return spelling.dtype;
@@ -42,7 +52,8 @@ float f16_to_f32(uint16_t value) {
   uint32_t exponent = (value >> 10) & 0x1f;
   uint32_t mantissa = value & 0x3ff;
   if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-  if (exponent == 0) return std::bit_cast<float>(sign) + (sign ? -1.f : 1.f) * std::ldexp(static_cast<float>(mantissa), -24);
+  if (exponent == 0)
+    return std::bit_cast<float>(sign) + (sign ? -1.f : 1.f) * std::ldexp(static_cast<float>(mantissa), -24);
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 

@@ -49,14 +49,16 @@ TEST(LocalComm, ReduceScatterKeepsEachRanksRowsAlsoNone) {
   const std::vector<float> slices = random_values(4 * kElements, 2);
   const std::vector<int32_t> counts = {3, 0, 4, 0};
   on_all_ranks(4, [&](Comm& comm) {
-    std::vector<float> partial(slices.begin() + comm.rank() * kElements, slices.begin() + (comm.rank() + 1) * kElements);
+    std::vector<float> partial(slices.begin() + comm.rank() * kElements,
+                               slices.begin() + (comm.rank() + 1) * kElements);
     std::vector<float> out(counts[comm.rank()] * kColumns + 1, -1.f);
     comm.reduce_scatter_slices(Tensor(partial.data(), DType::kF32, {1, kTokens, kColumns}), counts,
                                Tensor(out.data(), DType::kF32, {counts[comm.rank()], kColumns}));
     const int64_t row = comm.rank() == 2 ? 3 : 0;
     for (int64_t i = 0; i < counts[comm.rank()] * kColumns; ++i) {
       const int64_t at = row * kColumns + i;
-      ASSERT_EQ(out[i], (slices[at] + slices[kElements + at]) + (slices[2 * kElements + at] + slices[3 * kElements + at]));
+      ASSERT_EQ(out[i],
+                (slices[at] + slices[kElements + at]) + (slices[2 * kElements + at] + slices[3 * kElements + at]));
     }
     EXPECT_EQ(out.back(), -1.f) << "wrote past its rows";
   });

@@ -8,8 +8,8 @@ namespace {
 
 const boost::json::object& context() {
   static const boost::json::object values = boost::json::parse(R"({
-    "a": 1, "b": 2.5, "s": "Hello Wörld", "e": "", "l": [3, 1, 2], "ls": ["b", "A", "c"], "n": null, "t": true, "f": false,
-    "d": {"x": 1, "y": [1, {"z": null}], "t": true, "items": 5}, "u": "漢字🙂é", "sp": "  x y  ",
+    "a": 1, "b": 2.5, "s": "Hello Wörld", "e": "", "l": [3, 1, 2], "ls": ["b", "A", "c"], "n": null, "t": true,
+    "f": false, "d": {"x": 1, "y": [1, {"z": null}], "t": true, "items": 5}, "u": "漢字🙂é", "sp": "  x y  ",
     "m": [{"role": "user", "content": "hi"}, {"role": "tool", "content": " a "}, {"role": "user", "content": null}],
     "multi": "l1\nl2\n\nl3\n", "q": "it's \"q\" \\ \n", "fl": [1.0, 0.1, 1e22, 123456789.125, 1e-7]
   })")

@@ -65,7 +65,8 @@ TEST(Chat, MessagesOfAnyShapeNeverCrash) {
       {"[]", "[1, null, \"x\", [], {}]", R"([{"role": 5, "content": {"a": 1}}])",
        R"([{"role": "user", "content": [1, {}]}])",
        R"([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [1, {}, {"function": 5}]}])",
-       R"([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"function": {"name": {}, "arguments": [1]}}]}])"}) {
+       R"([{"role": "user", "content": "a"},
+           {"role": "assistant", "tool_calls": [{"function": {"name": {}, "arguments": [1]}}]}])"}) {
     Result<std::string> text = render(source.c_str(), prompt_of(messages));
     EXPECT_FALSE(text.ok()) << messages << *text;
   }

@@ -45,7 +45,8 @@ class GrammarTest : public testing::Test {
 
 TEST_F(GrammarTest, JsonSchema) {
   auto grammar = compiler().json_schema(
-      R"({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name"]})");
+      R"({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+          "required": ["name"]})");
   EXPECT_TRUE(takes(grammar, R"({"name": "Zoë", "age": 42})"));
   EXPECT_TRUE(takes(grammar, R"({"name": ""})"));
   EXPECT_FALSE(takes(grammar, R"({"name": 5})"));

@@ -1,11 +1,59 @@
-#include "ops/cpu/ops_cpu.h"
-
+// OpsCpu: the operators on host memory. Each virtual forwards to a free function of this folder.
 #include <sched.h>
 
 #include <thread>
 
+#include "ops/cpu/linear.h"
+#include "ops/cpu/moe.h"
+#include "ops/cpu/other_ops.h"
+#include "ops/cpu/scratch.h"
+#include "ops/cpu/thread_pool.h"
+#include "ops/ops.h"
+
 namespace hylas {
 namespace cpu {
+
+// Owns its worker threads and scratch memory; one calling thread.
+class OpsCpu final : public Ops {
+ public:
+  OpsCpu(int threads, Isa isa);
+
+  Device& device() override;
+  void embed(const Tensor& ids, const Tensor& table, const Tensor& out) override;
+  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
+  void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                    const Tensor& out) override;
+  void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) override;
+  void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
+  void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) override;
+  void rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) override;
+  void qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Tensor& v, const Tensor& q_norm,
+                             const Tensor& k_norm, float eps, const Tensor& rope_table, const Batch& batch,
+                             const KvPool& kv, const Tensor& q_out) override;
+  void attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
+                 const Tensor& out) override;
+  void conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
+                 const Tensor& out) override;
+  void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
+                  const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) override;
+  void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) override;
+  void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
+  void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+           const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
+  void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
+  void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
+  void sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+              std::span<SampleResult> results) override;
+  void logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
+                std::span<SampleResult> results) override;
+
+ private:
+  std::unique_ptr<Device> device_;
+  ThreadPool pool_;
+  Scratch scratch_;
+  GemmScratch gemm_;
+  MoeScratch moe_;
+};
 
 OpsCpu::OpsCpu(int threads, Isa isa)
     : device_(make_cpu_device()), pool_(threads), scratch_(threads, isa), gemm_(threads, isa) {}
