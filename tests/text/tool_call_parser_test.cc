@@ -12,7 +12,8 @@ const boost::json::array& tools() {
     {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {
       "city": {"type": "string"}, "days": {"type": "integer"}, "ratio": {"type": "number"},
       "metric": {"type": "boolean"}, "opts": {"type": "object"}, "list": {"type": "array"},
-      "maybe": {"type": ["string", "null"]}, "mode": {"enum": ["fast", "slow"]}, "any": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+      "maybe": {"type": ["string", "null"]}, "mode": {"enum": ["fast", "slow"]},
+      "any": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
       "ref": {"$ref": "#/$defs/Point"}},
       "$defs": {"Point": {"type": "object"}}}}},
     {"type": "function", "function": {"name": "ping"}}])")
