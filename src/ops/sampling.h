@@ -21,7 +21,7 @@ struct LogitBias {
 
 // Steps, in this order: repetition penalty (prompt and generated; x > 0 ? x / p : x * p), frequency and presence
 // penalties (generated only), logit bias, blocked ids and grammar mask, temperature, top-k, top-p, min-p, draw.
-// temperature 0 takes the highest logit (lowest id on ties). The draw depends on (seed, step) alone, never on the batch.
+// temperature 0 takes the highest logit (lowest id on ties). The draw depends on (seed, step) alone, not on the batch.
 // top-p keeps the fewest tokens whose share of what top-k left reaches top_p, min-p those with at least min_p times the
 // highest probability; both at least one. A NaN logit counts as -inf.
 struct SampleRow {
