@@ -53,7 +53,7 @@ std::string first_name(const char* names) {
 void refuse(std::optional<Error>& refused, const Unavailable& flag, const std::string& value) {
   if (refused) return;
   std::string hint = flag.neutral ? fmt::format("; leave it out or set it to {}", flag.neutral) : "; leave it out";
-  refused = error(ErrorCode::kUnsupported, "{}{}{}: this build has no {} yet{}", first_name(flag.names),
+  refused = error(ErrorCode::kUnsupported, "{}{}{}: this build does not have {} yet{}", first_name(flag.names),
                   value.empty() ? "" : " ", value, flag.part, hint);
 }
 
@@ -70,6 +70,7 @@ void add_unavailable_flags(CLI::App& command, std::optional<Error>& refused) {
     command.add_option(flag.names, take, std::string("Needs ") + flag.part)
         ->take_all()
         ->expected(1, CLI::detail::expected_max_vector_size)
+        ->allow_extra_args()
         ->group(kGroup);
   }
   for (const Unavailable& flag : kSwitches) {
