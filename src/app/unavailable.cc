@@ -25,10 +25,10 @@ constexpr Unavailable kWithValue[] = {
     {"--nnodes", "1", "serving on several nodes"},
     {"--node-rank", "0", "serving on several nodes"},
     {"--dist-init-addr", kAnyValue, "serving on several nodes"},
-    {"--moe-runner-backend", "auto", "a choice of expert kernels"},
+    {"--moe-runner-backend", "auto", "choice of expert kernels"},
     {"--moe-a2a-backend", "none", "expert parallelism"},
     {"--deepep-mode", "auto", "expert parallelism"},
-    {"--cuda-graph-bs", kAnyValue, "the CUDA backend"},
+    {"--cuda-graph-bs", kAnyValue, "CUDA backend"},
     {"--disaggregation-mode", "null", "prefill-decode disaggregation"},
     {"--disaggregation-ib-device", kAnyValue, "prefill-decode disaggregation"},
     {"--disaggregation-bootstrap-port", kAnyValue, "prefill-decode disaggregation"},
@@ -53,7 +53,7 @@ std::string first_name(const char* names) {
 void refuse(std::optional<Error>& refused, const Unavailable& flag, const std::string& value) {
   if (refused) return;
   std::string hint = flag.neutral ? fmt::format("; leave it out or set it to {}", flag.neutral) : "; leave it out";
-  refused = error(ErrorCode::kUnsupported, "{}{}{}: this build does not have {} yet{}", first_name(flag.names),
+  refused = error(ErrorCode::kUnsupported, "{}{}{}: this build has no {} yet{}", first_name(flag.names),
                   value.empty() ? "" : " ", value, flag.part, hint);
 }
 
