@@ -31,6 +31,8 @@ std::string read_all(int fd) {
   return text;
 }
 
+constexpr uint64_t kByeTag = 999;
+
 // A child process with a connected fabric that runs `body` (peer 0 is the parent), and the parent's fabric.
 class Pair {
  public:
@@ -43,6 +45,9 @@ class Pair {
       write_all(sockets[1], fabric->address());
       HYLAS_CHECK(fabric->connect(0, read_all(sockets[1])).ok());
       const int code = body(*fabric);
+      // A peer that closes is lost for its reader, with what it had not read yet: so stay until told.
+      char bye;
+      (void)fabric->recv(0, kByeTag, &bye, 1);
       fabric.reset();  // flushes
       _exit(code);
     }
@@ -55,13 +60,18 @@ class Pair {
 
   UcxFabric& fabric() { return *fabric_; }
   int wait() {
+    const char bye = 0;
+    (void)fabric_->send(1, kByeTag, &bye, 1);
+    return wait_for_exit();
+  }
+  int wait_for_exit() {
     int status = -1;
     waitpid(child_, &status, 0);
     return status;
   }
   void kill_child() {
     kill(child_, SIGKILL);
-    wait();
+    wait_for_exit();
   }
   int lost() const { return lost_; }
 
