@@ -99,7 +99,7 @@ Result<Startup> start_up(const EngineOptions& options) {
 
   HYLAS_ASSIGN(
       std::unique_ptr<Ops> ops,
-      make_cpu_ops({.threads = options.threads, .isa = options.isa.c_str(), .tokens_max = chosen.limits.tokens_max}));
+      make_cpu_ops({.threads = options.threads, .isa = options.isa.c_str()}));
   // Pages of a mapped file count as free memory even when they are in use: so take the weights off what was free
   // before.
   const auto free_before = static_cast<int64_t>(ops->device().bytes_free());

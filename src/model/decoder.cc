@@ -91,7 +91,7 @@ Tensor Decoder::embed(const Batch& batch, Arena& arena) {
   const Impl& m = *impl_;
   HYLAS_CHECK(m.first(), "only the first stage embeds");
   Tensor hidden = arena.allocate(m.options.act, {batch.tokens, m.config.hidden_size});
-  m.ops->embed(batch.token_ids, m.embedding, hidden);
+  m.ops->embed(batch.token_ids, m.embedding, 0, hidden);
   return hidden;
 }
 

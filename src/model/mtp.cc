@@ -29,7 +29,7 @@ Mtp::Scratch Mtp::allocate_scratch(Arena& arena, int64_t tokens, DType act) cons
 void Mtp::forward(const Step& step, const Tensor& normed, const Tensor& next_ids, const Tensor& out) const {
   ArenaScope scope(step.arena);
   const Scratch s = allocate_scratch(step.arena, step.batch.tokens, normed.dtype);
-  step.ops.embed(next_ids, embedding_, s.embedded);
+  step.ops.embed(next_ids, embedding_, 0, s.embedded);
   step.ops.rms_norm(s.embedded, embedding_norm_, eps_, s.embedded);
   step.ops.rms_norm(normed, hidden_norm_, eps_, s.target);
   step.ops.concat_columns(s.embedded, s.target, s.both);

@@ -54,8 +54,10 @@ class Ops {
   virtual ~Ops() = default;
   virtual Device& device() = 0;
 
-  // out[t] = table[ids[t]] as act.                                   ids [T] i32, table [V, H] f32|bf16, out [T, H] act
-  virtual void embed(const Tensor& ids, const Tensor& table, const Tensor& out) = 0;
+  // out[t] = table[ids[t] - vocab_begin]; zero where the table, rows [vocab_begin, vocab_begin + V) of the vocabulary,
+  // has no such row: then the sum over the ranks of a vocabulary-parallel table is exact.
+  //                                                     ids [T] i32, table [V, H] f32|bf16, out [T, H] f32|bf16
+  virtual void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) = 0;
 
   // out = x * rsqrt(mean(x^2) + eps) * (1 + w).                      x [T, H] act, w [H] f32|bf16, out [T, H] act
   virtual void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) = 0;
@@ -119,8 +121,25 @@ class Ops {
   virtual void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
 
+  // moe() in two halves, for expert parallelism: bit for bit the same, wherever and in whatever order the rows were
+  // computed.
+  // First: down products of single experts. rows[s][i] = slice s of expert ids[i]'s product over x[i], unweighted. This
+  // rank holds every one of the ids. May have no rows.
+  // x [P, H] act, ids [P] i32 (the model's), rows [slices, P, H] f32
+  virtual void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                               const Tensor& rows) = 0;
+  // Then: partials[s][t] = sum over k in top-k order of weights[t][k] * rows[s][index[t][k]], then the shared expert as
+  // in moe(). `shared` may be null; no tokens are fine.
+  // rows [slices, P, H] f32, index [T, k] i32, weights [T, k] f32, x [T, H] act, shared_logit [T, 1] f32,
+  // partials [slices, T, H] f32
+  virtual void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
+                           const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
+
   // out[i] = x[index[i]].                                            x [T, H], index [R] i32, out [R, H]
   virtual void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) = 0;
+
+  // out = x in out's element type.                                   x, out [T, H] f32|bf16
+  virtual void convert(const Tensor& x, const Tensor& out) = 0;
 
   // out = [a | b] along the columns (MTP's input).                   a [T, A], b [T, B], out [T, A + B] act
   virtual void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) = 0;
@@ -138,8 +157,6 @@ struct CpuOpsOptions {
   int threads = 0;  // 0: one per core of this process's affinity mask
   // "auto" takes the widest the processor has; "avx2", "avx512", "scalar" force one (kUnsupported if it is not there).
   const char* isa = "auto";
-  // Scratch is sized for these at start; a larger call is a bug.
-  int64_t tokens_max = 8192;
 };
 // CPU backend; owns its worker threads.
 Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);

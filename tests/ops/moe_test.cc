@@ -1,5 +1,5 @@
-// Ops::moe on the CPU: right against double precision, and every bit the same whatever the batch, the threads and the
-// tensor-parallel size; with one expert of weight 1 it is the dense FFN.
+// Ops::moe on the CPU: right against double precision, and every bit the same whatever the batch, the threads, the
+// tensor-parallel size and the ranks that hold the experts; with one expert of weight 1 it is the dense FFN.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -202,6 +202,88 @@ TEST_P(MoeTest, ExpertsHeldElsewhereAddNothing) {
       if (masked.id_memory[i] < 2 || masked.id_memory[i] > 3) masked.weight_memory[i] = 0;
     }
     EXPECT_EQ(partials, run(*ops, masked, layer.experts, nullptr, 1, 0, tokens)) << tokens;
+  }
+}
+
+// A rank's share of the experts, and the rows that it computes for others.
+struct ExpertRank {
+  ExpertWeights experts;
+  std::vector<int32_t> tokens;  // of each row
+  std::vector<int32_t> ids;
+};
+
+// Every pair goes to the rank that holds its expert, in random order; index [T, k] says which row of all ranks' it is.
+std::vector<ExpertRank> dispatch(const Layer& layer, const std::vector<int32_t>& bounds, std::mt19937& random,
+                                 std::vector<int32_t>& index) {
+  std::vector<ExpertRank> ranks(bounds.size() - 1);
+  std::vector<std::vector<size_t>> pairs(ranks.size());
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    ExpertWeights& experts = ranks[r].experts;
+    experts.expert_begin = bounds[r];
+    auto part = [&](const std::vector<LinearWeight>& all) {
+      return std::vector<LinearWeight>(all.begin() + bounds[r], all.begin() + bounds[r + 1]);
+    };
+    experts.gate = part(layer.experts.gate);
+    experts.up = part(layer.experts.up);
+    experts.down = part(layer.experts.down);
+    for (size_t i = 0; i < layer.id_memory.size(); ++i) {
+      if (layer.id_memory[i] >= bounds[r] && layer.id_memory[i] < bounds[r + 1]) pairs[r].push_back(i);
+    }
+    std::shuffle(pairs[r].begin(), pairs[r].end(), random);
+  }
+  index.resize(layer.id_memory.size());
+  int32_t row = 0;
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    for (size_t i : pairs[r]) {
+      ranks[r].tokens.push_back(static_cast<int32_t>(static_cast<int64_t>(i) / layer.ids.dim(1)));
+      ranks[r].ids.push_back(layer.id_memory[i]);
+      index[i] = row++;
+    }
+  }
+  return ranks;
+}
+
+// moe() by moe_expert_rows on every rank and moe_combine.
+std::vector<float> run_in_halves(Ops& ops, const Layer& layer, const std::vector<int32_t>& bounds, int slices,
+                                 const SharedExpertWeights* shared, std::mt19937& random) {
+  std::vector<int32_t> index;
+  int64_t tokens = layer.ids.dim(0), choices = layer.ids.dim(1), hidden = layer.x.view.dim(1);
+  int64_t pairs = tokens * choices, done = 0;
+  std::vector<float> rows(static_cast<size_t>(slices * pairs * hidden), std::nanf(""));
+  for (ExpertRank& rank : dispatch(layer, bounds, random, index)) {
+    int64_t count = static_cast<int64_t>(rank.ids.size());
+    Matrix x = poisoned_matrix(layer.x.view.dtype, count, hidden, 5);
+    ops.gather_rows(layer.x.view, Tensor(rank.tokens.data(), DType::kI32, {count}), x.view);
+    std::vector<float> part(static_cast<size_t>(slices * count * hidden), std::nanf(""));
+    ops.moe_expert_rows(x.view, Tensor(rank.ids.data(), DType::kI32, {count}), rank.experts,
+                        Tensor(part.data(), DType::kF32, {slices, count, hidden}));
+    for (int64_t s = 0; s < slices; ++s) {
+      std::copy_n(part.data() + s * count * hidden, count * hidden, rows.data() + (s * pairs + done) * hidden);
+    }
+    done += count;
+  }
+  std::vector<float> partials(static_cast<size_t>(slices * tokens * hidden), std::nanf(""));
+  ops.moe_combine(Tensor(rows.data(), DType::kF32, {slices, pairs, hidden}),
+                  Tensor(index.data(), DType::kI32, {tokens, choices}), layer.weights, layer.x.view, shared,
+                  shared ? layer.logit : Tensor(), Tensor(partials.data(), DType::kF32, {slices, tokens, hidden}));
+  return partials;
+}
+
+TEST_P(MoeTest, ExpertsOfSeveralRanksAddTheSameNumbers) {
+  auto ops = this->ops(2);
+  for (int64_t tokens : {0, 1, 7, 40, 700}) {
+    Layer layer = this->layer(tokens, 72, 264, 40, 7, 3);
+    for (int slices : {1, 2, 4}) {
+      for (const SharedExpertWeights* shared :
+           std::initializer_list<const SharedExpertWeights*>{nullptr, &layer.shared}) {
+        std::vector<float> whole = run(*ops, layer, layer.experts, shared, slices, 0, tokens);
+        for (const std::vector<int32_t>& bounds : {std::vector{0, 7}, {0, 3, 7}, {0, 1, 1, 6, 7}}) {
+          std::vector<float> halves = run_in_halves(*ops, layer, bounds, slices, shared, random_);
+          ASSERT_EQ(std::memcmp(halves.data(), whole.data(), whole.size() * sizeof(float)), 0)
+              << tokens << " tokens, " << slices << " slices, " << bounds.size() - 1 << " ranks";
+        }
+      }
+    }
   }
 }
 

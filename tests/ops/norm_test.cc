@@ -145,15 +145,48 @@ TEST(CopyRows, EmbedConvertsToTheActivationType) {
   for (DType stored : {DType::kF32, DType::kBF16}) {
     for (DType act : {DType::kF32, DType::kBF16}) {
       HostTensor table = random_tensor(random, stored, {7, 33}, 1.f, 2), out = poisoned(act, {4, 33});
-      cpu::embed(pool, ids, table, out);
+      cpu::embed(pool, ids, table, 0, out);
       for (int64_t t = 0; t < 4; ++t) {
         int64_t id = ids.view.as<int32_t>()[t];
         EXPECT_TRUE(close(values(out, t, 1), values(table, id, 1), 0, stored == act ? 0 : rounding(act)));
       }
     }
   }
-  cpu::embed(pool, int_tensor({}, {0}), random_tensor(random, DType::kF32, {7, 33}, 1.f),
+  cpu::embed(pool, int_tensor({}, {0}), random_tensor(random, DType::kF32, {7, 33}, 1.f), 0,
              poisoned(DType::kF32, {0, 33}));
+}
+
+TEST(CopyRows, TheRanksOfAVocabularyParallelTableAddUpToTheWholeTable) {
+  std::mt19937 random(4);
+  cpu::ThreadPool pool(2);
+  HostTensor ids = int_tensor({0, 4, 5, 8, 9, 11}, {6});
+  HostTensor table = random_tensor(random, DType::kBF16, {12, 33}, 1.f), whole = poisoned(DType::kF32, {6, 33});
+  cpu::embed(pool, ids, table, 0, whole);
+  std::vector<double> sum(6 * 33);
+  for (int32_t begin : {0, 5, 9}) {
+    int32_t end = begin == 0 ? 5 : begin == 5 ? 9 : 12;
+    HostTensor part = poisoned(DType::kF32, {6, 33});
+    cpu::embed(pool, ids, table.view.rows(begin, end - begin), begin, part);
+    for (int64_t t = 0; t < 6; ++t) {
+      int32_t id = ids.view.as<int32_t>()[t];
+      if (id >= begin && id < end) continue;
+      EXPECT_EQ(values(part, t, 1), std::vector<double>(33, 0.0));
+    }
+    std::vector<double> rows = values(part);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += rows[i];
+  }
+  EXPECT_EQ(sum, values(whole));
+}
+
+TEST(CopyRows, ConversionRoundsOnce) {
+  std::mt19937 random(5);
+  cpu::ThreadPool pool(2);
+  HostTensor x = random_tensor(random, DType::kF32, {20, 9}, 1.f, 4), narrow = poisoned(DType::kBF16, {20, 9}, 1);
+  cpu::convert(pool, x, narrow);
+  EXPECT_TRUE(close(values(narrow), values(x), 0, rounding(DType::kBF16)));
+  HostTensor wide = poisoned(DType::kF32, {20, 9});
+  cpu::convert(pool, narrow, wide);
+  EXPECT_EQ(values(wide), values(narrow));
 }
 
 TEST(CopyRows, GatherTakesRowsByIndex) {

@@ -54,7 +54,7 @@ SequenceRunner::SequenceRunner(const ModelConfig& config, const RunnerOptions& o
 
 void SequenceRunner::build(std::unique_ptr<WeightSource> source) {
   source_ = std::move(source);
-  ops_ = std::move(make_cpu_ops({.threads = options_.threads, .tokens_max = options_.tokens_max})).value();
+  ops_ = std::move(make_cpu_ops({.threads = options_.threads})).value();
   const DecoderOptions decoder{.act = options_.act,
                                .kv = options_.kv,
                                .state = options_.state,

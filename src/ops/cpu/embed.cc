@@ -1,7 +1,8 @@
-// Copies of rows: token embeddings, gathers, concatenation.
+// Copies of rows: token embeddings, gathers, conversion, concatenation.
 #include <cstring>
 
 #include "ops/cpu/other_ops.h"
+#include "ops/cpu/views.h"
 
 namespace hylas::cpu {
 namespace {
@@ -26,8 +27,30 @@ void convert_row(const Tensor& from, int64_t from_row, const Tensor& to, int64_t
   }
 }
 
-// out[i] = x[index[i]]
-void take_rows(ThreadPool& pool, const Tensor& x, const Tensor& index, const Tensor& out) {
+void clear_row(const Tensor& out, int64_t row) {
+  int64_t bytes = dtype_bytes(out.dtype);
+  std::memset(static_cast<std::byte*>(out.data) + row * out.row_stride * bytes, 0,
+              static_cast<size_t>(out.row_elements() * bytes));
+}
+
+}  // namespace
+
+void embed(ThreadPool& pool, const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) {
+  check_act(table);
+  check_act(out);
+  HYLAS_CHECK(table.row_elements() == out.row_elements() && ids.dim(0) >= out.dim(0), "rows of {} values into {}",
+              table.row_elements(), out.row_elements());
+  const int32_t* token = ids.as<int32_t>();
+  pool.parallel_for(out.dim(0), kRowsAtLeast, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t row = int64_t{token[i]} - vocab_begin;
+      row >= 0 && row < table.dim(0) ? convert_row(table, row, out, i) : clear_row(out, i);
+    }
+  });
+}
+
+void gather_rows(ThreadPool& pool, const Tensor& x, const Tensor& index, const Tensor& out) {
+  HYLAS_CHECK(x.dtype == out.dtype, "a gather does not convert");
   HYLAS_CHECK(x.row_elements() == out.row_elements() && index.dim(0) >= out.dim(0), "rows of {} values into {}",
               x.row_elements(), out.row_elements());
   const int32_t* from = index.as<int32_t>();
@@ -39,15 +62,14 @@ void take_rows(ThreadPool& pool, const Tensor& x, const Tensor& index, const Ten
   });
 }
 
-}  // namespace
-
-void embed(ThreadPool& pool, const Tensor& ids, const Tensor& table, const Tensor& out) {
-  take_rows(pool, table, ids, out);
-}
-
-void gather_rows(ThreadPool& pool, const Tensor& x, const Tensor& index, const Tensor& out) {
-  HYLAS_CHECK(x.dtype == out.dtype, "a gather does not convert");
-  take_rows(pool, x, index, out);
+void convert(ThreadPool& pool, const Tensor& x, const Tensor& out) {
+  check_act(x);
+  check_act(out);
+  HYLAS_CHECK(x.row_elements() == out.row_elements() && x.dim(0) == out.dim(0), "[{}, {}] into [{}, {}]", x.dim(0),
+              x.row_elements(), out.dim(0), out.row_elements());
+  pool.parallel_for(x.dim(0), kRowsAtLeast, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) convert_row(x, i, out, i);
+  });
 }
 
 void concat_columns(ThreadPool& pool, const Tensor& a, const Tensor& b, const Tensor& out) {

@@ -2,255 +2,131 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace hylas::cpu {
 namespace {
 
-// Tokens taken at once: bounds the scratch memory, still enough tokens per expert to be worth its weights.
+// Tokens, and rows of single experts, taken at once: bounds the scratch memory, still enough rows per expert to be
+// worth its weights.
 constexpr int64_t kMoeTokens = 8 * kRowBlock;
-// Rows that count as few, and the outputs of one piece of work for few and for many.
-constexpr int64_t kRowsFew = 12;
-constexpr int64_t kPieceFew = 64;
-constexpr int64_t kPieceMany = 128;
-constexpr int64_t kCombineFew = 64;
-constexpr int64_t kCombineMany = kPanelOutputs;
+constexpr int64_t kMoeRows = 64 * kRowBlock;
 
-// The arguments of one call, cut to one block of tokens.
-struct Call {
-  ThreadPool& pool;
-  GemmScratch& gemm;
-  MoeScratch& scratch;
-  Tensor x;
-  Tensor ids;
-  Tensor weights;
-  const ExpertWeights& experts;
-  const SharedExpertWeights* shared;
-  Tensor shared_logit;
-  float* partials;  // of the block's first token
-  int64_t slices;
-  int64_t slice_stride;  // elements
-
-  int64_t tokens() const { return x.dim(0); }
-  int64_t choices() const { return ids.dim(1); }
-  int64_t hidden_size() const { return x.dim(1); }
-  bool bf16() const { return x.dtype == DType::kBF16; }
-  int lanes() const { return gemm.kernels->lanes; }
-};
-
-int64_t width(const ExpertRun& run) { return run.gate->weight.dim(0); }
-
-// Sorts the block's (token, expert) pairs by expert; returns their number.
-int64_t sort_pairs(const Call& call) {
-  int64_t held = static_cast<int64_t>(call.experts.gate.size());
-  int32_t* begin = call.scratch.expert_rows.take(static_cast<size_t>(held + 1));
-  int32_t* pair_token = call.scratch.pair_token.take(static_cast<size_t>(call.tokens() * call.choices()));
-  int32_t* pair_of = call.scratch.pair_of.take(static_cast<size_t>(call.tokens() * call.choices()));
-  auto local = [&](int64_t t, int64_t j) -> int64_t {
-    int64_t expert = call.ids.row<int32_t>(t)[j] - call.experts.expert_begin;
-    return expert >= 0 && expert < held ? expert : -1;
-  };
-  std::fill_n(begin, held + 1, 0);
-  for (int64_t t = 0; t < call.tokens(); ++t) {
-    for (int64_t j = 0; j < call.choices(); ++j) {
-      if (int64_t expert = local(t, j); expert >= 0) ++begin[expert + 1];
-    }
-  }
-  for (int64_t e = 0; e < held; ++e) begin[e + 1] += begin[e];
-  int64_t pairs = begin[held];
-  // Filling from the back moves each expert's end to its begin.
-  for (int64_t t = call.tokens() - 1; t >= 0; --t) {
-    for (int64_t j = call.choices() - 1; j >= 0; --j) {
-      int64_t expert = local(t, j);
-      int32_t pair = expert < 0 ? -1 : --begin[expert + 1];
-      pair_of[t * call.choices() + j] = pair;
-      if (pair >= 0) pair_token[pair] = static_cast<int32_t>(t);
-    }
-  }
-  return pairs;
+void check_experts(const ExpertWeights& experts) {
+  HYLAS_CHECK(experts.gate.size() == experts.up.size() && experts.gate.size() == experts.down.size(),
+              "{} gate, {} up, {} down experts", experts.gate.size(), experts.up.size(), experts.down.size());
 }
 
-// After sort_pairs, expert e's rows begin at expert_rows[e + 1] and end where the next expert's begin.
-void plan_runs(const Call& call, int64_t pairs) {
-  std::vector<ExpertRun>& runs = call.scratch.runs;
-  runs.clear();
-  const int32_t* begin = call.scratch.expert_rows.take(0) + 1;
-  const int32_t* pair_token = call.scratch.pair_token.take(0);
-  int64_t held = static_cast<int64_t>(call.experts.gate.size());
-  for (int64_t e = 0; e < held; ++e) {
-    int64_t rows = (e + 1 < held ? begin[e + 1] : pairs) - begin[e];
-    if (rows == 0) continue;
-    size_t i = static_cast<size_t>(e);
-    runs.push_back({&call.experts.gate[i],
-                    &call.experts.up[i],
-                    &call.experts.down[i],
-                    pair_token + begin[e],
-                    rows,
-                    begin[e],
-                    0,
-                    {},
-                    0});
-  }
-  if (call.shared != nullptr) {
-    runs.push_back({&call.shared->gate, &call.shared->up, &call.shared->down, nullptr, call.tokens(), pairs, 0, {}, 0});
-  }
-  int64_t hidden = 0;
-  int64_t packed = 0;
-  for (ExpertRun& run : runs) {
-    Product down = make_product(*run.down, static_cast<int>(call.slices));
-    run.packed.rows = run.rows;
-    for (int s = 0; s < down.slices.count; ++s) {
-      run.packed.steps += down.slices.steps(s, format_phases(down.format), call.lanes());
-    }
-    run.hidden_begin = hidden;
-    run.packed_begin = packed;
-    hidden += run.rows * width(run);
-    packed += run.rows * run.packed.steps * call.lanes();
-  }
-  call.scratch.hidden.take(static_cast<size_t>(call.bf16() ? (hidden + 1) / 2 : hidden));
-  float* memory = call.scratch.packed.take(static_cast<size_t>(packed));
-  for (ExpertRun& run : runs) run.packed.data = memory + run.packed_begin;
+// [slices, x's rows, x's columns] f32.
+void check_slices(const Tensor& partials, const Tensor& x) {
+  HYLAS_CHECK(
+      partials.rank == 3 && partials.dtype == DType::kF32 && partials.dim(1) == x.dim(0) && partials.dim(2) == x.dim(1),
+      "[{}, {}, {}] for x [{}, {}]", partials.dim(0), partials.dim(1), partials.dim(2), x.dim(0), x.dim(1));
 }
 
-// Number of pieces of a run and the run of a piece; `piece` becomes the index within the run.
-template <class Pieces>
-int64_t count_pieces(const Call& call, Pieces&& pieces) {
-  int64_t count = 0;
-  for (const ExpertRun& run : call.scratch.runs) count += pieces(run);
-  return count;
-}
-template <class Pieces>
-const ExpertRun& find_run(const Call& call, Pieces&& pieces, int64_t& piece) {
-  size_t i = 0;
-  for (int64_t n; piece >= (n = pieces(call.scratch.runs[i])); ++i) piece -= n;
-  return call.scratch.runs[i];
-}
+// Where the routed products of a block are: value(t, j, s) is the first of outputs [begin, end), null for none.
+// partials[..., begin, end) = their sum in top-k order, then the shared expert's.
+struct Sum {
+  const GemmKernels& kernels;
+  Tensor weights;       // [tokens, k]
+  Tensor shared_logit;  // [tokens, 1]
+  Tensor partials;      // [slices, tokens of the call, H]
+  int64_t token_begin;  // of the block
 
-std::byte* hidden_at(const Call& call, const ExpertRun& run, int64_t row, int64_t column) {
-  int64_t element = run.hidden_begin + row * width(run) + column;
-  return reinterpret_cast<std::byte*>(call.scratch.hidden.take(0)) + element * (call.bf16() ? 2 : 4);
-}
-
-// products[i] = rows of x times outputs [begin, end) of the weight.
-void project(const Call& call, const LinearWeight& weight, const RowSource& source, int64_t rows, int64_t begin,
-             int64_t end, GemmScratch::PerThread& memory, bool packed, float* products) {
-  Product product = make_product(weight, 1);
-  product.out = products;
-  product.row_stride = end - begin;
-  product.first_output = begin;
-  PackedRows x;
-  x.rows = rows;
-  x.steps = product.slices.steps(0, format_phases(product.format), call.lanes());
-  x.data = memory.packed.take(static_cast<size_t>(rows * x.steps * call.lanes()));
-  if (!packed) call.gemm.kernels->pack(source, product.format, product.slices, x, 0, rows);
-  float* floats = memory.multiply.take(static_cast<size_t>(multiply_scratch(rows, call.lanes())));
-  call.gemm.kernels->multiply(product, x, begin, end, floats);
-}
-
-// hidden = silu(gate x) * up x for columns [begin, end) of one run, as linear and silu_mul would give it.
-void run_hidden(const Call& call, const ExpertRun& run, int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
-  int64_t columns = end - begin;
-  float* gate = memory.results.take(static_cast<size_t>(2 * kRowBlock * columns));
-  float* up = gate + kRowBlock * columns;
-  bool same_format = run.gate->weight.dtype == run.up->weight.dtype;
-  for (int64_t row = 0; row < run.rows; row += kRowBlock) {
-    int64_t rows = std::min(kRowBlock, run.rows - row);
-    Tensor x = run.tokens ? call.x : call.x.rows(row, rows);
-    RowSource source{x.data, x.row_stride, call.bf16(), run.tokens ? run.tokens + row : nullptr};
-    project(call, *run.gate, source, rows, begin, end, memory, false, gate);
-    project(call, *run.up, source, rows, begin, end, memory, same_format, up);
-    for (int64_t r = 0; r < rows; ++r) {
-      call.gemm.kernels->silu_mul(gate + r * columns, up + r * columns, columns, call.bf16(),
-                                  hidden_at(call, run, row + r, begin));
-    }
-  }
-}
-
-void hidden_rows(const Call& call) {
-  auto piece_outputs = [](const ExpertRun& run) { return run.rows <= kRowsFew ? kPieceFew : kPieceMany; };
-  auto pieces = [&](const ExpertRun& run) { return (width(run) + piece_outputs(run) - 1) / piece_outputs(run); };
-  call.pool.parallel_items(count_pieces(call, pieces), [&](int64_t piece, int thread) {
-    const ExpertRun& run = find_run(call, pieces, piece);
-    int64_t begin = piece * piece_outputs(run);
-    int64_t end = std::min(begin + piece_outputs(run), width(run));
-    run_hidden(call, run, begin, end, call.gemm.threads[static_cast<size_t>(thread)]);
-  });
-}
-
-void pack_hidden(const Call& call) {
-  auto pieces = [](const ExpertRun& run) { return (run.rows + kRowBlock - 1) / kRowBlock; };
-  auto body = [&](int64_t piece, int) {
-    const ExpertRun& run = find_run(call, pieces, piece);
-    Product down = make_product(*run.down, static_cast<int>(call.slices));
-    RowSource source{hidden_at(call, run, 0, 0), width(run), call.bf16(), nullptr};
-    int64_t begin = piece * kRowBlock;
-    call.gemm.kernels->pack(source, down.format, down.slices, run.packed, begin, std::min(begin + kRowBlock, run.rows));
-  };
-  int64_t count = count_pieces(call, pieces);
-  if (call.tokens() > kRowsFew) return call.pool.parallel_items(count, body);
-  for (int64_t piece = 0; piece < count; ++piece) body(piece, 0);
-}
-
-// partials[..., begin, end) of all tokens: products of all runs, then the sum in top-k order.
-void combine(const Call& call, int64_t pairs, int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
-  int64_t columns = end - begin;
-  int64_t all_rows = pairs + (call.shared != nullptr ? call.tokens() : 0);
-  float* products = memory.results.take(static_cast<size_t>(all_rows * call.slices * columns));
-  for (const ExpertRun& run : call.scratch.runs) {
-    Product down = make_product(*run.down, static_cast<int>(call.slices));
-    down.out = products + run.pair_begin * call.slices * columns;
-    down.row_stride = call.slices * columns;
-    down.slice_stride = columns;
-    down.first_output = begin;
-    float* floats = memory.multiply.take(static_cast<size_t>(multiply_scratch(run.rows, call.lanes())));
-    call.gemm.kernels->multiply(down, run.packed, begin, end, floats);
-  }
-  const int32_t* pair_of = call.scratch.pair_of.take(0);
-  for (int64_t t = 0; t < call.tokens(); ++t) {
-    for (int64_t s = 0; s < call.slices; ++s) {
-      float* sum = call.partials + s * call.slice_stride + t * call.hidden_size() + begin;
-      std::fill_n(sum, columns, 0.f);
-      auto add = [&](int64_t pair, float weight) {
-        call.gemm.kernels->add_scaled(products + (pair * call.slices + s) * columns, weight, columns, sum);
-      };
-      for (int64_t j = 0; j < call.choices(); ++j) {
-        int32_t pair = pair_of[t * call.choices() + j];
-        if (pair >= 0) add(pair, call.weights.row<float>(t)[j]);
+  template <class Value>
+  void run(int64_t tokens, int64_t begin, int64_t end, const float* shared_products, Value&& value) const {
+    int64_t columns = end - begin, slices = partials.dim(0);
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t s = 0; s < slices; ++s) {
+        float* sum = partials.row<float>(s) + (token_begin + t) * partials.dim(2) + begin;
+        std::fill_n(sum, columns, 0.f);
+        for (int64_t j = 0; j < weights.dim(1); ++j) {
+          const float* product = value(t, j, s);
+          if (product != nullptr) kernels.add_scaled(product, weights.row<float>(t)[j], columns, sum);
+        }
+        if (shared_products == nullptr) continue;
+        float gate = 1.f / (1.f + std::exp(-*shared_logit.row<float>(t)));
+        kernels.add_scaled(shared_products + (t * slices + s) * columns, gate, columns, sum);
       }
-      if (call.shared == nullptr) continue;
-      add(pairs + t, 1.f / (1.f + std::exp(-*call.shared_logit.row<float>(t))));
     }
   }
-}
-
-void run_block(const Call& call) {
-  int64_t pairs = sort_pairs(call);
-  plan_runs(call, pairs);
-  hidden_rows(call);
-  pack_hidden(call);
-  int64_t columns = call.tokens() <= kRowsFew ? kCombineFew : kCombineMany;
-  int64_t size = call.hidden_size();
-  call.pool.parallel_items((size + columns - 1) / columns, [&](int64_t piece, int thread) {
-    int64_t begin = piece * columns;
-    combine(call, pairs, begin, std::min(begin + columns, size), call.gemm.threads[static_cast<size_t>(thread)]);
-  });
-}
+};
 
 }  // namespace
 
 void moe(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor& x, const Tensor& ids,
          const Tensor& weights, const ExpertWeights& experts, const SharedExpertWeights* shared,
          const Tensor& shared_logit, const Tensor& partials) {
-  HYLAS_CHECK(experts.gate.size() == experts.up.size() && experts.gate.size() == experts.down.size(),
-              "{} gate, {} up, {} down experts", experts.gate.size(), experts.up.size(), experts.down.size());
-  HYLAS_CHECK(partials.rank == 3 && partials.dim(1) == x.dim(0) && partials.dim(2) == x.dim(1),
-              "partials [{}, {}, {}] for x [{}, {}]", partials.dim(0), partials.dim(1), partials.dim(2), x.dim(0),
-              x.dim(1));
-  for (int64_t begin = 0; begin < x.dim(0); begin += kMoeTokens) {
-    int64_t tokens = std::min(kMoeTokens, x.dim(0) - begin);
-    Tensor logit = shared != nullptr ? shared_logit.rows(begin, tokens) : Tensor();
-    run_block(Call{pool, gemm, scratch, x.rows(begin, tokens), ids.rows(begin, tokens), weights.rows(begin, tokens),
-                   experts, shared, logit, partials.as<float>() + begin * x.dim(1), partials.dim(0),
-                   partials.row_stride});
+  check_experts(experts);
+  check_slices(partials, x);
+  int64_t slices = partials.dim(0);
+  for (int64_t first = 0; first < x.dim(0); first += kMoeTokens) {
+    int64_t tokens = std::min(kMoeTokens, x.dim(0) - first);
+    ExpertCall call{pool, gemm, scratch, x.rows(first, tokens), ids.rows(first, tokens), &experts, shared, slices};
+    Sum sum{*gemm.kernels, weights.rows(first, tokens), shared ? shared_logit.rows(first, tokens) : Tensor(), partials,
+            first};
+    int64_t pairs = prepare_runs(call);
+    for_output_pieces(call, [&](int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
+      const float* products = down_products(call, pairs, begin, end, memory);
+      auto at = [&](int64_t row) { return products + row * slices * (end - begin); };
+      sum.run(tokens, begin, end, shared ? at(pairs) : nullptr, [&](int64_t t, int64_t j, int64_t s) -> const float* {
+        int64_t pair = call.pair(t, j);
+        return pair < 0 ? nullptr : at(pair) + s * (end - begin);
+      });
+    });
+  }
+}
+
+void moe_expert_rows(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor& x, const Tensor& ids,
+                     const ExpertWeights& experts, const Tensor& rows) {
+  check_experts(experts);
+  check_slices(rows, x);
+  int64_t slices = rows.dim(0);
+  for (int64_t first = 0; first < x.dim(0); first += kMoeRows) {
+    int64_t count = std::min(kMoeRows, x.dim(0) - first);
+    ExpertCall call{pool, gemm, scratch, x.rows(first, count), ids.rows(first, count), &experts, nullptr, slices};
+    int64_t pairs = prepare_runs(call);
+    HYLAS_CHECK(pairs == count, "{} of {} rows are of experts held elsewhere", count - pairs, count);
+    for_output_pieces(call, [&](int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
+      const float* products = down_products(call, pairs, begin, end, memory);
+      for (int64_t i = 0; i < count; ++i) {
+        for (int64_t s = 0; s < slices; ++s) {
+          std::memcpy(rows.row<float>(s) + (first + i) * rows.dim(2) + begin,
+                      products + (call.pair(i, 0) * slices + s) * (end - begin),
+                      static_cast<size_t>(end - begin) * sizeof(float));
+        }
+      }
+    });
+  }
+}
+
+void moe_combine(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor& rows, const Tensor& index,
+                 const Tensor& weights, const Tensor& x, const SharedExpertWeights* shared, const Tensor& shared_logit,
+                 const Tensor& partials) {
+  check_slices(partials, x);
+  HYLAS_CHECK(rows.rank == 3 && rows.dtype == DType::kF32 && rows.dim(0) == partials.dim(0) &&
+                  rows.dim(2) == x.dim(1) && index.dim(0) == x.dim(0) && index.dim(1) == weights.dim(1),
+              "rows [{}, {}, {}] and index [{}, {}] for x [{}, {}]", rows.dim(0), rows.dim(1), rows.dim(2),
+              index.dim(0), index.dim(1), x.dim(0), x.dim(1));
+  for (int64_t t = 0; t < x.dim(0); ++t) {
+    for (int64_t j = 0; j < index.dim(1); ++j) {
+      int32_t row = index.row<int32_t>(t)[j];
+      HYLAS_CHECK(row >= 0 && row < rows.dim(1), "row {} of {}", row, rows.dim(1));
+    }
+  }
+  int64_t slices = partials.dim(0);
+  for (int64_t first = 0; first < x.dim(0); first += kMoeTokens) {
+    int64_t tokens = std::min(kMoeTokens, x.dim(0) - first);
+    ExpertCall call{pool, gemm, scratch, x.rows(first, tokens), {}, nullptr, shared, slices};
+    Sum sum{*gemm.kernels, weights.rows(first, tokens), shared ? shared_logit.rows(first, tokens) : Tensor(), partials,
+            first};
+    prepare_runs(call);
+    for_output_pieces(call, [&](int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
+      const float* products = down_products(call, 0, begin, end, memory);
+      sum.run(tokens, begin, end, shared ? products : nullptr, [&](int64_t t, int64_t j, int64_t s) {
+        return rows.row<float>(s) + int64_t{index.row<int32_t>(first + t)[j]} * rows.dim(2) + begin;
+      });
+    });
   }
 }
 

@@ -19,7 +19,7 @@ class OpsCpu final : public Ops {
   OpsCpu(int threads, Isa isa);
 
   Device& device() override;
-  void embed(const Tensor& ids, const Tensor& table, const Tensor& out) override;
+  void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
                     const Tensor& out) override;
@@ -40,7 +40,11 @@ class OpsCpu final : public Ops {
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
   void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
+  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) override;
+  void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
+                   const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
+  void convert(const Tensor& x, const Tensor& out) override;
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
   void sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
               std::span<SampleResult> results) override;
@@ -60,7 +64,9 @@ OpsCpu::OpsCpu(int threads, Isa isa)
 
 Device& OpsCpu::device() { return *device_; }
 
-void OpsCpu::embed(const Tensor& ids, const Tensor& table, const Tensor& out) { cpu::embed(pool_, ids, table, out); }
+void OpsCpu::embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) {
+  cpu::embed(pool_, ids, table, vocab_begin, out);
+}
 
 void OpsCpu::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) {
   cpu::rms_norm(pool_, scratch_, x, weight, eps, out);
@@ -121,9 +127,20 @@ void OpsCpu::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, cons
   cpu::moe(pool_, gemm_, moe_, x, ids, weights, experts, shared, shared_logit, partials);
 }
 
+void OpsCpu::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) {
+  cpu::moe_expert_rows(pool_, gemm_, moe_, x, ids, experts, rows);
+}
+
+void OpsCpu::moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
+                         const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
+  cpu::moe_combine(pool_, gemm_, moe_, rows, index, weights, x, shared, shared_logit, partials);
+}
+
 void OpsCpu::gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) {
   cpu::gather_rows(pool_, x, index, out);
 }
+
+void OpsCpu::convert(const Tensor& x, const Tensor& out) { cpu::convert(pool_, x, out); }
 
 void OpsCpu::concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) {
   cpu::concat_columns(pool_, a, b, out);

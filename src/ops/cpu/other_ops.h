@@ -10,8 +10,9 @@
 namespace hylas::cpu {
 
 // embed.cc
-void embed(ThreadPool& pool, const Tensor& ids, const Tensor& table, const Tensor& out);
+void embed(ThreadPool& pool, const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out);
 void gather_rows(ThreadPool& pool, const Tensor& x, const Tensor& index, const Tensor& out);
+void convert(ThreadPool& pool, const Tensor& x, const Tensor& out);
 void concat_columns(ThreadPool& pool, const Tensor& a, const Tensor& b, const Tensor& out);
 
 // norm.cc
