@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <utility>
 
 #include "app/commands.h"
 #include "app/options.h"
-#include "engine/startup.h"
+#include "engine/plan_runner.h"
 #include "weights/safetensors_writer.h"
 
 namespace hylas {
@@ -50,19 +51,20 @@ SequenceStart greedy_start() {
 }
 
 // One sequence, planned by hand: chunks as the engine would cut them, then one decode step after the other.
-LogitsResult run_sequence(Rank& rank, const LogitsOptions& options, int32_t page_size, int32_t chunk_tokens) {
+LogitsResult run_sequence(PlanRunner& runner, const LogitsOptions& options) {
+  const int32_t page_size = runner.info().page_size, chunk_tokens = runner.scheduler().prefill_tokens_max;
   const auto prompt_tokens = static_cast<int32_t>(options.input_ids.size());
   LogitsResult result;
-  uint64_t id = 0;
+  bool started = false;
   const auto run_row = [&](PlanRow row) {
     for (int32_t page = 0; page * page_size < row.begin + row.length; ++page) row.pages.push_back(page);
     row.sequence = 0;
     row.state_read = row.begin == 0 ? -1 : 0;
     row.state_write = 0;
-    StepPlan plan{.id = ++id};
-    if (id == 1) plan.starts.push_back(greedy_start());
+    StepPlan plan;
+    if (!std::exchange(started, true)) plan.starts.push_back(greedy_start());
     plan.rows.push_back(std::move(row));
-    return rank.execute(plan);
+    return runner.run(std::move(plan));
   };
   for (int32_t begin = 0; begin < prompt_tokens; begin += chunk_tokens) {
     PlanRow row{.kind = RowKind::kPrefill, .begin = begin, .length = std::min(chunk_tokens, prompt_tokens - begin)};
@@ -93,12 +95,12 @@ Status run(const LogitsOptions& options) {
   EngineOptions engine = options.common.engine;
   engine.max_running_requests = 1;
   HYLAS_ASSIGN(Startup startup, start_up(engine));
-  HYLAS_TRY(check_input(options, startup.info));
-  LogitsResult result =
-      run_sequence(*startup.rank, options, startup.info.page_size, startup.scheduler.prefill_tokens_max);
-  HYLAS_TRY(write_result(options.out, result, startup.info.vocab_size));
+  PlanRunner runner(std::move(startup));
+  HYLAS_TRY(check_input(options, runner.info()));
+  LogitsResult result = run_sequence(runner, options);
+  HYLAS_TRY(write_result(options.out, result, runner.info().vocab_size));
   fmt::print("{}: logits [{}, {}], generated_ids [{}]\n", options.out, options.input_ids.size(),
-             startup.info.vocab_size, result.generated.size());
+             runner.info().vocab_size, result.generated.size());
   return {};
 }
 

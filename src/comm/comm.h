@@ -41,10 +41,6 @@ class Comm {
   // may be 0 and must agree pairwise.                                            in, out [rows, ...], contiguous
   virtual void all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
                                std::span<const int32_t> recv_rows) = 0;
-
-  // Point to point, in order per pair. send() returns when `tensor` may be reused; recv() when it is filled.
-  virtual void send(const Tensor& tensor, int32_t to) = 0;
-  virtual void recv(const Tensor& tensor, int32_t from) = 0;
 };
 
 }  // namespace hylas

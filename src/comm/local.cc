@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "comm/channel.h"
 #include "comm/slice_tree.h"
 
 namespace hylas {
@@ -20,7 +19,7 @@ void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
 }
 
 struct Group {
-  explicit Group(int32_t group_size) : size(group_size), posted(group_size), channels(group_size * group_size) {}
+  explicit Group(int32_t group_size) : size(group_size), posted(group_size) {}
 
   // What a rank shows the others for the duration of one collective.
   struct Posted {
@@ -31,7 +30,6 @@ struct Group {
 
   const int32_t size;
   std::vector<Posted> posted;
-  std::vector<Channel> channels;  // [from * size + to]
   std::atomic<int32_t> arrived{0};
   std::atomic<uint32_t> generation{0};
 
@@ -127,16 +125,6 @@ class LocalComm final : public Comm {
       row += recv_rows[r];
     }
     group_->barrier();
-  }
-
-  void send(const Tensor& tensor, int32_t to) override {
-    HYLAS_CHECK(tensor.contiguous());
-    group_->channels[rank_ * size() + to].push(tensor.data, tensor.bytes());
-  }
-
-  void recv(const Tensor& tensor, int32_t from) override {
-    HYLAS_CHECK(tensor.contiguous());
-    group_->channels[from * size() + rank_].pop(tensor.data, tensor.bytes());
   }
 
  private:

@@ -12,6 +12,10 @@ Status check_sizes(const ParallelSizes& s) {
   HYLAS_TRY(positive("--ep-size", s.ep));
   HYLAS_TRY(positive("--dp-size", s.dp));
   HYLAS_TRY(positive("--nnodes", s.nodes));
+  if ((s.tp & (s.tp - 1)) != 0) {
+    return error(ErrorCode::kUnsupported, "--tp-size {} must be a power of two: partial sums are added by a binary tree",
+                 s.tp);
+  }
   if (s.tp % s.dp != 0) {
     return error(ErrorCode::kUnsupported,
                  "--dp-size {} must divide --tp-size {}: attention is split over tp / dp ranks", s.dp, s.tp);
@@ -20,9 +24,9 @@ Status check_sizes(const ParallelSizes& s) {
     return error(ErrorCode::kUnsupported,
                  "--ep-size {} must divide --tp-size {}: each expert is split over tp / ep ranks", s.ep, s.tp);
   }
-  if (s.world() % s.nodes != 0) {
-    return error(ErrorCode::kUnsupported, "--nnodes {} must divide the {} ranks of tp {} x pp {}", s.nodes, s.world(),
-                 s.tp, s.pp);
+  if (s.pp % s.nodes != 0) {
+    return error(ErrorCode::kUnsupported, "--nnodes {} must divide --pp-size {}: a stage's ranks share a node", s.nodes,
+                 s.pp);
   }
   return {};
 }
@@ -39,18 +43,6 @@ RankPlace place_of(const ParallelSizes& s, int32_t rank) {
   place.ep_rank = place.tp_rank / s.moe_tp();
   place.moe_rank = place.tp_rank % s.moe_tp();
   return place;
-}
-
-RankGroups groups_of(const ParallelSizes& s, int32_t rank) {
-  const RankPlace place = place_of(s, rank);
-  const int32_t stage_begin = place.stage * s.tp;
-  const int32_t attn_begin = stage_begin + place.dp_group * s.attn_tp();
-  RankGroups groups;
-  for (int32_t i = 0; i < s.tp; ++i) groups.stage.push_back(stage_begin + i);
-  for (int32_t i = 0; i < s.attn_tp(); ++i) groups.attn.push_back(attn_begin + i);
-  if (place.stage > 0) groups.previous = rank - s.tp;
-  if (place.stage + 1 < s.pp) groups.next = rank + s.tp;
-  return groups;
 }
 
 std::string describe(const ParallelSizes& s) {

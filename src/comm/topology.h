@@ -39,15 +39,6 @@ struct RankPlace {
 };
 RankPlace place_of(const ParallelSizes& sizes, int32_t rank);
 
-// The ranks (ascending) of the groups that a rank belongs to.
-struct RankGroups {
-  std::vector<int32_t> stage;   // all tp ranks of its stage: MoE and dense FFN
-  std::vector<int32_t> attn;    // its attention tensor-parallel group
-  int32_t previous = -1;        // the same tp_rank one stage before and after; -1 = none
-  int32_t next = -1;
-};
-RankGroups groups_of(const ParallelSizes& sizes, int32_t rank);
-
 // One line per rank, for the log at start.
 std::string describe(const ParallelSizes& sizes);
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "engine/prefill_policy.h"
+#include "model/partition.h"
 
 namespace hylas {
 namespace {
@@ -50,6 +51,32 @@ Status check_flags(const EngineOptions& options) {
   return {};
 }
 
+// Sizes and shapes that fit each other and the model.
+Status check_parallel(const EngineOptions& options, const ModelConfig& model) {
+  const ParallelSizes& sizes = options.parallel;
+  HYLAS_TRY(check_sizes(sizes));
+  if (sizes.dp > 1 && !options.enable_dp_attention) {
+    return error(ErrorCode::kUnsupported,
+                 "--dp-size {} needs --enable-dp-attention; for independent replicas start several instances",
+                 sizes.dp);
+  }
+  if (options.pp_async_batch_depth < -1 || options.pp_async_batch_depth > 64) {
+    return error(ErrorCode::kInvalid, "--pp-async-batch-depth {}: must lie between 0 and 64",
+                 options.pp_async_batch_depth);
+  }
+  if (options.pp_max_micro_batch_size < 0) {
+    return error(ErrorCode::kInvalid, "--pp-max-micro-batch-size {}: must be at least 1, or 0 to choose",
+                 options.pp_max_micro_batch_size);
+  }
+  return check_shapes(model, sizes);
+}
+
+Result<std::vector<int32_t>> choose_stages(const EngineOptions& options, const ModelConfig& model) {
+  if (options.pp_layer_partition.empty() && options.parallel.pp == 1) return std::vector<int32_t>{0, model.num_layers};
+  if (options.pp_layer_partition.empty()) return balance(estimate_costs(model), options.parallel.pp);
+  return parse_partition(options.pp_layer_partition, model.num_layers, options.parallel.pp);
+}
+
 Result<int32_t> choose_context(const EngineOptions& options, const ModelConfig& model) {
   if (options.context_length == 0) return model.max_position_embeddings;
   if (options.context_length < 2 || options.context_length > model.max_position_embeddings) {
@@ -72,8 +99,14 @@ Result<int32_t> choose_vocab_tokens(const EngineOptions& options, const ModelCon
 Result<EngineConfiguration> configure(const EngineOptions& options, const ModelConfig& model,
                                       const GenerationConfig& generation) {
   HYLAS_TRY(check_flags(options));
+  HYLAS_TRY(check_parallel(options, model));
   EngineConfiguration chosen;
   chosen.model = model;
+  chosen.parallel = options.parallel;
+  HYLAS_ASSIGN(chosen.stage_begins, choose_stages(options, model));
+  const int32_t pp = options.parallel.pp, dp = options.parallel.dp;
+  chosen.plans_in_flight_max = pp + (options.pp_async_batch_depth < 0 ? 1 : options.pp_async_batch_depth);
+  chosen.decode_rows_max = options.pp_max_micro_batch_size;
   chosen.eos_ids = generation.eos_ids.empty() ? model.eos_ids : generation.eos_ids;
   HYLAS_ASSIGN(chosen.vocab_tokens, choose_vocab_tokens(options, model));
   HYLAS_ASSIGN(chosen.context_length, choose_context(options, model));
@@ -88,16 +121,26 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
   decoder.page_size = options.page_size;
 
   const int32_t chunk = options.chunked_prefill_size == -1 ? kCpuPrefillTokens : options.chunked_prefill_size;
-  chosen.prefill_tokens_max = std::min(chunk, options.max_prefill_tokens);
+  // The groups share a step's tokens and the sequences.
+  chosen.prefill_tokens_max =
+      std::max(kChunkUnit, std::min(chunk, options.max_prefill_tokens) / dp / kChunkUnit * kChunkUnit);
   chosen.kv_tokens_max = options.max_total_tokens;
-  chosen.running_max = options.max_running_requests;
-  chosen.running_bound = options.max_running_requests ? options.max_running_requests : kRunningMaxDefault;
+  chosen.running_max = (options.max_running_requests + dp - 1) / dp;
+  chosen.running_bound = chosen.running_max ? chosen.running_max : kRunningMaxDefault;
   chosen.memory_fraction = options.mem_fraction_static == 0 ? kCpuMemoryFraction : options.mem_fraction_static;
   chosen.limits = {.tokens_max = chosen.prefill_tokens_max + chosen.running_bound,
                    .rows_max = chosen.running_bound,
                    .context_length = chosen.context_length,
                    .page_size = options.page_size};
   return chosen;
+}
+
+DecoderOptions EngineConfiguration::decoder_of(int32_t rank) const {
+  DecoderOptions options = decoder;
+  options.shard = {parallel, place_of(parallel, rank)};
+  options.layer_begin = stage_begins[options.shard.place.stage];
+  options.layer_end = stage_begins[options.shard.place.stage + 1];
+  return options;
 }
 
 BudgetInputs EngineConfiguration::budget(int64_t free_bytes, int64_t arena_bytes, const StateLayout& layout) const {

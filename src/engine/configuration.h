@@ -27,18 +27,24 @@ struct EngineConfiguration {
   std::vector<int32_t> eos_ids;
   int32_t vocab_tokens = 0;
   int32_t context_length = 0;
-  int32_t prefill_tokens_max = 0;  // of one step
-  int32_t running_bound = 0;       // the memory budget may allow fewer
+  ParallelSizes parallel;
+  std::vector<int32_t> stage_begins;  // first layer of each stage, and num_layers: [pp + 1]
+  int32_t plans_in_flight_max = 2;
+  int32_t decode_rows_max = 0;     // of one step and dp group; 0: the stages' shares
+  int32_t prefill_tokens_max = 0;  // of one step and dp group
+  int32_t running_bound = 0;       // of one dp group; the memory budget may allow fewer
   int64_t kv_tokens_max = 0;       // 0: from the budget
   int32_t running_max = 0;         // 0: from the budget
   double memory_fraction = 0;
-  BatchLimits limits;
+  BatchLimits limits;  // of one dp group
 
+  // What `rank` holds of the model.
+  DecoderOptions decoder_of(int32_t rank) const;
   // The budget's inputs; `free_bytes` are those left once the weights are in memory.
   BudgetInputs budget(int64_t free_bytes, int64_t arena_bytes, const StateLayout& layout) const;
 };
 
-// kUnsupported: a device or type that this build does not have; kInvalid: numbers out of range or against each other.
+// kUnsupported: a device, type or parallel layout that this build does not have; kInvalid: numbers out of range or against each other.
 // Both name the flag and what it may be.
 Result<EngineConfiguration> configure(const EngineOptions& options, const ModelConfig& model,
                                       const GenerationConfig& generation);

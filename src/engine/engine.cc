@@ -1,5 +1,5 @@
-// The engine's threads: one scheduler, one rank. Requests, aborts and results reach the scheduler through one inbox,
-// plans reach the rank through a short queue, so neither waits for the other while there is work.
+// The engine's threads: one scheduler, one for each rank. Requests, aborts and reports reach the scheduler through one
+// inbox, plans reach the ranks through short queues, so nobody waits for another while there is work.
 #include "engine/engine.h"
 
 #include <atomic>
@@ -15,9 +15,12 @@
 #include "base/log.h"
 #include "base/queue.h"
 #include "base/thread.h"
+#include "engine/rank_threads.h"
 #include "engine/rate_meter.h"
+#include "engine/report_merge.h"
 #include "engine/scheduler.h"
 #include "engine/startup.h"
+#include "engine/timeline.h"
 
 namespace hylas {
 namespace {
@@ -34,7 +37,7 @@ struct Abort {
 struct AbortAll {};
 struct Stop {};
 struct Sync {};  // everything that came before is done once this is
-using Event = std::variant<Submit, Abort, AbortAll, Stop, Sync, StepResult>;
+using Event = std::variant<Submit, Abort, AbortAll, Stop, Sync, RankReport>;
 
 class ThreadedEngine final : public Engine {
  public:
@@ -42,10 +45,11 @@ class ThreadedEngine final : public Engine {
       : info_(std::move(startup.info)),
         limits_(startup.scheduler.limits()),
         scheduler_(startup.scheduler),
-        rank_(std::move(startup.rank)),
-        plans_(startup.scheduler.plans_in_flight_max) {
+        timeline_(info_.parallel.pp),
+        merge_(info_.parallel),
+        ranks_(std::move(startup.ranks), startup.scheduler.plans_in_flight_max,
+               [this](RankReport report) { inbox_.push(std::move(report)); }) {
     publish_stats();
-    rank_thread_ = start_thread("rank 0", [this] { run_rank(); });
     scheduler_thread_ = start_thread("scheduler", [this] { run_scheduler(); });
   }
   ~ThreadedEngine() override { stop(); }
@@ -57,6 +61,11 @@ class ThreadedEngine final : public Engine {
     EngineStats stats = stats_;
     stats.generation_tokens_per_s = rate_.per_second(now_us());
     return stats;
+  }
+
+  std::string trace_json() const override {
+    std::lock_guard lock(stats_mutex_);
+    return timeline_.trace_json();
   }
 
   Result<RequestId> submit(Request request, OutputCallback callback) override {
@@ -85,16 +94,12 @@ class ThreadedEngine final : public Engine {
     std::lock_guard lock(stop_mutex_);
     inbox_.push(Stop{});
     if (scheduler_thread_.joinable()) scheduler_thread_.join();
-    if (rank_thread_.joinable()) rank_thread_.join();
-  }
-
-  void run_rank() {
-    while (std::optional<StepPlan> plan = plans_.pop()) inbox_.push(rank_->execute(*plan));
+    ranks_.stop();
   }
 
   void run_scheduler() {
     while (!stopping_ || !scheduler_.idle()) {
-      while (std::optional<StepPlan> plan = scheduler_.next_plan()) plans_.push(*std::move(plan));
+      while (std::optional<StepPlan> plan = scheduler_.next_plan()) send(*std::move(plan));
       publish_stats();
       std::optional<Event> event = inbox_.pop();
       for (; event; event = inbox_.pop_for(0)) std::visit([this](auto& what) { handle(what); }, *event);
@@ -103,8 +108,15 @@ class ThreadedEngine final : public Engine {
     while (std::optional<Event> event = inbox_.pop()) {
       if (auto* late = std::get_if<Submit>(&*event)) refuse(*late);
     }
-    plans_.close();
     publish_stats();
+  }
+
+  void send(StepPlan plan) {
+    {
+      std::lock_guard lock(stats_mutex_);
+      timeline_.plan_sent(plan, now_us());
+    }
+    ranks_.push(std::make_shared<const StepPlan>(std::move(plan)));
   }
 
   void handle(Submit& what) {
@@ -124,13 +136,20 @@ class ThreadedEngine final : public Engine {
     handle(all);
   }
   void handle(Sync&) { sync_came_ = true; }
-  void handle(StepResult& result) {
+  void handle(RankReport& report) {
+    {
+      std::lock_guard lock(stats_mutex_);
+      timeline_.add(report);
+    }
+    std::optional<StepResult> result = merge_.add(std::move(report));
+    if (!result) return;
     uint64_t tokens = 0;
-    for (Output& output : scheduler_.on_result(std::move(result))) {
+    for (Output& output : scheduler_.on_result(*std::move(result))) {
       tokens += output.tokens.size();
       deliver(std::move(output));
     }
     std::lock_guard lock(stats_mutex_);
+    timeline_.result_back(now_us());
     rate_.add(now_us(), tokens);
   }
 
@@ -152,6 +171,7 @@ class ThreadedEngine final : public Engine {
   void publish_stats() {
     std::lock_guard lock(stats_mutex_);
     stats_ = scheduler_.stats();
+    stats_.stages = timeline_.stages(now_us());
     drained_ = sync_came_ && scheduler_.idle();
     if (drained_) drained_changed_.notify_all();
   }
@@ -165,21 +185,20 @@ class ThreadedEngine final : public Engine {
   bool stopping_ = false;
   bool sync_came_ = false;
 
-  std::unique_ptr<Rank> rank_;  // the rank thread's
-
   // Shared.
   std::atomic<RequestId> ids_{0};
   std::atomic<bool> accepting_{true};
   Queue<Event> inbox_{
       SIZE_MAX};           // never full: requests wait in the scheduler's queue anyway, and results must not wait
-  Queue<StepPlan> plans_;  // the scheduler keeps to the number in flight, so a push never waits
-  mutable std::mutex stats_mutex_;  // guards the three below
+  mutable std::mutex stats_mutex_;  // guards the four below
   EngineStats stats_;
+  Timeline timeline_;
   mutable RateMeter rate_;
   bool drained_ = false;  // drain() asked, and all that came before it is done
   std::condition_variable drained_changed_;
   std::mutex stop_mutex_;  // one thread stops the others
-  std::jthread rank_thread_;
+  ReportMerge merge_;  // the scheduler thread's
+  RankThreads ranks_;
   std::jthread scheduler_thread_;
 };
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "comm/topology.h"
 #include "engine/request.h"
 
 namespace hylas {
@@ -28,6 +29,12 @@ struct EngineOptions {
   int32_t threads = 0;               // CPU threads of a rank; 0 = all cores
   std::string isa = "auto";          // CPU instructions: auto | scalar | avx2 | avx512
   int32_t vocab_tokens = 0;          // ids below this may be sampled (the tokenizer's); 0 = all rows of the vocabulary
+
+  ParallelSizes parallel;                // --tp-size, --pp-size, --ep-size, --dp-size, --nnodes
+  bool enable_dp_attention = false;      // what --dp-size > 1 needs
+  std::string pp_layer_partition;        // "15,15,15,15"; empty = balanced by cost
+  int32_t pp_async_batch_depth = -1;     // plans in flight beyond one for each stage; -1 = 1
+  int32_t pp_max_micro_batch_size = 0;   // decode rows of a step; 0 = each stage's share
 };
 
 // What an instance is, for /model_info, /server_info and the log.
@@ -40,6 +47,15 @@ struct EngineInfo {
   int32_t page_size = 0;
   std::string dtype, kv_dtype, state_dtype;
   std::vector<int32_t> eos_ids;
+  ParallelSizes parallel;
+};
+
+// One stage of the pipeline since the start.
+struct StageStats {
+  int64_t busy_us = 0;
+  // Time in which the instance had plans in flight: what a stage did not work of it, is its bubble.
+  int64_t active_us = 0;
+  double bubble_ratio() const { return active_us > 0 ? 1 - static_cast<double>(busy_us) / active_us : 0; }
 };
 
 // A snapshot, taken at any time from any thread.
@@ -50,7 +66,8 @@ struct EngineStats {
   int64_t pages_used = 0, pages_max = 0;
   uint64_t prompt_tokens_total = 0, generated_tokens_total = 0, requests_total = 0, aborted_total = 0,
            retractions_total = 0, steps_total = 0;
-  int64_t busy_us_total = 0;           // time that the rank spent in steps
+  int64_t busy_us_total = 0;           // time that the last stage spent in steps
+  std::vector<StageStats> stages;      // by stage
   double generation_tokens_per_s = 0;  // over the last seconds
 };
 
@@ -63,6 +80,8 @@ class Engine {
 
   virtual const EngineInfo& info() const = 0;
   virtual EngineStats stats() const = 0;
+  // The last steps of every stage in Trace Event Format (chrome://tracing, ui.perfetto.dev).
+  virtual std::string trace_json() const = 0;
 
   // kInvalid when the request can never run (empty or too long a prompt: says both lengths; more memory than there is:
   // says how much is needed); kUnavailable while stopping. Otherwise the callback gets every output.

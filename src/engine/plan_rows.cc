@@ -25,6 +25,7 @@ void add_sampling(Sequence& sequence, PlanRow& row, int32_t vocab_size) {
 PlanRow next_row(Sequence& sequence, RowKind kind, int32_t length) {
   PlanRow row;
   row.sequence = sequence.index;
+  row.group = sequence.group;
   row.kind = kind;
   row.begin = sequence.computed;
   row.length = length;

@@ -10,12 +10,14 @@
 namespace hylas {
 
 Result<std::unique_ptr<Rank>> Rank::load(const RankOptions& options, std::unique_ptr<Ops> ops,
-                                         std::unique_ptr<WeightSource> source) {
+                                         std::unique_ptr<WeightSource> source, RankComms comms) {
   auto rank = std::unique_ptr<Rank>(new Rank);
   rank->options_ = options;
+  rank->comms_ = std::move(comms);
   rank->ops_ = std::move(ops);
   rank->source_ = std::move(source);
-  HYLAS_ASSIGN(rank->decoder_, Decoder::make(options.config, options.decoder, *rank->source_, *rank->ops_));
+  HYLAS_ASSIGN(rank->decoder_,
+               Decoder::make(options.config, options.decoder, *rank->source_, *rank->ops_, rank->comms_));
   return rank;
 }
 
@@ -30,39 +32,79 @@ Status Rank::allocate(int64_t pages, int32_t slots) {
   arena_ = Arena(arena_memory_.data(), arena_memory_.bytes());
   HYLAS_ASSIGN(batches_, BatchBuilder::make(memory, options_.limits));
   HYLAS_ASSIGN(index_, Buffer::make(memory, kLogitsRowsMax * sizeof(int32_t)));
-  sampler_ = SamplerTable(slots);
+  const ParallelSizes& sizes = options_.decoder.shard.sizes;
+  const int32_t sequences_max = slots * sizes.dp;
+  sampler_ = SamplerTable(sequences_max);
+  group_tokens_.resize(sizes.dp);
+  if (options_.is_first() && sizes.pp > 1) feed_ = TokenFeed(*comms_.pipe, sizes.pp - 1, sequences_max);
   return {};
 }
 
 StepResult Rank::execute(const StepPlan& plan) {
-  const int64_t begin_us = now_us();
   StepResult result;
   result.id = plan.id;
+  result.begin_us = now_us();
+  wait_us_ = 0;
+  const int32_t group = place().dp_group;
   for (SequenceIndex sequence : plan.ends) sampler_.end(sequence);
-  for (const SwapOp& op : plan.swaps) swaps_.apply(op, pools_);
+  for (const SwapOp& op : plan.swaps) {
+    if (op.group == group) swaps_.apply(op, pools_);
+  }
   for (const SequenceStart& start : plan.starts) sampler_.start(start);
   if (!plan.rows.empty()) run_rows(plan, result.rows);
-  for (const SlotCopy& copy : plan.copies) pools_.copy_slot(copy.from, copy.to);
-  result.busy_us = now_us() - begin_us;
+  for (const SlotCopy& copy : plan.copies) {
+    if (copy.group == group) pools_.copy_slot(copy.from, copy.to);
+  }
+  result.end_us = now_us();
+  result.wait_us = wait_us_;
   return result;
 }
 
 void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
   arena_.reset();
-  const Batch batch = batches_.build(plan.rows, sampler_.last_tokens());
-  const Tensor hidden = decoder_->embed(batch, arena_);
-  decoder_->forward(batch, pools_, hidden, arena_);
+  rows_.clear();
+  std::fill(group_tokens_.begin(), group_tokens_.end(), 0);
+  for (const PlanRow& row : plan.rows) {
+    group_tokens_.at(row.group) += row.length;
+    if (group_tokens_.size() > 1 && row.group == place().dp_group) rows_.push_back(row);
+  }
+  const std::span<const PlanRow> rows = group_tokens_.size() > 1 ? std::span<const PlanRow>(rows_) : plan.rows;
+  const bool feeds = options_.is_first() && comms_.pipe;
+  const int64_t fed_us = feed_.wait_us();
+  const auto last_tokens = feeds ? feed_.resolve(plan.id, plan.known, rows) : sampler_.last_tokens();
+  wait_us_ += feed_.wait_us() - fed_us;
+  const Batch batch = batches_.build(rows, last_tokens);
+  const Tensor hidden = enter_stage(batch);
+  decoder_->forward(batch, pools_, hidden, arena_, group_tokens_);
+  if (batch.tokens > 0) leave_stage(rows, batch, hidden, results);
+}
 
-  std::vector<RowResult> all(plan.rows.size());
+// The hidden states of the batch as they come into this stage.
+Tensor Rank::enter_stage(const Batch& batch) {
+  if (options_.is_first() && batch.tokens > 0) return decoder_->embed(batch, arena_);
+  Tensor hidden = arena_.allocate(options_.decoder.act, {batch.tokens, options_.config.hidden_size});
+  if (batch.tokens == 0) return hidden;
+  const int64_t begin_us = now_us();
+  comms_.pipe->recv(hidden, place().stage - 1);
+  wait_us_ += now_us() - begin_us;
+  return hidden;
+}
+
+void Rank::leave_stage(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden,
+                       std::vector<RowResult>& results) {
+  if (!options_.is_last()) return comms_.pipe->send(hidden, place().stage + 1);
+  std::vector<RowResult> all(rows.size());
   int32_t token = 0;
   for (size_t i = 0; i < all.size(); ++i) {
-    const PlanRow& row = plan.rows[i];
+    const PlanRow& row = rows[i];
     all[i].sequence = row.sequence;
     if (row.prompt_logprobs_from >= 0) add_prompt_logprobs(row, token, hidden, all[i]);
     if (row.want_logits) add_logits(row, token, hidden, all[i]);
     token += row.length;
   }
-  sample(plan.rows, batch, hidden, all);
+  sample(rows, batch, hidden, all);
+  if (comms_.pipe) send_sampled(*comms_.pipe, all);
+  if (!reports_rows()) return;
   for (RowResult& row : all) {
     if (row.did_sample || !row.prompt_logprobs.empty() || !row.logits.empty()) results.push_back(std::move(row));
   }

@@ -7,10 +7,12 @@
 
 #include "base/result.h"
 #include "cache/state_pools.h"
+#include "comm/rank_comms.h"
 #include "engine/batch_build.h"
 #include "engine/sampler_table.h"
 #include "engine/step_plan.h"
 #include "engine/swap_store.h"
+#include "engine/token_feed.h"
 #include "model/decoder.h"
 #include "ops/ops.h"
 #include "tensor/arena.h"
@@ -21,35 +23,46 @@ namespace hylas {
 struct RankOptions {
   ModelConfig config;
   DecoderOptions decoder;
-  BatchLimits limits;
+  BatchLimits limits;        // of one dp group
   int32_t vocab_tokens = 0;  // ids below this may be sampled
+
+  bool is_first() const { return decoder.layer_begin == 0; }
+  bool is_last() const { return decoder.layer_end == config.num_layers; }
 };
 
 // Rows of logits that exist at a time: sampling, prompt logprobs and want_logits go through in blocks of this many.
 constexpr int32_t kLogitsRowsMax = 64;
 
-// Used by one thread at a time.
+// Used by one thread at a time. Ranks of an instance execute the same plans in the same order, each on its own thread:
+// they wait for each other inside.
 class Rank {
  public:
   // Reads this rank's weights from `source`.
   static Result<std::unique_ptr<Rank>> load(const RankOptions& options, std::unique_ptr<Ops> ops,
-                                            std::unique_ptr<WeightSource> source);
+                                            std::unique_ptr<WeightSource> source, RankComms comms = {});
 
   // What the memory budget needs to know, and then takes: after this, steps take no memory but that of their results
   // and of retracted sequences.
   StateLayout layout() const;
   size_t arena_bytes() const;
+  // `pages` and `slots` of this rank's dp group; sequence indices go over all groups.
   Status allocate(int64_t pages, int32_t slots);
 
+  const RankPlace& place() const { return options_.decoder.shard.place; }
+  // Whether execute() returns rows: one rank of every dp group of the last stage does.
+  bool reports_rows() const { return options_.is_last() && place().attn_rank == 0; }
   Device& device() { return ops_->device(); }
   WeightSource& weights() { return *source_; }
 
-  // Does the parts of the plan in order (step_plan.h).
+  // Does the parts of the plan in order (step_plan.h). Rows are those of this rank's dp group, if it reports them.
   StepResult execute(const StepPlan& plan);
 
  private:
   Rank() = default;
   void run_rows(const StepPlan& plan, std::vector<RowResult>& results);
+  Tensor enter_stage(const Batch& batch);
+  void leave_stage(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden,
+                   std::vector<RowResult>& results);
   void sample(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden, std::vector<RowResult>& results);
   void add_prompt_logprobs(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
   void add_logits(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
@@ -57,6 +70,7 @@ class Rank {
   void for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use use);
 
   RankOptions options_;
+  RankComms comms_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<WeightSource> source_;
   std::unique_ptr<Decoder> decoder_;
@@ -67,6 +81,10 @@ class Rank {
   Buffer index_;  // [kLogitsRowsMax] i32
   SamplerTable sampler_{0};
   SwapStore swaps_;
+  TokenFeed feed_;                     // first of several stages
+  std::vector<PlanRow> rows_;          // of this group in the current plan, with several groups
+  std::vector<int32_t> group_tokens_;  // of the current plan, [dp]
+  int64_t wait_us_ = 0;                // for other stages, in the current plan
 };
 
 }  // namespace hylas

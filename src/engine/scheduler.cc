@@ -32,11 +32,14 @@ bool is_older(const Sequence* a, const Sequence* b) { return a->arrival < b->arr
 
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options),
-      memory_(options.pages, options.page_size, options.slots),
       seeds_(options.seed),
-      by_index_(options.slots, nullptr) {
+      by_index_(options.slots * options.groups, nullptr) {
   HYLAS_CHECK(options.prefill_tokens_max >= kChunkUnit, "{} prefill tokens a step", options.prefill_tokens_max);
   HYLAS_CHECK(options.plans_in_flight_max >= 1 && options.slots >= 1 && options.pages >= 1);
+  HYLAS_CHECK(options.stages >= 1 && options.groups >= 1);
+  for (int32_t group = 0; group < options.groups; ++group) {
+    memory_.emplace_back(options.pages, options.page_size, options.slots, group);
+  }
 }
 
 void Scheduler::submit(RequestId id, Request request) {
@@ -82,8 +85,10 @@ std::optional<StepPlan> Scheduler::next_plan() {
   StepPlan plan;
   plan.ends = std::exchange(ends_, {});
   plan.swaps = std::exchange(drops_, {});
-  for (SequenceIndex index : plan.ends) memory_.give_back_index(index);
-  in_flight_.push_back({plans_ + 1, {}});
+  for (SequenceIndex index : plan.ends) memory_[index / options_.slots].give_back_index(index);
+  plan.id = plans_ + 1;
+  plan.known = in_flight_.empty() ? plans_ : in_flight_.front().id - 1;
+  in_flight_.push_back({plan.id, {}});
   const uint64_t retractions = totals_.retractions_total;
   plan_decode(plan);
   if (totals_.retractions_total == retractions) plan_joins(plan);
@@ -93,29 +98,53 @@ std::optional<StepPlan> Scheduler::next_plan() {
     in_flight_.pop_back();
     return std::nullopt;
   }
-  plan.id = ++plans_;
+  ++plans_;
   plan.lane = static_cast<int32_t>(plan.id % options_.plans_in_flight_max);
   if (!plan.rows.empty()) ++totals_.steps_total;
   return plan;
 }
 
 void Scheduler::plan_decode(StepPlan& plan) {
-  const std::vector<Sequence*> oldest_first = running_;
-  for (Sequence* sequence : oldest_first) {
-    // A sequence that was retracted for an older one is not decodable any more.
-    if (sequence->decodable() && make_room(*sequence, plan)) {
-      add_row(plan, *sequence, decode_row(*sequence, options_.vocab_size));
+  for (int32_t group = 0; group < options_.groups; ++group) {
+    for (Sequence* sequence : decoders(group)) {
+      // A sequence that was retracted for an older one is not decodable any more.
+      if (sequence->decodable() && make_room(*sequence, plan)) {
+        add_row(plan, *sequence, decode_row(*sequence, options_.vocab_size));
+      }
     }
   }
 }
 
-// A page for the sequence's next position, if need be from the youngest. False: it has to wait, or was itself
-// retracted.
+// Who decodes in this plan, oldest first. With several stages: those whose last token has reached the first stage by the
+// time that the plan does, the longest waiting ones first, and no more than this plan's share of all.
+std::vector<Sequence*> Scheduler::decoders(int32_t group) const {
+  std::vector<Sequence*> chosen;
+  int64_t decoding = 0;
+  for (Sequence* sequence : running_) {
+    if (sequence->group != group || sequence->phase != SequencePhase::kDecode || sequence->fully_planned()) continue;
+    ++decoding;
+    const bool known = sequence->samples_known == sequence->samples_planned;
+    const bool arrives = plans_ + 1 - sequence->sampled_in >= static_cast<uint64_t>(options_.stages);
+    if (sequence->decodable() && (known || arrives)) chosen.push_back(sequence);
+  }
+  int64_t share = (decoding + options_.stages - 1) / options_.stages;
+  if (options_.decode_rows_max > 0) share = std::min<int64_t>(share, options_.decode_rows_max);
+  if (static_cast<int64_t>(chosen.size()) <= share) return chosen;
+  std::stable_sort(chosen.begin(), chosen.end(),
+                   [](const Sequence* a, const Sequence* b) { return a->sampled_in < b->sampled_in; });
+  chosen.resize(share);
+  std::sort(chosen.begin(), chosen.end(), is_older);
+  return chosen;
+}
+
+// A page for the sequence's next position, if need be from the youngest of its group. False: it has to wait, or was
+// itself retracted.
 bool Scheduler::make_room(Sequence& sequence, StepPlan& plan) {
-  while (!memory_.grow(sequence, sequence.computed + 1)) {
-    if (pages_are_coming()) return false;
-    auto youngest = std::find_if(running_.rbegin(), running_.rend(),
-                                 [](const Sequence* other) { return other->phase == SequencePhase::kDecode; });
+  while (!memory_[sequence.group].grow(sequence, sequence.computed + 1)) {
+    if (pages_are_coming(sequence.group)) return false;
+    auto youngest = std::find_if(running_.rbegin(), running_.rend(), [&](const Sequence* other) {
+      return other->group == sequence.group && other->phase == SequencePhase::kDecode;
+    });
     Sequence& victim = **youngest;
     retract(victim, plan);
     if (&victim == &sequence) return false;
@@ -123,12 +152,12 @@ bool Scheduler::make_room(Sequence& sequence, StepPlan& plan) {
   return true;
 }
 
-// Whether some sequence only waits for its last results before its pages are free.
-bool Scheduler::pages_are_coming() const {
+// Whether some sequence of the group only waits for its last results before its pages are free.
+bool Scheduler::pages_are_coming(int32_t group) const {
   for (const InFlight& plan : in_flight_) {
     for (const Sequence* sequence : plan.sequences) {
       const bool at_end = sequence->phase == SequencePhase::kEnded || sequence->fully_planned();
-      if (at_end && !sequence->pages.empty()) return true;
+      if (sequence->group == group && at_end && !sequence->pages.empty()) return true;
     }
   }
   return false;
@@ -137,7 +166,7 @@ bool Scheduler::pages_are_coming() const {
 void Scheduler::retract(Sequence& sequence, StepPlan& plan) {
   sequence.phase = SequencePhase::kRetracted;
   std::erase(running_, &sequence);
-  plan.swaps.push_back(memory_.swap_out(sequence));
+  plan.swaps.push_back(memory_[sequence.group].swap_out(sequence));
   queue_.push_front(&sequence);
   ++totals_.retractions_total;
 }
@@ -146,54 +175,91 @@ void Scheduler::plan_joins(StepPlan& plan) {
   while (!queue_.empty() && join(*queue_.front(), plan)) queue_.pop_front();
 }
 
-// Lets the queue's head run if there is memory for it; a new one also needs prefill tokens in this step.
-bool Scheduler::join(Sequence& sequence, StepPlan& plan) {
-  const bool is_new = sequence.phase == SequencePhase::kQueued;
-  if (is_new && prefill_backlog() >= options_.prefill_tokens_max) return false;
-  const int32_t tokens = is_new ? sequence.prompt_tokens() : sequence.computed + 1;
-  int64_t spare_pages = memory_.pages_for(sequence.tokens_final()) > memory_.pages_for(tokens) ? 1 : 0;
-  for (const Sequence* other : running_) spare_pages += memory_.growth_pages(*other);
-  if (!memory_.can_join(sequence, tokens, spare_pages)) return false;
+int32_t Scheduler::tokens_to_join(const Sequence& sequence) const {
+  return sequence.phase == SequencePhase::kQueued ? sequence.prompt_tokens() : sequence.computed + 1;
+}
 
+// Whether there is memory for the sequence in a group; a new one also needs prefill tokens in this step.
+bool Scheduler::fits(const Sequence& sequence, int32_t group) const {
+  const bool is_new = sequence.phase == SequencePhase::kQueued;
+  if (is_new && prefill_backlog(group) >= options_.prefill_tokens_max) return false;
+  const SequenceMemory& memory = memory_[group];
+  const int32_t tokens = tokens_to_join(sequence);
+  int64_t spare_pages = memory.pages_for(sequence.tokens_final()) > memory.pages_for(tokens) ? 1 : 0;
+  for (const Sequence* other : running_) {
+    if (other->group == group) spare_pages += memory.growth_pages(*other);
+  }
+  return memory.can_join(sequence, tokens, spare_pages);
+}
+
+// The group that the sequence can join, or -1. Its own, if it has been in one; of the others the one with the fewest
+// prompt tokens to compute, then the fewest sequences.
+int32_t Scheduler::choose_group(const Sequence& sequence) const {
+  if (sequence.group >= 0) return fits(sequence, sequence.group) ? sequence.group : -1;
+  int32_t best = -1;
+  std::pair<int64_t, int64_t> best_load;
+  for (int32_t group = 0; group < options_.groups; ++group) {
+    if (!fits(sequence, group)) continue;
+    const std::pair load{prefill_backlog(group), memory_[group].slots().used()};
+    if (best >= 0 && load >= best_load) continue;
+    best = group;
+    best_load = load;
+  }
+  return best;
+}
+
+// Lets the queue's head run if it fits somewhere.
+bool Scheduler::join(Sequence& sequence, StepPlan& plan) {
+  const int32_t group = choose_group(sequence);
+  if (group < 0) return false;
+  const bool is_new = sequence.phase == SequencePhase::kQueued;
+  const int32_t tokens = tokens_to_join(sequence);
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, is_older), &sequence);
   if (is_new) {
-    memory_.join(sequence, tokens);
+    memory_[group].join(sequence, tokens);
     by_index_[sequence.index] = &sequence;
     sequence.phase = SequencePhase::kPrefill;
     plan.starts.push_back(sequence_start(sequence));
     return true;
   }
-  plan.swaps.push_back(memory_.swap_in(sequence, tokens));
+  plan.swaps.push_back(memory_[group].swap_in(sequence, tokens));
   sequence.phase = SequencePhase::kDecode;
-  if (sequence.decodable()) add_row(plan, sequence, decode_row(sequence, options_.vocab_size));
+  if (options_.stages == 1 && sequence.decodable()) {
+    add_row(plan, sequence, decode_row(sequence, options_.vocab_size));
+  }
   return true;
 }
 
-int64_t Scheduler::prefill_backlog() const {
+int64_t Scheduler::prefill_backlog(int32_t group) const {
   int64_t tokens = 0;
   for (const Sequence* sequence : running_) {
-    if (sequence->phase == SequencePhase::kPrefill) tokens += sequence->prompt_tokens() - sequence->computed;
+    if (sequence->group == group && sequence->phase == SequencePhase::kPrefill) {
+      tokens += sequence->prompt_tokens() - sequence->computed;
+    }
   }
   return tokens;
 }
 
 void Scheduler::plan_prefill(StepPlan& plan) {
-  std::vector<Sequence*> prompts;
-  std::vector<PrefillNeed> needs;
-  for (Sequence* sequence : running_) {
-    if (sequence->phase != SequencePhase::kPrefill) continue;
-    prompts.push_back(sequence);
-    needs.push_back({sequence->computed, sequence->prompt_tokens()});
-  }
-  const std::vector<int32_t> chunks = cut_chunks(needs, options_.prefill_tokens_max);
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    if (chunks[i] == 0) break;
-    totals_.prompt_tokens_total += chunks[i];
-    add_row(plan, *prompts[i], prefill_row(*prompts[i], chunks[i], options_.vocab_size));
+  for (int32_t group = 0; group < options_.groups; ++group) {
+    std::vector<Sequence*> prompts;
+    std::vector<PrefillNeed> needs;
+    for (Sequence* sequence : running_) {
+      if (sequence->group != group || sequence->phase != SequencePhase::kPrefill) continue;
+      prompts.push_back(sequence);
+      needs.push_back({sequence->computed, sequence->prompt_tokens()});
+    }
+    const std::vector<int32_t> chunks = cut_chunks(needs, options_.prefill_tokens_max);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      if (chunks[i] == 0) break;
+      totals_.prompt_tokens_total += chunks[i];
+      add_row(plan, *prompts[i], prefill_row(*prompts[i], chunks[i], options_.vocab_size));
+    }
   }
 }
 
 void Scheduler::add_row(StepPlan& plan, Sequence& sequence, PlanRow row) {
+  if (row.sample) sequence.sampled_in = plan.id;
   plan.rows.push_back(std::move(row));
   ++sequence.plans_in_flight;
   in_flight_.back().sequences.push_back(&sequence);
@@ -203,7 +269,7 @@ std::vector<Output> Scheduler::on_result(StepResult result) {
   HYLAS_CHECK(!in_flight_.empty() && in_flight_.front().id == result.id, "result {} out of order", result.id);
   const InFlight done = std::move(in_flight_.front());
   in_flight_.pop_front();
-  totals_.busy_us_total += result.busy_us;
+  totals_.busy_us_total += result.busy_us();
   std::vector<Output> outputs;
   for (RowResult& row : result.rows) {
     Sequence* sequence = by_index_.at(row.sequence);
@@ -249,8 +315,10 @@ void Scheduler::end(Sequence& sequence) {
 
 // No plan in flight names it any more.
 void Scheduler::retire(Sequence& sequence) {
-  memory_.release(sequence);
-  if (sequence.swap_key != 0) drops_.push_back({SwapOp::Direction::kDrop, sequence.swap_key, {}, -1});
+  if (sequence.group >= 0) memory_[sequence.group].release(sequence);
+  if (sequence.swap_key != 0) {
+    drops_.push_back({SwapOp::Direction::kDrop, sequence.swap_key, {}, -1, sequence.group});
+  }
   if (sequence.index >= 0) {
     by_index_[sequence.index] = nullptr;
     ends_.push_back(sequence.index);
@@ -267,11 +335,13 @@ EngineStats Scheduler::stats() const {
     ++stats.retracted;
   }
   for (const Sequence* sequence : running_) stats.kv_tokens_used += sequence->computed;
-  stats.kv_tokens_max = memory_.pages().size() * options_.page_size;
-  stats.pages_used = memory_.pages().used();
-  stats.pages_max = memory_.pages().size();
-  stats.slots_used = static_cast<int32_t>(memory_.slots().used());
-  stats.slots_max = static_cast<int32_t>(memory_.slots().size());
+  for (const SequenceMemory& memory : memory_) {
+    stats.kv_tokens_max += memory.pages().size() * options_.page_size;
+    stats.pages_used += memory.pages().used();
+    stats.pages_max += memory.pages().size();
+    stats.slots_used += static_cast<int32_t>(memory.slots().used());
+    stats.slots_max += static_cast<int32_t>(memory.slots().size());
+  }
   return stats;
 }
 

@@ -5,11 +5,12 @@
 // Rules, in one place:
 //  - A plan has one decode row for every sequence that can decode, then prefill chunks for the rest of the step.
 //  - Up to `plans_in_flight_max` plans are out at a time. A decode row is planned before the token it reads has come
-//  back
-//    (the rank knows it); a token that overran a stop is discarded. Sequences with a grammar wait for their tokens.
+//    back (the ranks know it); a token that overran a stop is discarded. Sequences with a grammar wait for their tokens.
+//  - With several pipeline stages a sequence decodes at most once in that many plans, and a plan takes no more than its
+//    share of the decoding sequences: so the stages all have work, and none waits for a token that is still under way.
+//  - Every dp group has its own pages, slots and prefill tokens. A sequence joins the group with the least work.
 //  - The queue is first in, first out. Its head joins when there are pages for its prompt, a page to grow for everybody
-//  who
-//    runs, and a slot; nobody overtakes it.
+//    who runs in its group, and a slot; nobody overtakes it.
 //  - Out of pages: the youngest decoding sequence goes to host memory and to the queue's front. The oldest always
 //    gets on, and one sequence alone always fits (check_request), so everybody ends.
 //  - What an ended sequence holds is free again when no plan in flight names it.
@@ -30,12 +31,15 @@
 namespace hylas {
 
 struct SchedulerOptions {
-  int64_t pages = 0;
+  int32_t stages = 1;    // of the pipeline
+  int32_t groups = 1;    // dp groups
+  int64_t pages = 0;     // of one group
   int32_t page_size = 64;
-  int32_t slots = 0;  // sequences that run at once
+  int32_t slots = 0;  // sequences of one group that run at once
   int32_t context_length = 0;
   int32_t vocab_size = 0;
-  int32_t prefill_tokens_max = 512;  // prompt tokens of one step, at least kChunkUnit
+  int32_t prefill_tokens_max = 512;  // prompt tokens of one step and group, at least kChunkUnit
+  int32_t decode_rows_max = 0;       // of one step and group; 0 = no limit but the stages' shares
   int32_t plans_in_flight_max = 2;
   std::vector<int32_t> eos_ids;
   uint64_t seed = 0;  // of the seeds of requests that bring none
@@ -69,13 +73,17 @@ class Scheduler {
     std::vector<Sequence*> sequences;  // of the plan's rows
   };
 
+  std::vector<Sequence*> decoders(int32_t group) const;
   void plan_decode(StepPlan& plan);
   bool make_room(Sequence& sequence, StepPlan& plan);
-  bool pages_are_coming() const;
+  bool pages_are_coming(int32_t group) const;
   void retract(Sequence& sequence, StepPlan& plan);
   void plan_joins(StepPlan& plan);
   bool join(Sequence& sequence, StepPlan& plan);
-  int64_t prefill_backlog() const;
+  bool fits(const Sequence& sequence, int32_t group) const;
+  int32_t choose_group(const Sequence& sequence) const;
+  int64_t prefill_backlog(int32_t group) const;
+  int32_t tokens_to_join(const Sequence& sequence) const;
   void plan_prefill(StepPlan& plan);
   void add_row(StepPlan& plan, Sequence& sequence, PlanRow row);
 
@@ -84,7 +92,7 @@ class Scheduler {
   void retire(Sequence& sequence);
 
   SchedulerOptions options_;
-  SequenceMemory memory_;
+  std::vector<SequenceMemory> memory_;  // [group]
   std::mt19937_64 seeds_;
   std::unordered_map<RequestId, std::unique_ptr<Sequence>> sequences_;
   std::deque<Sequence*> queue_;      // kRetracted first, then kQueued; oldest first in both

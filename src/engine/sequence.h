@@ -32,8 +32,11 @@ struct Sequence {
   int32_t samples_known = 0;    // sampled tokens that came back
   int32_t plans_in_flight = 0;  // plans with a row of this sequence whose result is not back
 
+  uint64_t sampled_in = 0;      // the last plan that samples for it
+
   // What it holds; SequenceMemory keeps these.
   SequenceIndex index = -1;
+  int32_t group = -1;  // the dp group, once it has joined one; it stays there
   int32_t slot = -1;
   std::vector<int32_t> pages;
   uint64_t swap_key = 0;  // of its buffer in host memory; 0 = none

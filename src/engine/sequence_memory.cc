@@ -7,8 +7,13 @@
 
 namespace hylas {
 
-SequenceMemory::SequenceMemory(int64_t pages, int32_t page_size, int32_t slots)
-    : page_size_(page_size), pages_("page", pages), slots_("slot", slots), indices_("sequence index", slots) {}
+SequenceMemory::SequenceMemory(int64_t pages, int32_t page_size, int32_t slots, int32_t group)
+    : page_size_(page_size),
+      group_(group),
+      index_begin_(group * slots),
+      pages_("page", pages),
+      slots_("slot", slots),
+      indices_("sequence index", slots) {}
 
 int64_t SequenceMemory::growth_pages(const Sequence& sequence) const {
   const auto held = static_cast<int64_t>(sequence.pages.size());
@@ -22,7 +27,8 @@ bool SequenceMemory::can_join(const Sequence& sequence, int32_t tokens, int64_t 
 
 void SequenceMemory::join(Sequence& sequence, int32_t tokens) {
   HYLAS_CHECK(sequence.index < 0 && sequence.slot < 0 && sequence.pages.empty());
-  sequence.index = indices_.take();
+  sequence.group = group_;
+  sequence.index = index_begin_ + indices_.take();
   sequence.slot = slots_.take();
   take_pages(sequence, tokens);
 }
@@ -37,7 +43,7 @@ bool SequenceMemory::grow(Sequence& sequence, int32_t tokens) {
 SwapOp SequenceMemory::swap_out(Sequence& sequence) {
   HYLAS_CHECK(sequence.slot >= 0 && sequence.swap_key == 0);
   sequence.swap_key = ++swap_keys_;
-  SwapOp swap{SwapOp::Direction::kOut, sequence.swap_key, computed_pages(sequence), sequence.slot};
+  SwapOp swap{SwapOp::Direction::kOut, sequence.swap_key, computed_pages(sequence), sequence.slot, group_};
   release(sequence);
   return swap;
 }
@@ -46,7 +52,8 @@ SwapOp SequenceMemory::swap_in(Sequence& sequence, int32_t tokens) {
   HYLAS_CHECK(sequence.slot < 0 && sequence.swap_key != 0);
   sequence.slot = slots_.take();
   take_pages(sequence, tokens);
-  return {SwapOp::Direction::kIn, std::exchange(sequence.swap_key, 0), computed_pages(sequence), sequence.slot};
+  return {SwapOp::Direction::kIn, std::exchange(sequence.swap_key, 0), computed_pages(sequence), sequence.slot,
+          group_};
 }
 
 void SequenceMemory::release(Sequence& sequence) {

@@ -1,5 +1,5 @@
 #pragma once
-// SequenceMemory: who holds which pages, slot and index. Ids only: the ranks' pools hold the bytes.
+// SequenceMemory: who holds which pages, slot and index of one dp group. Ids only: the ranks' pools hold the bytes.
 #include <cstdint>
 
 #include "cache/id_pool.h"
@@ -10,7 +10,8 @@ namespace hylas {
 // Not thread-safe: the scheduler's. Every id that a Sequence holds was handed out here and comes back here.
 class SequenceMemory {
  public:
-  SequenceMemory(int64_t pages, int32_t page_size, int32_t slots);
+  // Sequence indices are [group * slots, (group + 1) * slots).
+  SequenceMemory(int64_t pages, int32_t page_size, int32_t slots, int32_t group = 0);
 
   int64_t pages_for(int32_t tokens) const { return (tokens + page_size_ - 1) / page_size_; }
   // Pages that a running sequence may soon ask for: at most one, none if it holds all it will ever need.
@@ -28,7 +29,7 @@ class SequenceMemory {
   SwapOp swap_in(Sequence& sequence, int32_t tokens);
   // Pages and slot back. The index stays taken until the ranks were told (give_back_index).
   void release(Sequence& sequence);
-  void give_back_index(SequenceIndex index) { indices_.give_back(index); }
+  void give_back_index(SequenceIndex index) { indices_.give_back(index - index_begin_); }
 
   const IdPool& pages() const { return pages_; }
   const IdPool& slots() const { return slots_; }
@@ -39,6 +40,8 @@ class SequenceMemory {
   void take_pages(Sequence& sequence, int32_t tokens);
 
   int32_t page_size_;
+  int32_t group_;
+  SequenceIndex index_begin_;
   IdPool pages_;
   IdPool slots_;
   IdPool indices_;

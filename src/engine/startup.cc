@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <random>
+#include <span>
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
@@ -13,9 +15,6 @@
 
 namespace hylas {
 namespace {
-
-// Plans in flight for one rank: one runs while the next is planned.
-constexpr int32_t kPlansInFlight = 2;
 
 std::string directory_of(const std::string& model_path) {
   const std::filesystem::path path(model_path);
@@ -29,17 +28,28 @@ std::string name_of(const std::string& model_path) {
   return path.filename().empty() ? model_path : path.filename().string();
 }
 
-Result<std::unique_ptr<WeightSource>> open_weights(const EngineOptions& options, const ModelConfig& model) {
-  if (options.load_format == "dummy") return std::unique_ptr<WeightSource>(new DummySource(manifest(model)));
+// A source for every rank; they share what is stored.
+Result<std::vector<std::unique_ptr<WeightSource>>> open_weights(const EngineOptions& options, const ModelConfig& model,
+                                                                int32_t ranks) {
+  std::vector<std::unique_ptr<WeightSource>> sources;
+  if (options.load_format == "dummy") {
+    const std::vector<TensorSpec> specs = manifest(model);
+    for (int32_t rank = 0; rank < ranks; ++rank) sources.push_back(std::make_unique<DummySource>(specs));
+    return sources;
+  }
   HYLAS_ASSIGN(std::shared_ptr<const Checkpoint> checkpoint, Checkpoint::open(options.model_path));
   HYLAS_TRY(check_complete(*checkpoint, model));
-  return std::unique_ptr<WeightSource>(new CheckpointSource(std::move(checkpoint)));
+  for (int32_t rank = 0; rank < ranks; ++rank) sources.push_back(std::make_unique<CheckpointSource>(checkpoint));
+  return sources;
 }
 
-void prefetch(WeightSource& source) {
-  Progress progress("Loading weights", source.bytes_used());
-  size_t shown = 0;
-  source.prefetch([&](size_t done_bytes, size_t) { progress.add(done_bytes - std::exchange(shown, done_bytes)); });
+void prefetch(std::span<const std::unique_ptr<Rank>> ranks, int64_t bytes) {
+  Progress progress("Loading weights", bytes);
+  for (const std::unique_ptr<Rank>& rank : ranks) {
+    size_t shown = 0;
+    rank->weights().prefetch(
+        [&](size_t done_bytes, size_t) { progress.add(done_bytes - std::exchange(shown, done_bytes)); });
+  }
 }
 
 EngineInfo make_info(const EngineOptions& options, const EngineConfiguration& chosen, const MemoryBudget& budget) {
@@ -47,8 +57,9 @@ EngineInfo make_info(const EngineOptions& options, const EngineConfiguration& ch
   info.model_name = name_of(options.model_path);
   info.context_length = chosen.context_length;
   info.vocab_size = chosen.model.vocab_size;
-  info.kv_tokens_max = budget.pages * chosen.limits.page_size;
-  info.running_max = budget.slots;
+  info.parallel = chosen.parallel;
+  info.kv_tokens_max = budget.pages * chosen.limits.page_size * chosen.parallel.dp;
+  info.running_max = budget.slots * chosen.parallel.dp;
   info.page_size = chosen.limits.page_size;
   info.dtype = dtype_name(chosen.decoder.act);
   info.kv_dtype = dtype_name(chosen.decoder.kv);
@@ -65,28 +76,91 @@ SchedulerOptions make_scheduler_options(const EngineConfiguration& chosen, const
   scheduler.context_length = chosen.context_length;
   scheduler.vocab_size = chosen.model.vocab_size;
   scheduler.prefill_tokens_max = chosen.prefill_tokens_max;
-  scheduler.plans_in_flight_max = kPlansInFlight;
+  scheduler.stages = chosen.parallel.pp;
+  scheduler.groups = chosen.parallel.dp;
+  scheduler.decode_rows_max = chosen.decode_rows_max;
+  scheduler.plans_in_flight_max = chosen.plans_in_flight_max;
   scheduler.eos_ids = chosen.eos_ids;
   scheduler.seed = std::random_device{}();
   return scheduler;
 }
 
+// Of all ranks together.
+struct MemoryUse {
+  int64_t free_bytes = 0;  // before anything
+  int64_t weight_bytes = 0;
+};
+
 void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, const MemoryBudget& budget,
-                 int64_t weight_bytes, int64_t free_bytes) {
+                 const MemoryUse& use) {
   const ModelConfig& model = chosen.model;
+  const int32_t ranks = chosen.parallel.world();
   log::info("model {}: {}, {} layers, hidden size {}, vocabulary {}", info.model_name, model.architecture,
             model.num_layers, model.hidden_size, model.vocab_size);
+  if (ranks > 1) {
+    log::info("{}", describe(chosen.parallel));
+    std::string layers;
+    for (size_t stage = 0; stage + 1 < chosen.stage_begins.size(); ++stage) {
+      const int32_t begin = chosen.stage_begins[stage], end = chosen.stage_begins[stage + 1];
+      const auto full = std::count(model.layer_types.begin() + begin, model.layer_types.begin() + end, LayerKind::kFull);
+      layers += fmt::format("{}[{}, {}) with {} full-attention layers", stage ? ", " : "", begin, end, full);
+    }
+    log::info("layers of the stages: {}; {} plans in flight", layers, chosen.plans_in_flight_max);
+  }
   log::info("types: activations {}, KV {}, state {}{}", info.dtype, info.kv_dtype, info.state_dtype,
             model.quantised ? ", weights in FP8 blocks" : "");
   log::info(
-      "memory: weights {}, KV {} for {} tokens ({} pages of {}), state {} for {} sequences, activations {}; {} of {} "
+      "memory{}: weights {}, KV {} for {} tokens ({} pages of {}), state {} for {} sequences, activations {}; {} of {} "
       "free bytes may be used",
-      human_bytes(weight_bytes), human_bytes(budget.page_bytes_total), info.kv_tokens_max, budget.pages, info.page_size,
-      human_bytes(budget.slot_bytes_total), budget.slots, human_bytes(budget.arena_bytes), chosen.memory_fraction,
-      human_bytes(free_bytes));
-  log::info("steps: {} prefill tokens and {} sequences at most, context length {}", chosen.prefill_tokens_max,
-            budget.slots, info.context_length);
+      ranks > 1 ? fmt::format(" (a rank's KV, state and activations; weights of all {})", ranks) : "",
+      human_bytes(use.weight_bytes), human_bytes(budget.page_bytes_total), budget.pages * info.page_size, budget.pages,
+      info.page_size, human_bytes(budget.slot_bytes_total), budget.slots, human_bytes(budget.arena_bytes),
+      chosen.memory_fraction, human_bytes(use.free_bytes - use.weight_bytes));
+  log::info("steps: {} prefill tokens and {} sequences at most{}, context length {}", chosen.prefill_tokens_max,
+            budget.slots, chosen.parallel.dp > 1 ? " in each dp group" : "", info.context_length);
   if (info.eos_ids.empty()) log::warn("the checkpoint names no end-of-sequence id: only lengths and stops end a text");
+}
+
+// The ranks with their weights, but without memory for sequences.
+Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen,
+                                                      MemoryUse& use) {
+  const int32_t count = chosen.parallel.world();
+  const int32_t cores = std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+  const int32_t threads = count == 1 ? options.threads : std::max(1, (options.threads ? options.threads : cores) / count);
+  std::vector<RankComms> comms = make_local_comms_of_ranks(chosen.parallel);
+  HYLAS_ASSIGN(auto sources, open_weights(options, chosen.model, count));
+  std::vector<std::unique_ptr<Rank>> ranks;
+  for (int32_t i = 0; i < count; ++i) {
+    HYLAS_ASSIGN(std::unique_ptr<Ops> ops, make_cpu_ops({.threads = threads, .isa = options.isa.c_str()}));
+    // Pages of a mapped file count as free memory even when they are in use: so take the weights off what was free
+    // before.
+    if (i == 0) use.free_bytes = static_cast<int64_t>(ops->device().bytes_free());
+    const RankOptions rank_options{chosen.model, chosen.decoder_of(i), chosen.limits, chosen.vocab_tokens};
+    HYLAS_ASSIGN(std::unique_ptr<Rank> rank,
+                 Rank::load(rank_options, std::move(ops), std::move(sources[i]), std::move(comms[i])));
+    use.weight_bytes += static_cast<int64_t>(rank->weights().bytes_used());
+    ranks.push_back(std::move(rank));
+  }
+  return ranks;
+}
+
+// Pages and slots have the same ids on all ranks of a group, so there are as many as the tightest rank has. The ranks
+// share this machine's memory.
+Result<MemoryBudget> divide_memory(const EngineConfiguration& chosen, std::span<const std::unique_ptr<Rank>> ranks,
+                                   const MemoryUse& use) {
+  const int64_t share = std::max<int64_t>(use.free_bytes - use.weight_bytes, 0) / static_cast<int64_t>(ranks.size());
+  MemoryBudget least;
+  for (const std::unique_ptr<Rank>& rank : ranks) {
+    const auto arena_bytes = static_cast<int64_t>(rank->arena_bytes());
+    HYLAS_ASSIGN(const MemoryBudget budget, plan_memory(chosen.budget(share, arena_bytes, rank->layout())));
+    if (rank == ranks.front()) least = budget;
+    least.pages = std::min(least.pages, budget.pages);
+    least.slots = std::min(least.slots, budget.slots);
+    least.page_bytes_total = std::max(least.page_bytes_total, budget.page_bytes_total);
+    least.slot_bytes_total = std::max(least.slot_bytes_total, budget.slot_bytes_total);
+    least.arena_bytes = std::max(least.arena_bytes, budget.arena_bytes);
+  }
+  return least;
 }
 
 }  // namespace
@@ -95,28 +169,15 @@ Result<Startup> start_up(const EngineOptions& options) {
   HYLAS_ASSIGN(ModelConfig model, parse_model_config(options.model_path));
   HYLAS_ASSIGN(GenerationConfig generation, parse_generation_config(directory_of(options.model_path)));
   HYLAS_ASSIGN(EngineConfiguration chosen, configure(options, model, generation));
-  const RankOptions rank_options{chosen.model, chosen.decoder, chosen.limits, chosen.vocab_tokens};
-
-  HYLAS_ASSIGN(
-      std::unique_ptr<Ops> ops,
-      make_cpu_ops({.threads = options.threads, .isa = options.isa.c_str()}));
-  // Pages of a mapped file count as free memory even when they are in use: so take the weights off what was free
-  // before.
-  const auto free_before = static_cast<int64_t>(ops->device().bytes_free());
-  HYLAS_ASSIGN(std::unique_ptr<WeightSource> source, open_weights(options, model));
   Startup startup;
-  HYLAS_ASSIGN(startup.rank, Rank::load(rank_options, std::move(ops), std::move(source)));
-  Rank& rank = *startup.rank;
-  prefetch(rank.weights());
-
-  const auto weight_bytes = static_cast<int64_t>(rank.weights().bytes_used());
-  const int64_t free_bytes = std::max<int64_t>(free_before - weight_bytes, 0);
-  const auto arena_bytes = static_cast<int64_t>(rank.arena_bytes());
-  HYLAS_ASSIGN(MemoryBudget budget, plan_memory(chosen.budget(free_bytes, arena_bytes, rank.layout())));
-  HYLAS_TRY(rank.allocate(budget.pages, budget.slots));
+  MemoryUse use;
+  HYLAS_ASSIGN(startup.ranks, load_ranks(options, chosen, use));
+  prefetch(startup.ranks, use.weight_bytes);
+  HYLAS_ASSIGN(const MemoryBudget budget, divide_memory(chosen, startup.ranks, use));
+  for (const std::unique_ptr<Rank>& rank : startup.ranks) HYLAS_TRY(rank->allocate(budget.pages, budget.slots));
   startup.info = make_info(options, chosen, budget);
   startup.scheduler = make_scheduler_options(chosen, budget);
-  log_choices(startup.info, chosen, budget, weight_bytes, free_bytes);
+  log_choices(startup.info, chosen, budget, use);
   return startup;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// From options to a rank with weights and memory: everything before the first request.
+// From options to ranks with weights and memory: everything before the first request.
 #include <memory>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/configuration.h"
@@ -13,7 +14,7 @@ namespace hylas {
 struct Startup {
   EngineInfo info;
   SchedulerOptions scheduler;
-  std::unique_ptr<Rank> rank;
+  std::vector<std::unique_ptr<Rank>> ranks;
 };
 
 // Reads the configuration, loads the weights, divides the memory and logs what was chosen.

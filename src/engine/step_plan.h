@@ -25,6 +25,7 @@ enum class RowKind : uint8_t { kDecode, kPrefill };
 
 struct PlanRow {
   SequenceIndex sequence = -1;
+  int32_t group = 0;  // dp group: only its ranks see the row
   RowKind kind = RowKind::kPrefill;
   int32_t begin = 0;            // position of the first token
   int32_t length = 0;           // tokens in this step (decode: 1)
@@ -44,6 +45,7 @@ struct PlanRow {
 
 struct SlotCopy {
   int32_t from, to;
+  int32_t group = 0;
 };
 
 // State of a retracted sequence on its way to or from host memory; the buffer lives with the rank, under `key`. kDrop
@@ -53,6 +55,7 @@ struct SwapOp {
   uint64_t key = 0;
   std::vector<int32_t> pages;
   int32_t slot = -1;
+  int32_t group = 0;
 };
 
 // A rank does the parts of a plan in the order of the members, and plans in the order of their ids. So pages that a
@@ -60,10 +63,12 @@ struct SwapOp {
 struct StepPlan {
   uint64_t id = 0;                  // 1, 2, 3, ...
   int32_t lane = 0;                 // which of the plans in flight (pipeline)
+  uint64_t known = 0;               // results of the plans up to this one had come back: the first stage can take what
+                                    // they sampled without waiting
   std::vector<SequenceIndex> ends;  // the ranks forget these sequences
   std::vector<SwapOp> swaps;
   std::vector<SequenceStart> starts;
-  std::vector<PlanRow> rows;  // decode rows first; at most one row per sequence
+  std::vector<PlanRow> rows;  // decode rows first within a group; at most one row per sequence
   std::vector<SlotCopy> copies;
 };
 
@@ -78,7 +83,10 @@ struct RowResult {
 struct StepResult {
   uint64_t id = 0;
   std::vector<RowResult> rows;  // in the plan's order, only rows that produced something
-  int64_t busy_us = 0;
+  int64_t begin_us = 0, end_us = 0;  // when this rank worked on it (base/clock)
+  int64_t wait_us = 0;               // of that, waiting for other stages
+
+  int64_t busy_us() const { return end_us - begin_us - wait_us; }
 };
 
 }  // namespace hylas

@@ -5,6 +5,7 @@
 
 #include "model/layer.h"
 #include "model/mtp.h"
+#include "model/token_embedding.h"
 
 namespace hylas {
 
@@ -12,48 +13,51 @@ struct Decoder::Impl {
   ModelConfig config;
   DecoderOptions options;
   Ops* ops = nullptr;
-  Tensor embedding;             // [vocab, H]; on the last stage too when the head is tied or MTP needs it
+  const RankComms* comms = nullptr;
+  TokenEmbedding embedding;     // on the last stage too when the head is tied or MTP needs it
   std::vector<Layer> layers;    // of this stage
   Tensor norm;                  // [H], last stage
-  LinearWeight head;            // [vocab, H], last stage
+  LinearWeight head;            // [vocab rows of this rank, H], last stage
   std::optional<Mtp> mtp;
 
   bool first() const { return options.layer_begin == 0; }
   bool last() const { return options.layer_end == config.num_layers; }
   Status load(WeightSource& source);
+  Step make_step(const Batch& batch, StatePools& pools, Arena& arena, std::span<const int32_t> group_tokens) const;
 };
 
 Status Decoder::Impl::load(WeightSource& source) {
   const std::string& prefix = config.prefix;
-  const int64_t vocab = config.vocab_size;
-  const int64_t hidden = config.hidden_size;
+  const LoadContext context{config, options.shard, source};
   if (first() || (last() && (config.tie_word_embeddings || options.with_mtp))) {
-    HYLAS_ASSIGN(embedding, source.tensor(prefix + "embed_tokens.weight", {vocab, hidden}));
+    HYLAS_ASSIGN(embedding, TokenEmbedding::load(context));
   }
   for (int32_t i = options.layer_begin; i < options.layer_end; ++i) {
     const std::string layer_prefix = fmt::format("{}layers.{}.", prefix, i);
-    HYLAS_ASSIGN(Layer layer, Layer::load(config, source, layer_prefix, config.layer_types[i], "kv", i));
+    HYLAS_ASSIGN(Layer layer, Layer::load(context, layer_prefix, config.layer_types[i], "kv", i));
     layers.push_back(std::move(layer));
   }
   if (!last()) return {};
-  HYLAS_ASSIGN(norm, source.tensor(prefix + "norm.weight", {hidden}));
+  HYLAS_ASSIGN(norm, source.tensor(prefix + "norm.weight", {config.hidden_size}));
   if (config.tie_word_embeddings) {
-    head.weight = embedding;
+    head.weight = embedding.table();
   } else {
-    HYLAS_ASSIGN(head, source.linear("lm_head", vocab, hidden));
+    const Range rows = vocab_rows(config, options.shard);
+    HYLAS_ASSIGN(head, source.linear_rows("lm_head", config.vocab_size, config.hidden_size, {&rows, 1}));
   }
   if (options.with_mtp) {
-    HYLAS_ASSIGN(mtp, Mtp::load(config, source, embedding));
+    HYLAS_ASSIGN(mtp, Mtp::load(context, embedding));
   }
   return {};
 }
 
 Result<std::unique_ptr<Decoder>> Decoder::make(const ModelConfig& config, const DecoderOptions& options,
-                                               WeightSource& source, Ops& ops) {
+                                               WeightSource& source, Ops& ops, const RankComms& comms) {
   auto impl = std::make_unique<Impl>();
   impl->config = config;
   impl->options = options;
   impl->ops = &ops;
+  impl->comms = &comms;
   if (options.layer_end < 0) impl->options.layer_end = static_cast<int32_t>(config.num_layers);
   HYLAS_CHECK(0 <= options.layer_begin && options.layer_begin < impl->options.layer_end &&
               impl->options.layer_end <= config.num_layers);
@@ -73,6 +77,7 @@ size_t Decoder::arena_bytes(int64_t tokens, int64_t rows_logits) const {
   arena.allocate(act, {tokens, hidden});                               // its normed form
   arena.allocate(DType::kF32, {tokens, m.config.rope.rotary_dim});     // rope table
   const size_t mark = arena.mark();
+  if (m.first()) m.embedding.allocate(arena, tokens);
   for (const Layer& layer : m.layers) layer.allocate(arena, tokens, act);
   if (m.mtp) {
     arena.allocate(act, {tokens, hidden});
@@ -83,6 +88,7 @@ size_t Decoder::arena_bytes(int64_t tokens, int64_t rows_logits) const {
     arena.allocate(act, {rows_logits, hidden});
     arena.allocate(act, {rows_logits, hidden});
     arena.allocate(DType::kF32, {rows_logits, m.config.vocab_size});
+    if (m.comms->attn) arena.allocate(DType::kF32, {rows_logits, m.head.weight.dim(0)});
   }
   return arena.bytes_peak();
 }
@@ -91,26 +97,24 @@ Tensor Decoder::embed(const Batch& batch, Arena& arena) {
   const Impl& m = *impl_;
   HYLAS_CHECK(m.first(), "only the first stage embeds");
   Tensor hidden = arena.allocate(m.options.act, {batch.tokens, m.config.hidden_size});
-  m.ops->embed(batch.token_ids, m.embedding, 0, hidden);
+  m.embedding.forward(*m.ops, *m.comms, arena, batch.token_ids, hidden);
   return hidden;
 }
 
-namespace {
-
-Tensor make_rope_table(Ops& ops, const ModelConfig& config, const Batch& batch, Arena& arena) {
-  Tensor table = arena.allocate(DType::kF32, {batch.tokens, config.rope.rotary_dim});
-  ops.rope_table(batch.positions, config.rope, table);
-  return table;
+Step Decoder::Impl::make_step(const Batch& batch, StatePools& pools, Arena& arena,
+                              std::span<const int32_t> group_tokens) const {
+  const Tensor rope = arena.allocate(DType::kF32, {batch.tokens, config.rope.rotary_dim});
+  if (batch.tokens > 0) ops->rope_table(batch.positions, config.rope, rope);
+  return Step{*ops, batch, pools, arena, *comms, group_tokens, rope};
 }
 
-}  // namespace
-
-void Decoder::forward(const Batch& batch, StatePools& pools, const Tensor& hidden, Arena& arena) {
+void Decoder::forward(const Batch& batch, StatePools& pools, const Tensor& hidden, Arena& arena,
+                      std::span<const int32_t> group_tokens) {
   const Impl& m = *impl_;
   ArenaScope scope(arena);
-  const Step step{*m.ops, batch, pools, arena, make_rope_table(*m.ops, m.config, batch, arena)};
+  const Step step = m.make_step(batch, pools, arena, group_tokens);
   const Tensor normed = arena.allocate(m.options.act, {batch.tokens, m.config.hidden_size});
-  m.ops->rms_norm(hidden, m.layers.front().input_norm(), m.config.rms_eps, normed);
+  if (batch.tokens > 0) m.ops->rms_norm(hidden, m.layers.front().input_norm(), m.config.rms_eps, normed);
   for (size_t i = 0; i < m.layers.size(); ++i) {
     const Tensor next = i + 1 < m.layers.size() ? m.layers[i + 1].input_norm() : Tensor();
     m.layers[i].forward(step, hidden, normed, next, m.config.rms_eps);
@@ -132,8 +136,14 @@ Tensor Decoder::logits(const Tensor& normed, Arena& arena) {
   HYLAS_CHECK(m.last(), "only the last stage has the head");
   Tensor logits = arena.allocate(DType::kF32, {normed.dim(0), m.config.vocab_size});
   const LinearWeight weights[] = {m.head};
-  const Tensor outs[] = {logits};
-  m.ops->linear(normed, weights, outs);
+  if (!m.comms->attn) {
+    m.ops->linear(normed, weights, {&logits, 1});
+    return logits;
+  }
+  ArenaScope scope(arena);
+  const Tensor mine = arena.allocate(DType::kF32, {normed.dim(0), m.head.weight.dim(0)});
+  m.ops->linear(normed, weights, {&mine, 1});
+  m.comms->attn->all_gather_columns(mine, logits);
   return logits;
 }
 
@@ -143,7 +153,7 @@ Tensor Decoder::mtp_forward(const Batch& batch, StatePools& pools, const Tensor&
   HYLAS_CHECK(m.mtp.has_value(), "this stage has no MTP head");
   Tensor out = arena.allocate(m.options.act, {batch.tokens, m.config.hidden_size});
   ArenaScope scope(arena);
-  const Step step{*m.ops, batch, pools, arena, make_rope_table(*m.ops, m.config, batch, arena)};
+  const Step step = m.make_step(batch, pools, arena, {});
   m.mtp->forward(step, normed, next_ids, out);
   return out;
 }

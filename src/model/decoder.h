@@ -1,11 +1,14 @@
 #pragma once
 // Decoder: the model, written once over Ops. A pipeline stage constructs and loads only its own layers.
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "cache/state_pools.h"
+#include "comm/rank_comms.h"
 #include "model/config.h"
+#include "model/sharding.h"
 #include "ops/ops.h"
 #include "tensor/arena.h"
 #include "weights/source.h"
@@ -21,16 +24,18 @@ struct DecoderOptions {
   int32_t layer_end = -1;         // -1: all layers
   bool with_mtp = false;
   int32_t page_size = 64;
+  Shard shard;
 };
 
-// The state table of this rank (cache/state_layout.h): kinds "kv", "delta", "conv" and, with MTP, "mtp_kv".
+// The state table of this rank: its own layers and heads (cache/state_layout.h): kinds "kv", "delta", "conv" and, with MTP, "mtp_kv".
 StateLayout state_layout(const ModelConfig& config, const DecoderOptions& options);
 
-// Not thread-safe: the rank's thread. Lifetime: `ops`, `source` and `pools` outlive it.
+// Not thread-safe: the rank's thread. Lifetime: `ops`, `source`, `comms` and `pools` outlive it. With several ranks in a
+// stage all of them make the same calls in the same order.
 class Decoder {
  public:
   static Result<std::unique_ptr<Decoder>> make(const ModelConfig& config, const DecoderOptions& options,
-                                               WeightSource& source, Ops& ops);
+                                               WeightSource& source, Ops& ops, const RankComms& comms);
   ~Decoder();
 
   // Bytes of the activation arena that a step of at most `tokens` tokens and `rows_logits` rows of logits needs.
@@ -38,8 +43,10 @@ class Decoder {
 
   // First stage: token ids to hidden states.                                     -> [tokens, H] act, from `arena`
   Tensor embed(const Batch& batch, Arena& arena);
-  // Runs this stage's layers on `hidden` [tokens, H] act, in place (the residual stream).
-  void forward(const Batch& batch, StatePools& pools, const Tensor& hidden, Arena& arena);
+  // Runs this stage's layers on `hidden` [tokens, H] act, in place (the residual stream). `group_tokens`: the tokens of
+  // every dp group in this step, this rank's included; one group needs none.
+  void forward(const Batch& batch, StatePools& pools, const Tensor& hidden, Arena& arena,
+               std::span<const int32_t> group_tokens = {});
   // Last stage: final norm of the rows `index` [R] i32 of `hidden`.               -> [R, H] act
   Tensor final_norm(const Tensor& hidden, const Tensor& index, Arena& arena);
   // Last stage: logits of normed rows [R, H].                                     -> [R, vocab] f32

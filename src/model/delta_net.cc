@@ -2,29 +2,39 @@
 
 namespace hylas {
 
-Result<DeltaNet> DeltaNet::load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
-                                int32_t layer) {
+Result<DeltaNet> DeltaNet::load(const LoadContext& context, const std::string& prefix, int32_t layer) {
+  const ModelConfig& config = context.config;
+  WeightSource& source = context.source;
+  const Range keys = linear_key_heads(config, context.shard), values = linear_value_heads(config, context.shard);
+  const int64_t key_dim = config.linear_key_dim, value_dim = config.linear_value_dim;
   DeltaNet net;
-  net.shape_ = DeltaShape{.key_heads = static_cast<int32_t>(config.linear_key_heads),
-                          .value_heads = static_cast<int32_t>(config.linear_value_heads),
-                          .key_dim = static_cast<int32_t>(config.linear_key_dim),
-                          .value_dim = static_cast<int32_t>(config.linear_value_dim)};
+  net.shape_ = DeltaShape{.key_heads = static_cast<int32_t>(keys.count),
+                          .value_heads = static_cast<int32_t>(values.count),
+                          .key_dim = config.linear_key_dim,
+                          .value_dim = config.linear_value_dim};
   net.eps_ = config.rms_eps;
   net.layer_ = layer;
-  const int64_t hidden = config.hidden_size;
-  const int64_t heads = net.shape_.value_heads;
-  const int64_t value_rows = heads * net.shape_.value_dim;
-  const int64_t channels = net.shape_.channels();
-  HYLAS_ASSIGN(net.qkv_, source.linear(prefix + "in_proj_qkv", channels, hidden));
-  HYLAS_ASSIGN(net.z_, source.linear(prefix + "in_proj_z", value_rows, hidden));
-  HYLAS_ASSIGN(net.a_, source.linear(prefix + "in_proj_a", heads, hidden));
-  HYLAS_ASSIGN(net.b_, source.linear(prefix + "in_proj_b", heads, hidden));
-  HYLAS_ASSIGN(Tensor conv, source.tensor(prefix + "conv1d.weight", {channels, 1, 4}));
-  net.conv_ = conv.reshaped({channels, 4});
-  HYLAS_ASSIGN(net.a_log_, source.tensor(prefix + "A_log", {heads}));
-  HYLAS_ASSIGN(net.dt_bias_, source.tensor(prefix + "dt_bias", {heads}));
-  HYLAS_ASSIGN(net.norm_, source.tensor(prefix + "norm.weight", {net.shape_.value_dim}));
-  HYLAS_ASSIGN(net.out_, source.linear(prefix + "out_proj", hidden, value_rows));
+  // q | k | v are three segments, each split over the ranks on its own.
+  const int64_t key_rows = config.linear_key_heads * key_dim;
+  const int64_t value_rows = config.linear_value_heads * value_dim;
+  const Range v{values.begin * value_dim, values.count * value_dim};
+  const Range segments[] = {{keys.begin * key_dim, keys.count * key_dim},
+                            {key_rows + keys.begin * key_dim, keys.count * key_dim},
+                            {2 * key_rows + v.begin, v.count}};
+  const Range all;
+  const bool whole = values.count == config.linear_value_heads;
+  const std::span<const Range> qkv = whole ? std::span(&all, 1) : std::span(segments);
+  const int64_t hidden = config.hidden_size, heads = config.linear_value_heads, channels = config.channels();
+  HYLAS_ASSIGN(net.qkv_, source.linear_rows(prefix + "in_proj_qkv", channels, hidden, qkv));
+  HYLAS_ASSIGN(net.z_, source.linear_rows(prefix + "in_proj_z", value_rows, hidden, {&v, 1}));
+  HYLAS_ASSIGN(net.a_, source.linear_rows(prefix + "in_proj_a", heads, hidden, {&values, 1}));
+  HYLAS_ASSIGN(net.b_, source.linear_rows(prefix + "in_proj_b", heads, hidden, {&values, 1}));
+  HYLAS_ASSIGN(Tensor conv, source.tensor_rows(prefix + "conv1d.weight", {channels, 1, 4}, qkv));
+  net.conv_ = conv.reshaped({net.shape_.channels(), 4});
+  HYLAS_ASSIGN(net.a_log_, source.tensor_rows(prefix + "A_log", {heads}, {&values, 1}));
+  HYLAS_ASSIGN(net.dt_bias_, source.tensor_rows(prefix + "dt_bias", {heads}, {&values, 1}));
+  HYLAS_ASSIGN(net.norm_, source.tensor(prefix + "norm.weight", {value_dim}));
+  HYLAS_ASSIGN(net.out_, source.linear_columns(prefix + "out_proj", hidden, value_rows, v));
   return net;
 }
 

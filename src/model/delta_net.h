@@ -12,8 +12,7 @@ namespace hylas {
 class DeltaNet {
  public:
   // `prefix` ends before "in_proj_qkv"; `layer` names the slots (StateLayout kinds "delta" and "conv").
-  static Result<DeltaNet> load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
-                               int32_t layer);
+  static Result<DeltaNet> load(const LoadContext& context, const std::string& prefix, int32_t layer);
 
   // x [tokens, H] act (normed) -> partials [slices, tokens, H] f32.
   void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
@@ -29,7 +28,7 @@ class DeltaNet {
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
-  DeltaShape shape_{};
+  DeltaShape shape_{};  // of this rank
   float eps_ = 0;
   int32_t layer_ = 0;
   LinearWeight qkv_;       // [channels, H]: rows q | k | v

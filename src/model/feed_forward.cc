@@ -1,71 +1,128 @@
 #include "model/feed_forward.h"
 
-namespace hylas {
+#include <numeric>
 
-Result<Mlp> Mlp::load(const ModelConfig& config, WeightSource& source, const std::string& prefix) {
+namespace hylas {
+namespace {
+
+int64_t total(std::span<const int32_t> counts) { return std::accumulate(counts.begin(), counts.end(), int64_t{0}); }
+
+// The tokens of all dp groups, in their order; x itself with one group.
+Tensor gather_groups(const Step& step, const Tensor& x) {
+  if (!step.comms.dp) return x;
+  const Tensor all = step.arena.allocate(x.dtype, {total(step.group_tokens), x.dim(1)});
+  step.comms.dp->all_gather_rows(x, step.group_tokens, all);
+  return all;
+}
+
+// Of sums [1, all tokens, H] those of this rank's group.
+Tensor own_group(const Step& step, int32_t dp_group, const Tensor& sums) {
+  if (!step.comms.dp) return sums;
+  const int64_t begin = total(step.group_tokens.first(dp_group)), count = step.group_tokens[dp_group];
+  return sums.reshaped({sums.dim(1), sums.dim(2)}).rows(begin, count).reshaped({1, count, sums.dim(2)});
+}
+
+}  // namespace
+
+Result<Mlp> Mlp::load(const LoadContext& context, const std::string& prefix) {
+  const ModelConfig& config = context.config;
+  WeightSource& source = context.source;
+  const Range widths = dense_widths(config, context.shard);
   Mlp mlp;
-  mlp.width_ = config.intermediate_size;
-  HYLAS_ASSIGN(mlp.gate_, source.linear(prefix + "gate_proj", mlp.width_, config.hidden_size));
-  HYLAS_ASSIGN(mlp.up_, source.linear(prefix + "up_proj", mlp.width_, config.hidden_size));
-  HYLAS_ASSIGN(mlp.down_, source.linear(prefix + "down_proj", config.hidden_size, mlp.width_));
+  mlp.width_ = widths.count;
+  mlp.hidden_ = config.hidden_size;
+  mlp.dp_ = context.shard.sizes.dp;
+  mlp.dp_group_ = context.shard.place.dp_group;
+  mlp.slices_ = slices_of(context.shard.sizes.tp);
+  const int64_t width = config.intermediate_size, hidden = config.hidden_size;
+  HYLAS_ASSIGN(mlp.gate_, source.linear_rows(prefix + "gate_proj", width, hidden, {&widths, 1}));
+  HYLAS_ASSIGN(mlp.up_, source.linear_rows(prefix + "up_proj", width, hidden, {&widths, 1}));
+  HYLAS_ASSIGN(mlp.down_, source.linear_columns(prefix + "down_proj", hidden, width, widths));
   return mlp;
 }
 
-Mlp::Scratch Mlp::allocate(Arena& arena, int64_t tokens, DType act) const {
-  return Scratch{.gate = arena.allocate(act, {tokens, width_}), .up = arena.allocate(act, {tokens, width_})};
-}
-
-void Mlp::forward(const Step& step, const Tensor& x, const Tensor& partials) const {
+Tensor Mlp::forward(const Step& step, const Tensor& own) const {
+  const Tensor x = gather_groups(step, own);
+  const int64_t tokens = x.dim(0);
+  const Tensor partials = step.arena.allocate(DType::kF32, {slices_, tokens, hidden_});
   ArenaScope scope(step.arena);
-  const Scratch s = allocate(step.arena, step.batch.tokens, x.dtype);
+  const Tensor gate = step.arena.allocate(x.dtype, {tokens, width_});
+  const Tensor up = step.arena.allocate(x.dtype, {tokens, width_});
   const LinearWeight weights[] = {gate_, up_};
-  const Tensor outs[] = {s.gate, s.up};
+  const Tensor outs[] = {gate, up};
   step.ops.linear(x, weights, outs);
-  step.ops.silu_mul(s.gate, s.up, s.gate);
-  step.ops.linear_partial(s.gate, down_, partials);
+  step.ops.silu_mul(gate, up, gate);
+  step.ops.linear_partial(gate, down_, partials);
+  return own_group(step, dp_group_, sum_over(step.comms.stage, partials));
 }
 
-Result<Moe> Moe::load(const ModelConfig& config, WeightSource& source, const std::string& prefix) {
+void Mlp::allocate(Arena& arena, int64_t tokens, DType act) const {
+  ArenaScope scope(arena);
+  const int64_t all = tokens * dp_;
+  if (dp_ > 1) arena.allocate(act, {all, hidden_});
+  arena.allocate(DType::kF32, {slices_, all, hidden_});
+  arena.allocate(act, {all, width_});
+  arena.allocate(act, {all, width_});
+}
+
+Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
+  const ModelConfig& config = context.config;
+  const Shard& shard = context.shard;
+  WeightSource& source = context.source;
   Moe moe;
-  moe.experts_total_ = config.experts;
-  moe.experts_per_token_ = config.experts_per_token;
-  const int64_t hidden = config.hidden_size;
-  const int64_t shared = config.shared_intermediate_size;
-  HYLAS_ASSIGN(moe.router_, source.linear(prefix + "gate", config.experts, hidden));
-  HYLAS_ASSIGN(moe.shared_gate_, source.linear(prefix + "shared_expert_gate", 1, hidden));
-  HYLAS_ASSIGN(moe.experts_,
-               source.experts(prefix + "experts", 0, config.experts, hidden, config.moe_intermediate_size));
-  HYLAS_ASSIGN(moe.shared_.gate, source.linear(prefix + "shared_expert.gate_proj", shared, hidden));
-  HYLAS_ASSIGN(moe.shared_.up, source.linear(prefix + "shared_expert.up_proj", shared, hidden));
-  HYLAS_ASSIGN(moe.shared_.down, source.linear(prefix + "shared_expert.down_proj", hidden, shared));
+  moe.dp_ = shard.sizes.dp;
+  moe.dp_group_ = shard.place.dp_group;
+  moe.expert_ranks_ = shard.sizes.ep;
+  // Ranks that share an expert need the same tokens: with several dp groups, all of them.
+  moe.gathers_ = shard.sizes.dp > 1 && shard.sizes.moe_tp() > 1;
+  moe.exchange_ = ExpertExchange(shard, shard.sizes.dp == 1 || moe.gathers_);
+  MoeWeights& weights = moe.weights_;
+  weights.experts_total = config.experts;
+  weights.experts_per_token = config.experts_per_token;
+  weights.hidden = config.hidden_size;
+  weights.slices = slices_of(shard.sizes.moe_tp());
+  const int64_t hidden = config.hidden_size, shared = config.shared_intermediate_size;
+  const Range columns = shared_widths(config, shard);
+  HYLAS_ASSIGN(weights.router, source.linear(prefix + "gate", config.experts, hidden));
+  HYLAS_ASSIGN(weights.shared_gate, source.linear(prefix + "shared_expert_gate", 1, hidden));
+  HYLAS_ASSIGN(weights.experts, source.experts(prefix + "experts", experts_held(config, shard), hidden,
+                                               config.moe_intermediate_size, expert_widths(config, shard)));
+  const std::string name = prefix + "shared_expert.";
+  HYLAS_ASSIGN(weights.shared.gate, source.linear_rows(name + "gate_proj", shared, hidden, {&columns, 1}));
+  HYLAS_ASSIGN(weights.shared.up, source.linear_rows(name + "up_proj", shared, hidden, {&columns, 1}));
+  HYLAS_ASSIGN(weights.shared.down, source.linear_columns(name + "down_proj", hidden, shared, columns));
   return moe;
 }
 
-Moe::Scratch Moe::allocate(Arena& arena, int64_t tokens, DType) const {
-  return Scratch{
-      .logits = arena.allocate(DType::kF32, {tokens, experts_total_}),
-      .shared_logit = arena.allocate(DType::kF32, {tokens, 1}),
-      .ids = arena.allocate(DType::kI32, {tokens, experts_per_token_}),
-      .weights = arena.allocate(DType::kF32, {tokens, experts_per_token_}),
-  };
-}
-
-void Moe::forward(const Step& step, const Tensor& x, const Tensor& partials) const {
+Tensor Moe::forward(const Step& step, const Tensor& own) const {
+  const Tensor x = gathers_ ? gather_groups(step, own) : own;
+  if (expert_ranks_ > 1) {
+    const Tensor sums = exchange_.forward(step, weights_, x);
+    return gathers_ ? own_group(step, dp_group_, sums) : sums;
+  }
+  const Tensor partials = step.arena.allocate(DType::kF32, {weights_.slices, x.dim(0), weights_.hidden});
   ArenaScope scope(step.arena);
-  const Scratch s = allocate(step.arena, step.batch.tokens, x.dtype);
-  const LinearWeight weights[] = {router_, shared_gate_};
-  const Tensor outs[] = {s.logits, s.shared_logit};
-  step.ops.linear(x, weights, outs);
-  step.ops.moe_route(s.logits, s.ids, s.weights);
-  step.ops.moe(x, s.ids, s.weights, experts_, &shared_, s.shared_logit, partials);
+  const Routing r = route(step.ops, step.arena, weights_, x);
+  step.ops.moe(x, r.ids, r.weights, weights_.experts, &weights_.shared, r.shared_logit, partials);
+  const Tensor sums = sum_over(step.comms.stage, partials);
+  return gathers_ ? own_group(step, dp_group_, sums) : sums;
 }
 
-Result<FeedForward> FeedForward::load(const ModelConfig& config, WeightSource& source, const std::string& prefix) {
-  if (config.experts > 0) {
-    HYLAS_ASSIGN(Moe moe, Moe::load(config, source, prefix));
+void Moe::allocate(Arena& arena, int64_t tokens, DType act) const {
+  ArenaScope scope(arena);
+  const int64_t all = gathers_ ? tokens * dp_ : tokens;
+  if (gathers_) arena.allocate(act, {all, weights_.hidden});
+  if (expert_ranks_ > 1) return exchange_.allocate(arena, weights_, all, act);
+  arena.allocate(DType::kF32, {weights_.slices, all, weights_.hidden});
+  allocate_routing(arena, weights_, all);
+}
+
+Result<FeedForward> FeedForward::load(const LoadContext& context, const std::string& prefix) {
+  if (context.config.experts > 0) {
+    HYLAS_ASSIGN(Moe moe, Moe::load(context, prefix));
     return FeedForward(std::move(moe));
   }
-  HYLAS_ASSIGN(Mlp mlp, Mlp::load(config, source, prefix));
+  HYLAS_ASSIGN(Mlp mlp, Mlp::load(context, prefix));
   return FeedForward(std::move(mlp));
 }
 

@@ -4,56 +4,49 @@
 #include <variant>
 
 #include "base/result.h"
+#include "model/expert_exchange.h"
 #include "model/step.h"
-#include "weights/source.h"
 
 namespace hylas {
 
+// Both are split over all ranks of a stage, also where attention is not: with several dp groups every rank takes the
+// tokens of all of them, and its own back out of the sum.
 class Mlp {
  public:
-  static Result<Mlp> load(const ModelConfig& config, WeightSource& source, const std::string& prefix);
-  // x [tokens, H] act -> partials [slices, tokens, H] f32.
-  void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
-
-  struct Scratch {
-    Tensor gate, up;  // [tokens, I] act
-  };
-  Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
+  static Result<Mlp> load(const LoadContext& context, const std::string& prefix);
+  // x [tokens, H] act -> what add_rms_norm takes, [S, tokens, H] f32, from the arena.
+  Tensor forward(const Step& step, const Tensor& x) const;
+  // Accounts in `arena` for what forward() allocates at most, for `tokens` of this rank's group.
+  void allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
-  int64_t width_ = 0;
-  LinearWeight gate_, up_;  // [I, H]
-  LinearWeight down_;       // [H, I]
+  int64_t width_ = 0, hidden_ = 0;  // of this rank; H
+  int32_t dp_ = 1, dp_group_ = 0;
+  int64_t slices_ = 1;
+  LinearWeight gate_, up_;  // [width, H]
+  LinearWeight down_;       // [H, width]
 };
 
 class Moe {
  public:
-  static Result<Moe> load(const ModelConfig& config, WeightSource& source, const std::string& prefix);
-  // x [tokens, H] act -> partials [slices, tokens, H] f32.
-  void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
-
-  struct Scratch {
-    Tensor logits;       // [tokens, E] f32
-    Tensor shared_logit; // [tokens, 1] f32
-    Tensor ids;          // [tokens, k] i32
-    Tensor weights;      // [tokens, k] f32
-  };
-  Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
+  static Result<Moe> load(const LoadContext& context, const std::string& prefix);
+  Tensor forward(const Step& step, const Tensor& x) const;
+  void allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
-  int64_t experts_total_ = 0, experts_per_token_ = 0;
-  LinearWeight router_;       // [E, H]
-  LinearWeight shared_gate_;  // [1, H]
-  ExpertWeights experts_;
-  SharedExpertWeights shared_;
+  int32_t dp_ = 1, dp_group_ = 0;
+  int32_t expert_ranks_ = 1;
+  bool gathers_ = false;  // the tokens of all dp groups
+  MoeWeights weights_;
+  ExpertExchange exchange_;  // with several expert ranks
 };
 
 // Which of the two a model has is decided once, here.
 class FeedForward {
  public:
-  static Result<FeedForward> load(const ModelConfig& config, WeightSource& source, const std::string& prefix);
-  void forward(const Step& step, const Tensor& x, const Tensor& partials) const {
-    std::visit([&](const auto& ffn) { ffn.forward(step, x, partials); }, ffn_);
+  static Result<FeedForward> load(const LoadContext& context, const std::string& prefix);
+  Tensor forward(const Step& step, const Tensor& x) const {
+    return std::visit([&](const auto& ffn) { return ffn.forward(step, x); }, ffn_);
   }
   void allocate(Arena& arena, int64_t tokens, DType act) const {
     std::visit([&](const auto& ffn) { ffn.allocate(arena, tokens, act); }, ffn_);

@@ -4,24 +4,27 @@
 
 namespace hylas {
 
-Result<GatedAttention> GatedAttention::load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
+Result<GatedAttention> GatedAttention::load(const LoadContext& context, const std::string& prefix,
                                             const std::string& kind, int32_t layer) {
+  const ModelConfig& config = context.config;
+  WeightSource& source = context.source;
+  const Range heads = query_heads(config, context.shard), kv = kv_heads(config, context.shard);
   GatedAttention attention;
-  attention.heads_ = config.heads;
-  attention.kv_heads_ = config.kv_heads;
+  attention.heads_ = heads.count;
+  attention.kv_heads_ = kv.count;
   attention.head_dim_ = config.head_dim;
   attention.eps_ = config.rms_eps;
   attention.kind_ = kind;
   attention.layer_ = layer;
-  const int64_t hidden = config.hidden_size;
-  const int64_t q_rows = attention.heads_ * attention.head_dim_;
-  const int64_t kv_rows = attention.kv_heads_ * attention.head_dim_;
-  HYLAS_ASSIGN(attention.q_, source.linear(prefix + "q_proj", 2 * q_rows, hidden));
-  HYLAS_ASSIGN(attention.k_, source.linear(prefix + "k_proj", kv_rows, hidden));
-  HYLAS_ASSIGN(attention.v_, source.linear(prefix + "v_proj", kv_rows, hidden));
-  HYLAS_ASSIGN(attention.o_, source.linear(prefix + "o_proj", hidden, q_rows));
-  HYLAS_ASSIGN(attention.q_norm_, source.tensor(prefix + "q_norm.weight", {config.head_dim}));
-  HYLAS_ASSIGN(attention.k_norm_, source.tensor(prefix + "k_norm.weight", {config.head_dim}));
+  const int64_t hidden = config.hidden_size, dim = config.head_dim;
+  const Range q_rows{heads.begin * 2 * dim, heads.count * 2 * dim}, kv_rows{kv.begin * dim, kv.count * dim};
+  const Range columns{heads.begin * dim, heads.count * dim};
+  HYLAS_ASSIGN(attention.q_, source.linear_rows(prefix + "q_proj", 2 * config.heads * dim, hidden, {&q_rows, 1}));
+  HYLAS_ASSIGN(attention.k_, source.linear_rows(prefix + "k_proj", config.kv_heads * dim, hidden, {&kv_rows, 1}));
+  HYLAS_ASSIGN(attention.v_, source.linear_rows(prefix + "v_proj", config.kv_heads * dim, hidden, {&kv_rows, 1}));
+  HYLAS_ASSIGN(attention.o_, source.linear_columns(prefix + "o_proj", hidden, config.heads * dim, columns));
+  HYLAS_ASSIGN(attention.q_norm_, source.tensor(prefix + "q_norm.weight", {dim}));
+  HYLAS_ASSIGN(attention.k_norm_, source.tensor(prefix + "k_norm.weight", {dim}));
   return attention;
 }
 

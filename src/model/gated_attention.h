@@ -12,8 +12,8 @@ namespace hylas {
 class GatedAttention {
  public:
   // `prefix` ends before "q_proj"; `kind` and `layer` name the KV pages (StateLayout).
-  static Result<GatedAttention> load(const ModelConfig& config, WeightSource& source, const std::string& prefix,
-                                     const std::string& kind, int32_t layer);
+  static Result<GatedAttention> load(const LoadContext& context, const std::string& prefix, const std::string& kind,
+                                     int32_t layer);
 
   // x [tokens, H] act (normed) -> partials [slices, tokens, H] f32.
   void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
@@ -28,7 +28,8 @@ class GatedAttention {
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
-  int64_t heads_ = 0, kv_heads_ = 0, head_dim_ = 0;
+  int64_t heads_ = 0, kv_heads_ = 0;  // of this rank
+  int64_t head_dim_ = 0;
   float eps_ = 0;
   std::string kind_;
   int32_t layer_ = 0;

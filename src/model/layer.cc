@@ -3,51 +3,51 @@
 namespace hylas {
 namespace {
 
-Result<std::variant<DeltaNet, GatedAttention>> load_mixer(const ModelConfig& config, WeightSource& source,
-                                                          const std::string& prefix, LayerKind kind,
-                                                          const std::string& kv_kind, int32_t layer) {
+Result<std::variant<DeltaNet, GatedAttention>> load_mixer(const LoadContext& context, const std::string& prefix,
+                                                          LayerKind kind, const std::string& kv_kind, int32_t layer) {
   using Mixer = std::variant<DeltaNet, GatedAttention>;
   if (kind == LayerKind::kLinear) {
-    HYLAS_ASSIGN(DeltaNet net, DeltaNet::load(config, source, prefix + "linear_attn.", layer));
+    HYLAS_ASSIGN(DeltaNet net, DeltaNet::load(context, prefix + "linear_attn.", layer));
     return Mixer(std::move(net));
   }
-  HYLAS_ASSIGN(GatedAttention attention,
-               GatedAttention::load(config, source, prefix + "self_attn.", kv_kind, layer));
+  HYLAS_ASSIGN(GatedAttention attention, GatedAttention::load(context, prefix + "self_attn.", kv_kind, layer));
   return Mixer(std::move(attention));
 }
 
 }  // namespace
 
-Result<Layer> Layer::load(const ModelConfig& config, WeightSource& source, const std::string& prefix, LayerKind kind,
+Result<Layer> Layer::load(const LoadContext& context, const std::string& prefix, LayerKind kind,
                           const std::string& kv_kind, int32_t layer_id) {
-  HYLAS_ASSIGN(auto mixer, load_mixer(config, source, prefix, kind, kv_kind, layer_id));
-  HYLAS_ASSIGN(FeedForward ffn, FeedForward::load(config, source, prefix + "mlp."));
+  HYLAS_ASSIGN(auto mixer, load_mixer(context, prefix, kind, kv_kind, layer_id));
+  HYLAS_ASSIGN(FeedForward ffn, FeedForward::load(context, prefix + "mlp."));
   Layer layer(std::move(mixer), std::move(ffn));
-  layer.hidden_size_ = config.hidden_size;
-  HYLAS_ASSIGN(layer.input_norm_, source.tensor(prefix + "input_layernorm.weight", {config.hidden_size}));
-  HYLAS_ASSIGN(layer.post_norm_, source.tensor(prefix + "post_attention_layernorm.weight", {config.hidden_size}));
+  const int64_t hidden = context.config.hidden_size;
+  layer.hidden_size_ = hidden;
+  layer.slices_ = slices_of(context.shard.sizes.attn_tp());
+  HYLAS_ASSIGN(layer.input_norm_, context.source.tensor(prefix + "input_layernorm.weight", {hidden}));
+  HYLAS_ASSIGN(layer.post_norm_, context.source.tensor(prefix + "post_attention_layernorm.weight", {hidden}));
   return layer;
 }
 
-Tensor Layer::allocate_partials(Arena& arena, int64_t tokens) const {
-  return arena.allocate(DType::kF32, {kPartialSlices, tokens, hidden_size_});
-}
-
+// A dp group without tokens in this step still takes part in the experts' exchange.
 void Layer::forward(const Step& step, const Tensor& hidden, const Tensor& normed, const Tensor& next_norm,
                     float eps) const {
+  const bool idle = step.batch.tokens == 0;
+  if (!idle) {
+    ArenaScope scope(step.arena);
+    const Tensor partials = step.arena.allocate(DType::kF32, {slices_, step.batch.tokens, hidden_size_});
+    std::visit([&](const auto& mixer) { mixer.forward(step, normed, partials); }, mixer_);
+    step.ops.add_rms_norm(sum_over(step.comms.attn, partials), hidden, post_norm_, eps, normed);
+  }
   ArenaScope scope(step.arena);
-  const Tensor partials = allocate_partials(step.arena, step.batch.tokens);
-  std::visit([&](const auto& mixer) { mixer.forward(step, normed, partials); }, mixer_);
-  step.ops.add_rms_norm(partials, hidden, post_norm_, eps, normed);
-  ffn_.forward(step, normed, partials);
-  step.ops.add_rms_norm(partials, hidden, next_norm, eps, next_norm ? normed : Tensor());
+  const Tensor sums = ffn_.forward(step, normed);
+  if (!idle) step.ops.add_rms_norm(sums, hidden, next_norm, eps, next_norm ? normed : Tensor());
 }
 
 void Layer::allocate(Arena& arena, int64_t tokens, DType act) const {
-  ArenaScope scope(arena);
-  allocate_partials(arena, tokens);
   {
-    ArenaScope mixer_scope(arena);
+    ArenaScope scope(arena);
+    arena.allocate(DType::kF32, {slices_, tokens, hidden_size_});
     std::visit([&](const auto& mixer) { mixer.allocate(arena, tokens, act); }, mixer_);
   }
   ffn_.allocate(arena, tokens, act);

@@ -15,7 +15,7 @@ namespace hylas {
 class Layer {
  public:
   // `prefix` = "...layers.<i>."; `kv_kind` names the pages of a full-attention layer.
-  static Result<Layer> load(const ModelConfig& config, WeightSource& source, const std::string& prefix, LayerKind kind,
+  static Result<Layer> load(const LoadContext& context, const std::string& prefix, LayerKind kind,
                             const std::string& kv_kind, int32_t layer);
 
   const Tensor& input_norm() const { return input_norm_; }
@@ -37,6 +37,7 @@ class Layer {
   Tensor input_norm_;  // [H]
   Tensor post_norm_;   // [H]
   int64_t hidden_size_ = 0;
+  int64_t slices_ = 1;  // partial sums of the mixer's product on this rank
 };
 
 }  // namespace hylas

@@ -2,10 +2,12 @@
 
 namespace hylas {
 
-Result<Mtp> Mtp::load(const ModelConfig& config, WeightSource& source, const Tensor& embedding) {
+Result<Mtp> Mtp::load(const LoadContext& context, const TokenEmbedding& embedding) {
+  const ModelConfig& config = context.config;
+  WeightSource& source = context.source;
   const int64_t hidden = config.hidden_size;
   const auto layer_id = static_cast<int32_t>(config.num_layers);
-  HYLAS_ASSIGN(Layer layer, Layer::load(config, source, "mtp.layers.0.", LayerKind::kFull, "mtp_kv", layer_id));
+  HYLAS_ASSIGN(Layer layer, Layer::load(context, "mtp.layers.0.", LayerKind::kFull, "mtp_kv", layer_id));
   Mtp mtp(std::move(layer));
   mtp.eps_ = config.rms_eps;
   mtp.hidden_size_ = hidden;
@@ -29,7 +31,7 @@ Mtp::Scratch Mtp::allocate_scratch(Arena& arena, int64_t tokens, DType act) cons
 void Mtp::forward(const Step& step, const Tensor& normed, const Tensor& next_ids, const Tensor& out) const {
   ArenaScope scope(step.arena);
   const Scratch s = allocate_scratch(step.arena, step.batch.tokens, normed.dtype);
-  step.ops.embed(next_ids, embedding_, 0, s.embedded);
+  embedding_.forward(step.ops, step.comms, step.arena, next_ids, s.embedded);
   step.ops.rms_norm(s.embedded, embedding_norm_, eps_, s.embedded);
   step.ops.rms_norm(normed, hidden_norm_, eps_, s.target);
   step.ops.concat_columns(s.embedded, s.target, s.both);
@@ -43,6 +45,7 @@ void Mtp::forward(const Step& step, const Tensor& normed, const Tensor& next_ids
 void Mtp::allocate(Arena& arena, int64_t tokens, DType act) const {
   ArenaScope scope(arena);
   allocate_scratch(arena, tokens, act);
+  embedding_.allocate(arena, tokens);
   layer_.allocate(arena, tokens, act);
 }
 

@@ -5,13 +5,14 @@
 
 #include "base/result.h"
 #include "model/layer.h"
+#include "model/token_embedding.h"
 
 namespace hylas {
 
 class Mtp {
  public:
-  // `embedding` [vocab, H] is the target's: shared.
-  static Result<Mtp> load(const ModelConfig& config, WeightSource& source, const Tensor& embedding);
+  // `embedding` is the target's: shared.
+  static Result<Mtp> load(const LoadContext& context, const TokenEmbedding& embedding);
 
   // normed [tokens, H] act, next_ids [tokens] i32 -> out [tokens, H] act: hidden states after the head's own norm.
   void forward(const Step& step, const Tensor& normed, const Tensor& next_ids, const Tensor& out) const;
@@ -33,7 +34,7 @@ class Mtp {
   Layer layer_;
   float eps_ = 0;
   int64_t hidden_size_ = 0;
-  Tensor embedding_;                       // [vocab, H]
+  TokenEmbedding embedding_;
   Tensor embedding_norm_, hidden_norm_;    // [H]
   Tensor norm_;                            // [H]
   LinearWeight fc_;                        // [H, 2 H]

@@ -5,9 +5,11 @@ namespace hylas {
 namespace {
 
 StateKind kv_kind(const ModelConfig& config, const DecoderOptions& options, const char* name) {
+  const int64_t heads = kv_heads(config, options.shard).count;
   return StateKind{.name = name,
                    .scope = StateScope::kPerToken,
-                   .segments = {{"k", config.kv_heads, config.head_dim}, {"v", config.kv_heads, config.head_dim}},
+                   .segments = {{"k", heads, config.head_dim}, {"v", heads, config.head_dim}},
+                   .replicated = kv_replicated(config, options.shard),
                    .dtype = options.kv};
 }
 
@@ -15,18 +17,19 @@ StateKind kv_kind(const ModelConfig& config, const DecoderOptions& options, cons
 StateKind conv_kind(const ModelConfig& config, const DecoderOptions& options) {
   const int64_t key = config.linear_key_dim * 3;
   const int64_t value = config.linear_value_dim * 3;
+  const int64_t keys = linear_key_heads(config, options.shard).count;
   return StateKind{.name = "conv",
                    .scope = StateScope::kPerSequence,
-                   .segments = {{"q", config.linear_key_heads, key},
-                                {"k", config.linear_key_heads, key},
-                                {"v", config.linear_value_heads, value}},
+                   .segments = {{"q", keys, key},
+                                {"k", keys, key},
+                                {"v", linear_value_heads(config, options.shard).count, value}},
                    .dtype = options.act};
 }
 
 StateKind delta_kind(const ModelConfig& config, const DecoderOptions& options) {
   return StateKind{.name = "delta",
                    .scope = StateScope::kPerSequence,
-                   .segments = {{"s", config.linear_value_heads, config.linear_key_dim * config.linear_value_dim}},
+                   .segments = {{"s", linear_value_heads(config, options.shard).count, config.linear_key_dim * config.linear_value_dim}},
                    .dtype = options.state};
 }
 

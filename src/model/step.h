@@ -1,21 +1,41 @@
 #pragma once
-// What every module of the model needs for one step, and nothing else.
+// What every module of the model needs to be loaded and for one step, and nothing else.
+#include <span>
+
 #include "cache/state_pools.h"
+#include "comm/rank_comms.h"
 #include "model/config.h"
+#include "model/sharding.h"
 #include "ops/ops.h"
 #include "tensor/arena.h"
+#include "weights/source.h"
 
 namespace hylas {
+
+struct LoadContext {
+  const ModelConfig& config;
+  const Shard& shard;
+  WeightSource& source;
+};
 
 struct Step {
   Ops& ops;
   const Batch& batch;
   StatePools& pools;
   Arena& arena;
+  const RankComms& comms;
+  // Tokens of every dp group in this step, [dp]; this rank's batch is its own group's.
+  std::span<const int32_t> group_tokens;
   Tensor rope_table;  // [tokens, rotary_dim] f32
 };
 
-// Partial sums that a row-parallel product of a rank is kept in (ops.h).
-constexpr int kPartialSlices = kSlicesTotal;
+// The sum of a row-parallel product over a group, ready for add_rms_norm: partials [S, T, H] f32 as they are on a lone
+// rank, [1, T, H] f32 (in their place) otherwise.
+inline Tensor sum_over(const std::unique_ptr<Comm>& group, const Tensor& partials) {
+  if (!group || partials.dim(1) == 0) return partials;
+  const Tensor first = partials.rows(0, 1);
+  group->all_reduce_slices(partials, first.reshaped({partials.dim(1), partials.dim(2)}));
+  return first;
+}
 
 }  // namespace hylas

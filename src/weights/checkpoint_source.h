@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "weights/host_store.h"
 #include "weights/source.h"
 
 namespace hylas {
@@ -18,13 +17,14 @@ class CheckpointSource final : public WeightSource {
   void prefetch(const LoadProgress& progress) override;
 
  protected:
-  Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, Part part) override;
-  Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in) override;
+  Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, const Part& part) override;
+  Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in, const Part& part) override;
 
  private:
+  Result<Tensor> aligned_copy(const Tensor& view);
+
   std::shared_ptr<const Checkpoint> checkpoint_;
   std::vector<std::span<const std::byte>> pieces_;  // mapped bytes handed out
-  HostStore store_;                                 // what had to be copied
 };
 
 }  // namespace hylas

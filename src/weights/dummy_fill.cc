@@ -64,16 +64,29 @@ void fill_range(std::string_view name, const std::array<T, kSums>& values, int64
 }
 
 template <class T>
-void fill_parallel(std::string_view name, const std::array<T, kSums>& values, int64_t begin, T* out, int64_t count,
-                   int threads) {
+void fill_parallel(std::string_view name, const std::array<T, kSums>& values, int64_t begin, int64_t pitch,
+                   const Tensor& out, int threads) {
+  // A window of whole rows is one long one.
+  const bool flat = out.dim(1) == pitch;
+  const int64_t rows = flat ? 1 : out.dim(0);
+  const int64_t columns = flat ? out.elements() : out.dim(1);
+  // Thread `part` of `parts` fills the elements [from, to) of the rows laid end to end.
+  const auto fill = [&](int64_t from, int64_t to) {
+    while (from < to) {
+      const int64_t row = from / columns, column = from % columns;
+      const int64_t count = std::min(columns - column, to - from);
+      fill_range(name, values, begin + row * pitch + column, out.as<T>() + from, count);
+      from += count;
+    }
+  };
+  const int64_t count = rows * columns;
   const int64_t parts = std::clamp<int64_t>(count / kThreadElements, 1, threads);
   std::vector<std::jthread> workers;
   for (int64_t part = 1; part < parts; ++part) {
     const int64_t from = count * part / parts, to = count * (part + 1) / parts;
-    workers.push_back(
-        start_thread("hylas-dummy", [&, from, to] { fill_range(name, values, begin + from, out + from, to - from); }));
+    workers.push_back(start_thread("hylas-dummy", [&fill, from, to] { fill(from, to); }));
   }
-  fill_range(name, values, begin, out, count / parts);
+  fill(0, count / parts);
 }
 
 double deviations(int sum) { return (sum - kSumMean) / kSumDeviation; }
@@ -121,13 +134,13 @@ float dummy_scale(const std::string& weight_name, int64_t block) {
   return nominal * (0.75f + 0.5f * uniform);
 }
 
-void fill_dummy(const std::string& name, int64_t begin, const Tensor& out, int threads) {
+void fill_dummy(const std::string& name, int64_t begin, int64_t pitch, const Tensor& out, int threads) {
   if (out.dtype == DType::kF8E4M3) {
-    fill_parallel(name, fp8_values(), begin, out.as<uint8_t>(), out.elements(), threads);
+    fill_parallel(name, fp8_values(), begin, pitch, out, threads);
     return;
   }
   const auto fill = [&](double mean, double deviation) {
-    fill_parallel(name, bf16_values(mean, deviation), begin, out.as<uint16_t>(), out.elements(), threads);
+    fill_parallel(name, bf16_values(mean, deviation), begin, pitch, out, threads);
   };
   switch (const DummyKind kind = dummy_kind(name)) {
     case DummyKind::kMatrix:
@@ -140,6 +153,7 @@ void fill_dummy(const std::string& name, int64_t begin, const Tensor& out, int t
       return fill(1, kMatrixDeviation);
     case DummyKind::kLogDecay:
     case DummyKind::kTimeStep:
+      HYLAS_CHECK(out.dim(1) == pitch, "a vector has no columns to choose from");
       return fill_decay(name, kind, begin, out);
   }
 }

@@ -4,30 +4,16 @@
 #include <thread>
 
 #include "weights/dummy_fill.h"
+#include "weights/part.h"
 
 namespace hylas {
-namespace {
-
-Tensor make_view(std::byte* memory, DType dtype, std::span<const int64_t> shape) {
-  switch (shape.size()) {
-    case 1:
-      return Tensor(memory, dtype, {shape[0]});
-    case 2:
-      return Tensor(memory, dtype, {shape[0], shape[1]});
-    default:
-      HYLAS_CHECK(shape.size() == 3, "a manifest's tensors have 1 to 3 dimensions, not {}", shape.size());
-      return Tensor(memory, dtype, {shape[0], shape[1], shape[2]});
-  }
-}
-
-}  // namespace
 
 DummySource::DummySource(const std::vector<TensorSpec>& specs, int threads)
     : threads_(threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))) {
   for (const TensorSpec& spec : specs) specs_.emplace(spec.name, spec);
 }
 
-Result<Tensor> DummySource::fetch(const std::string& name, std::span<const int64_t> shape, Part part) {
+Result<Tensor> DummySource::fetch(const std::string& name, std::span<const int64_t> shape, const Part& part) {
   const auto found = specs_.find(name);
   if (found == specs_.end()) return error(ErrorCode::kNotFound, "the model has no tensor `{}`", name);
   const TensorSpec& spec = found->second;
@@ -37,36 +23,41 @@ Result<Tensor> DummySource::fetch(const std::string& name, std::span<const int64
     return error(ErrorCode::kInvalid, "tensor `{}` has shape [{}] instead of [{}]", name, fmt::join(spec.shape, ", "),
                  fmt::join(wanted, ", "));
   }
-  const int64_t row_elements = spec.elements() / spec.shape[0];
-  std::string key = name;
-  if (part.count >= 0) {
-    if (part.begin < 0 || part.begin + part.count > spec.shape[0]) {
-      return error(ErrorCode::kInvalid, "tensor `{}` has {} rows; [{}, {}) are wanted", name, spec.shape[0], part.begin,
-                   part.begin + part.count);
-    }
-    wanted[0] = part.count;
-    key = part_name(name, part);
+  const MatrixShape matrix = matrix_shape(spec.shape);
+  const Range rows = resolve(part.rows, matrix.rows), columns = resolve(part.columns, matrix.columns);
+  if (!within(rows, matrix.rows) || !within(columns, matrix.columns)) {
+    return error(ErrorCode::kInvalid, "tensor `{}` is a matrix of {} x {}; rows [{}, {}), columns [{}, {}) are wanted",
+                 name, matrix.rows, matrix.columns, rows.begin, rows.begin + rows.count, columns.begin,
+                 columns.begin + columns.count);
   }
+  const std::string key = part_name(name, part);
   if (const auto filled = filled_.find(key); filled != filled_.end()) return filled->second;
-  const size_t bytes = static_cast<size_t>(wanted[0] * row_elements) * dtype_bytes(spec.dtype);
+  const size_t bytes = static_cast<size_t>(rows.count * columns.count) * dtype_bytes(spec.dtype);
   HYLAS_ASSIGN(std::byte* const memory, store_.allocate(bytes));
-  const Tensor tensor = make_view(memory, spec.dtype, wanted);
-  fill_dummy(name, part.begin * row_elements, tensor, threads_);
+  const Tensor tensor(memory, spec.dtype, {rows.count, columns.count});
+  fill_dummy(name, rows.begin * matrix.columns + columns.begin, matrix.columns, tensor, threads_);
   filled_.emplace(key, tensor);
   count(key, bytes);
   return tensor;
 }
 
-Result<Tensor> DummySource::fetch_scale(const std::string& weight_name, int64_t out, int64_t in) {
-  const std::string name = scale_name(weight_name);
-  if (const auto filled = filled_.find(name); filled != filled_.end()) return filled->second;
-  const int64_t rows = (out + kFp8Block - 1) / kFp8Block, columns = (in + kFp8Block - 1) / kFp8Block;
-  const size_t bytes = static_cast<size_t>(rows * columns) * sizeof(float);
+Result<Tensor> DummySource::fetch_scale(const std::string& weight_name, int64_t out, int64_t in, const Part& part) {
+  const int64_t rows_total = (out + kFp8Block - 1) / kFp8Block, columns_total = (in + kFp8Block - 1) / kFp8Block;
+  const Part blocks{scale_range(part.rows), scale_range(part.columns)};
+  const Range rows = resolve(blocks.rows, rows_total), columns = resolve(blocks.columns, columns_total);
+  const std::string key = part_name(scale_name(weight_name), blocks);
+  if (const auto filled = filled_.find(key); filled != filled_.end()) return filled->second;
+  const size_t bytes = static_cast<size_t>(rows.count * columns.count) * sizeof(float);
   HYLAS_ASSIGN(std::byte* const memory, store_.allocate(bytes));
-  const Tensor scale(memory, DType::kF32, {rows, columns});
-  for (int64_t i = 0; i < rows * columns; ++i) scale.as<float>()[i] = dummy_scale(weight_name, i);
-  filled_.emplace(name, scale);
-  count(name, bytes);
+  const Tensor scale(memory, DType::kF32, {rows.count, columns.count});
+  for (int64_t row = 0; row < rows.count; ++row) {
+    for (int64_t column = 0; column < columns.count; ++column) {
+      scale.row<float>(row)[column] =
+          dummy_scale(weight_name, (rows.begin + row) * columns_total + columns.begin + column);
+    }
+  }
+  filled_.emplace(key, scale);
+  count(key, bytes);
   return scale;
 }
 

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "weights/host_store.h"
 #include "weights/source.h"
 #include "weights/tensor_spec.h"
 
@@ -23,13 +22,12 @@ class DummySource final : public WeightSource {
   void prefetch(const LoadProgress& progress) override;
 
  protected:
-  Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, Part part) override;
-  Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in) override;
+  Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, const Part& part) override;
+  Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in, const Part& part) override;
 
  private:
   std::map<std::string, TensorSpec> specs_;
-  std::map<std::string, Tensor> filled_;  // by name, and first row of a part
-  HostStore store_;
+  std::map<std::string, Tensor> filled_;  // by part_name
   int threads_;
 };
 

@@ -1,5 +1,7 @@
 #include "weights/source.h"
 
+#include <cstring>
+
 namespace hylas {
 namespace {
 
@@ -9,66 +11,136 @@ Error wrong_type(const std::string& name, DType dtype, std::string_view wanted) 
   return error(ErrorCode::kUnsupported, "tensor `{}` has type {}; {} is supported", name, dtype_name(dtype), wanted);
 }
 
-// FP8 scales belong to blocks of 128 x 128: a shard may only begin at one.
-Status check_block(const LinearWeight& whole, const char* axis, int64_t begin) {
-  if (whole.weight.dtype != DType::kF8E4M3 || begin % kFp8Block == 0) return {};
-  return error(ErrorCode::kUnsupported, "an FP8 matrix cannot be cut at {} {}, only at multiples of {}", axis, begin,
-               kFp8Block);
+// FP8 scales belong to blocks of 128 x 128: a shard begins at one, and ends at one or with the matrix.
+Status check_blocks(const std::string& name, const char* axis, Range range, int64_t size) {
+  if (range.count < 0) return {};
+  const int64_t end = range.begin + range.count;
+  if (range.begin % kFp8Block == 0 && (end % kFp8Block == 0 || end == size)) return {};
+  return error(ErrorCode::kUnsupported, "the FP8 matrix `{}` cannot be cut into {} [{}, {}): its blocks are {} wide", name,
+               axis, range.begin, end, kFp8Block);
 }
-
-int64_t blocks(int64_t size) { return (size + kFp8Block - 1) / kFp8Block; }
 
 }  // namespace
 
+std::string WeightSource::part_name(const std::string& name, const Part& part) {
+  std::string text = name;
+  if (part.rows.count >= 0) text += fmt::format("[rows {}:{}]", part.rows.begin, part.rows.begin + part.rows.count);
+  if (part.columns.count >= 0) {
+    text += fmt::format("[columns {}:{}]", part.columns.begin, part.columns.begin + part.columns.count);
+  }
+  return text;
+}
+
 Result<Tensor> WeightSource::tensor(const std::string& name, std::initializer_list<int64_t> shape) {
-  HYLAS_ASSIGN(const Tensor found, fetch(name, std::span(shape.begin(), shape.size()), Part{}));
-  if (!is_float(found.dtype)) return wrong_type(name, found.dtype, "float32 or bfloat16");
-  return found;
+  const Range all;
+  return tensor_rows(name, shape, {&all, 1});
+}
+
+Result<Tensor> WeightSource::tensor_rows(const std::string& name, std::initializer_list<int64_t> shape,
+                                         std::span<const Range> ranges) {
+  HYLAS_CHECK(shape.size() >= 1 && shape.size() <= 3, "{} has {} dimensions", name, shape.size());
+  const std::span<const int64_t> dims(shape.begin(), shape.size());
+  const int64_t inner = dims.size() == 3 ? dims[1] : 1;  // rows of the matrix view in one of dimension 0
+  std::vector<Tensor> parts;
+  for (const Range& range : ranges) {
+    const Range rows{range.begin * inner, range.count < 0 ? -1 : range.count * inner};
+    HYLAS_ASSIGN(const Tensor found, fetch(name, dims, Part{rows, {}}));
+    if (!is_float(found.dtype)) return wrong_type(name, found.dtype, "float32 or bfloat16");
+    parts.push_back(found);
+  }
+  HYLAS_ASSIGN(const Tensor whole, stack(parts));
+  if (dims.size() == 1) return whole.reshaped({whole.elements()});
+  if (dims.size() == 2) return whole;
+  return whole.reshaped({whole.dim(0) / inner, inner, dims[2]});
+}
+
+// Parts of the same width one below the other.
+Result<Tensor> WeightSource::stack(std::span<const Tensor> parts) {
+  if (parts.size() == 1) return parts[0];
+  int64_t rows = 0;
+  for (const Tensor& part : parts) rows += part.dim(0);
+  const size_t row_bytes = parts[0].dim(1) * dtype_bytes(parts[0].dtype);
+  HYLAS_ASSIGN(std::byte* to, store_.allocate(rows * row_bytes));
+  const Tensor whole(to, parts[0].dtype, {rows, parts[0].dim(1)});
+  for (const Tensor& part : parts) {
+    HYLAS_CHECK(part.contiguous() && part.dim(1) == whole.dim(1) && part.dtype == whole.dtype);
+    std::memcpy(to, part.data, part.bytes());
+    to += part.bytes();
+  }
+  return whole;
 }
 
 Result<LinearWeight> WeightSource::linear(const std::string& name, int64_t out, int64_t in) {
+  return linear_part(name, out, in, Part{});
+}
+
+Result<LinearWeight> WeightSource::linear_rows(const std::string& name, int64_t out, int64_t in,
+                                               std::span<const Range> ranges) {
+  std::vector<Tensor> weights, scales;
+  for (const Range& range : ranges) {
+    HYLAS_ASSIGN(const LinearWeight part, linear_part(name, out, in, Part{range, {}}));
+    weights.push_back(part.weight);
+    if (part.scale) scales.push_back(part.scale);
+  }
+  LinearWeight linear;
+  HYLAS_ASSIGN(linear.weight, stack(weights));
+  if (scales.empty()) return linear;
+  HYLAS_ASSIGN(linear.scale, stack(scales));
+  return linear;
+}
+
+Result<LinearWeight> WeightSource::linear_columns(const std::string& name, int64_t out, int64_t in, Range columns) {
+  return linear_part(name, out, in, Part{{}, columns});
+}
+
+Result<LinearWeight> WeightSource::linear_part(const std::string& name, int64_t out, int64_t in, const Part& part) {
   const std::string weight_name = name + ".weight";
   const int64_t shape[] = {out, in};
   LinearWeight linear;
-  HYLAS_ASSIGN(linear.weight, fetch(weight_name, shape, Part{}));
+  HYLAS_ASSIGN(linear.weight, fetch(weight_name, shape, part));
   if (is_float(linear.weight.dtype)) return linear;
   if (linear.weight.dtype != DType::kF8E4M3) {
     return wrong_type(weight_name, linear.weight.dtype, "float32, bfloat16 or fp8_e4m3");
   }
-  HYLAS_ASSIGN(linear.scale, fetch_scale(weight_name, out, in));
+  HYLAS_TRY(check_blocks(weight_name, "rows", part.rows, out));
+  HYLAS_TRY(check_blocks(weight_name, "columns", part.columns, in));
+  HYLAS_ASSIGN(linear.scale, fetch_scale(weight_name, out, in, part));
   return linear;
 }
 
-Result<ExpertWeights> WeightSource::experts(const std::string& prefix, int64_t expert_begin, int64_t expert_count,
-                                            int64_t hidden, int64_t width) {
+Result<ExpertWeights> WeightSource::experts(const std::string& prefix, Range wanted, int64_t hidden, int64_t width,
+                                            Range widths) {
   ExpertWeights experts;
-  experts.expert_begin = static_cast<int32_t>(expert_begin);
+  experts.expert_begin = static_cast<int32_t>(wanted.begin);
   const std::string fused = prefix + ".gate_up_proj";
   if (!has(fused)) {
-    for (int64_t e = expert_begin; e < expert_begin + expert_count; ++e) {
+    for (int64_t e = wanted.begin; e < wanted.begin + wanted.count; ++e) {
       const std::string expert = fmt::format("{}.{}.", prefix, e);
-      HYLAS_ASSIGN(LinearWeight gate, linear(expert + "gate_proj", width, hidden));
-      HYLAS_ASSIGN(LinearWeight up, linear(expert + "up_proj", width, hidden));
-      HYLAS_ASSIGN(LinearWeight down, linear(expert + "down_proj", hidden, width));
+      HYLAS_ASSIGN(LinearWeight gate, linear_part(expert + "gate_proj", width, hidden, Part{widths, {}}));
+      HYLAS_ASSIGN(LinearWeight up, linear_part(expert + "up_proj", width, hidden, Part{widths, {}}));
+      HYLAS_ASSIGN(LinearWeight down, linear_part(expert + "down_proj", hidden, width, Part{{}, widths}));
       experts.gate.push_back(gate);
       experts.up.push_back(up);
       experts.down.push_back(down);
     }
     return experts;
   }
-  const Part part{expert_begin, expert_count};
   const int64_t gate_up_shape[] = {-1, 2 * width, hidden};
   const int64_t down_shape[] = {-1, hidden, width};
-  HYLAS_ASSIGN(const Tensor gate_up, fetch(fused, gate_up_shape, part));
-  HYLAS_ASSIGN(const Tensor down, fetch(prefix + ".down_proj", down_shape, part));
-  for (const Tensor* stored : {&gate_up, &down}) {
-    if (!is_float(stored->dtype)) return wrong_type(fused, stored->dtype, "of fused experts, float32 or bfloat16");
-  }
-  for (int64_t e = 0; e < expert_count; ++e) {
-    const Tensor both = gate_up.rows(e, 1).reshaped({2 * width, hidden});
-    experts.gate.push_back(LinearWeight{both.rows(0, width), {}});
-    experts.up.push_back(LinearWeight{both.rows(width, width), {}});
-    experts.down.push_back(LinearWeight{down.rows(e, 1).reshaped({hidden, width}), {}});
+  const int64_t count = widths.count < 0 ? width : widths.count;
+  for (int64_t e = wanted.begin; e < wanted.begin + wanted.count; ++e) {
+    const auto half = [&](int64_t begin) {
+      return fetch(fused, gate_up_shape, Part{{e * 2 * width + begin + widths.begin, count}, {}});
+    };
+    HYLAS_ASSIGN(const Tensor gate, half(0));
+    HYLAS_ASSIGN(const Tensor up, half(width));
+    HYLAS_ASSIGN(const Tensor down, fetch(prefix + ".down_proj", down_shape, Part{{e * hidden, hidden}, widths}));
+    for (const Tensor* stored : {&gate, &down}) {
+      if (!is_float(stored->dtype)) return wrong_type(fused, stored->dtype, "of fused experts, float32 or bfloat16");
+    }
+    experts.gate.push_back(LinearWeight{gate, {}});
+    experts.up.push_back(LinearWeight{up, {}});
+    experts.down.push_back(LinearWeight{down, {}});
   }
   return experts;
 }
@@ -78,6 +150,18 @@ bool WeightSource::count(const std::string& name, size_t bytes) {
   if (added) bytes_used_ += bytes;
   return added;
 }
+
+namespace {
+
+Status check_block(const LinearWeight& whole, const char* axis, int64_t begin) {
+  if (whole.weight.dtype != DType::kF8E4M3 || begin % kFp8Block == 0) return {};
+  return error(ErrorCode::kUnsupported, "an FP8 matrix cannot be cut at {} {}, only at multiples of {}", axis, begin,
+               kFp8Block);
+}
+
+int64_t blocks(int64_t size) { return (size + kFp8Block - 1) / kFp8Block; }
+
+}  // namespace
 
 Result<LinearWeight> weight_rows(const LinearWeight& whole, int64_t begin, int64_t count) {
   HYLAS_TRY(check_block(whole, "row", begin));

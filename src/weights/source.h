@@ -9,11 +9,20 @@
 #include "base/result.h"
 #include "ops/weight.h"
 #include "weights/checkpoint.h"
+#include "weights/host_store.h"
 
 namespace hylas {
 
-// Hands out views that live as long as the source. Not thread-safe: one per rank; several may share a checkpoint. A
-// source counts what it handed out, so that a test can say that a rank read only its own.
+// Part of a dimension: [begin, begin + count); count -1: all of it.
+struct Range {
+  int64_t begin = 0;
+  int64_t count = -1;
+};
+
+// Hands out weights that live as long as the source: views of what is stored where that is possible. Not thread-safe:
+// one per rank; several may share a checkpoint. A rank asks for its shards only, and the source counts what it handed
+// out, so that a test can say that a rank read only its own. FP8 shards begin and end at blocks of 128 (kUnsupported,
+// naming the numbers; the last block may be cut by the matrix).
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
@@ -23,46 +32,54 @@ class WeightSource {
   // A tensor in f32 or bf16. kNotFound: names the tensor. kInvalid: another shape (both are named). kUnsupported:
   // another type.
   Result<Tensor> tensor(const std::string& name, std::initializer_list<int64_t> shape);
+  // Ranges of its dimension 0, one after another, copied if there are several.
+  Result<Tensor> tensor_rows(const std::string& name, std::initializer_list<int64_t> shape,
+                             std::span<const Range> ranges);
 
   // The matrix `name`.weight [out, in] in f32, bf16 or FP8 blocks: FP8 iff stored so; its scale is
   // `name`.weight_scale_inv.
   Result<LinearWeight> linear(const std::string& name, int64_t out, int64_t in);
+  Result<LinearWeight> linear_rows(const std::string& name, int64_t out, int64_t in, std::span<const Range> ranges);
+  Result<LinearWeight> linear_columns(const std::string& name, int64_t out, int64_t in, Range columns);
 
-  // Experts [expert_begin, expert_begin + expert_count) of `prefix` ("..mlp.experts"), `width` inputs to each one's
-  // down projection. Fused or per-expert, as stored; the others are not read.
-  Result<ExpertWeights> experts(const std::string& prefix, int64_t expert_begin, int64_t expert_count, int64_t hidden,
-                                int64_t width);
+  // `experts` of `prefix` ("..mlp.experts"), of each the inner columns `widths` of `width`. Fused or per-expert, as
+  // stored; the others are not read.
+  Result<ExpertWeights> experts(const std::string& prefix, Range experts, int64_t hidden, int64_t width, Range widths);
 
   // Brings everything handed out so far into memory.
   virtual void prefetch(const LoadProgress& progress) = 0;
 
-  // Of tensors handed out: each counted once, scales included; a range of fused experts as "name[begin:end]".
+  // Of tensors handed out: each part counted once, scales included.
   size_t bytes_used() const { return bytes_used_; }
   const std::set<std::string>& names_used() const { return names_used_; }
 
  protected:
-  // Part of dimension 0 of a stored tensor.
+  // Part of a stored tensor seen as a matrix: its last dimension are the columns, the others the rows; a vector is one
+  // column.
   struct Part {
-    int64_t begin = 0;
-    int64_t count = -1;  // -1: all
+    Range rows, columns;
   };
-  // `part` of the stored tensor `name`, in whatever type it has; counted. shape[0] == -1 takes any number.
-  virtual Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, Part part) = 0;
-  // The scale of the FP8 matrix `weight_name`, f32 [ceil(out / 128), ceil(in / 128)]; counted.
-  virtual Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in) = 0;
+  // `part` of the stored tensor `name`, in whatever type it has, as a matrix that may have a row stride; counted.
+  // shape[0] == -1 takes any number.
+  virtual Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, const Part& part) = 0;
+  // `part`, in elements of the matrix [out, in], of the scale of the FP8 matrix `weight_name`: f32, counted.
+  virtual Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in, const Part& part) = 0;
   // False if `name` had been counted already.
   bool count(const std::string& name, size_t bytes);
-  // "name[begin:end]", as a part is counted.
-  static std::string part_name(const std::string& name, Part part) {
-    return fmt::format("{}[{}:{}]", name, part.begin, part.begin + part.count);
-  }
+  // As a part is counted: "name", "name[rows 0:4]", "name[columns 64:128]".
+  static std::string part_name(const std::string& name, const Part& part);
+
+  HostStore store_;  // what cannot be a view
 
  private:
+  Result<LinearWeight> linear_part(const std::string& name, int64_t out, int64_t in, const Part& part);
+  Result<Tensor> stack(std::span<const Tensor> parts);
+
   std::set<std::string> names_used_;
   size_t bytes_used_ = 0;
 };
 
-// Shards of a matrix, without copying. FP8: `begin` must be a multiple of 128 (kUnsupported, naming both numbers).
+// Shards of a matrix at hand, without copying. FP8: `begin` must be a multiple of 128 (kUnsupported, naming both).
 Result<LinearWeight> weight_rows(const LinearWeight& whole, int64_t begin, int64_t count);
 Result<LinearWeight> weight_columns(const LinearWeight& whole, int64_t begin, int64_t count);
 

@@ -25,7 +25,7 @@ class RankTest : public testing::Test {
   }
   StepResult execute(StepPlan plan) {
     plan.id = ++plans_;
-    return startup_.rank->execute(plan);
+    return startup_.ranks[0]->execute(plan);
   }
   static SequenceStart start(SequenceIndex sequence) {
     SequenceStart start;

@@ -39,8 +39,8 @@ TEST(QuantizeModel, ExpertsKeepTheirValues) {
   CheckpointSource before(std::shared_ptr<const Checkpoint>(Checkpoint::open(golden_model("mtp-moe").dir).value()));
   CheckpointSource after(std::shared_ptr<const Checkpoint>(Checkpoint::open(dir.file("fp8")).value()));
   const std::string prefix = "model.language_model.layers.1.mlp.experts";
-  const ExpertWeights old = before.experts(prefix, 0, 16, 128, 32).value();
-  const ExpertWeights made = after.experts(prefix, 0, 16, 128, 32).value();
+  const ExpertWeights old = before.experts(prefix, {0, 16}, 128, 32, {}).value();
+  const ExpertWeights made = after.experts(prefix, {0, 16}, 128, 32, {}).value();
   for (int e = 0; e < 16; ++e) {
     for (const auto part : {&ExpertWeights::gate, &ExpertWeights::up, &ExpertWeights::down}) {
       const LinearWeight& a = (old.*part)[e];

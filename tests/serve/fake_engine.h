@@ -32,6 +32,7 @@ class FakeEngine : public Engine {
   const EngineInfo& info() const override { return info_; }
   EngineInfo& mutable_info() { return info_; }
   EngineStats stats() const override;
+  std::string trace_json() const override { return R"({"traceEvents":[]})"; }
   Result<RequestId> submit(Request request, OutputCallback callback) override;
   void abort(RequestId id) override;
   void abort_all() override;

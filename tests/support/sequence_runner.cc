@@ -60,7 +60,7 @@ void SequenceRunner::build(std::unique_ptr<WeightSource> source) {
                                .state = options_.state,
                                .with_mtp = options_.with_mtp,
                                .page_size = options_.page_size};
-  decoder_ = std::move(Decoder::make(config_, decoder, *source_, *ops_)).value();
+  decoder_ = std::move(Decoder::make(config_, decoder, *source_, *ops_, comms_)).value();
   const int64_t pages = options_.tokens_max / options_.page_size + 2;
   pools_ = StatePools::make(ops_->device(), state_layout(config_, decoder), pages, options_.page_size, 2).value();
   memory_.resize(decoder_->arena_bytes(options_.tokens_max, options_.tokens_max) + 64);

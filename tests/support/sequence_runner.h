@@ -68,6 +68,7 @@ class SequenceRunner {
   ModelConfig config_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<WeightSource> source_;
+  RankComms comms_;  // of a lone rank
   std::unique_ptr<Decoder> decoder_;
   StatePools pools_;
   std::vector<std::byte> memory_;

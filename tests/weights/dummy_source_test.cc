@@ -82,8 +82,8 @@ TEST(DummySource, ValuesDoNotDependOnThreads) {
 
 TEST(DummySource, ValuesDoNotDependOnTheRangeOfExperts) {
   DummySource all(specs()), some(specs());
-  const ExpertWeights whole = all.experts("x.experts", 0, 6, 48, 32).value();
-  const ExpertWeights part = some.experts("x.experts", 4, 2, 48, 32).value();
+  const ExpertWeights whole = all.experts("x.experts", {0, 6}, 48, 32, {}).value();
+  const ExpertWeights part = some.experts("x.experts", {4, 2}, 48, 32, {}).value();
   for (int e = 0; e < 2; ++e) {
     EXPECT_EQ(std::memcmp(whole.gate[4 + e].weight.data, part.gate[e].weight.data, 32 * 48 * 2), 0);
     EXPECT_EQ(std::memcmp(whole.up[4 + e].weight.data, part.up[e].weight.data, 32 * 48 * 2), 0);
@@ -92,13 +92,28 @@ TEST(DummySource, ValuesDoNotDependOnTheRangeOfExperts) {
   EXPECT_EQ(some.bytes_used(), 2u * 3 * 32 * 48 * 2);
 }
 
+TEST(DummySource, ColumnsAndRowsAreThoseOfTheWholeMatrix) {
+  DummySource all(specs()), some(specs());
+  const LinearWeight whole = all.linear("q", 300, 260).value();
+  const LinearWeight columns = some.linear_columns("q", 300, 260, {128, 132}).value();
+  const Range range{128, 128};
+  const LinearWeight rows = some.linear_rows("q", 300, 260, {&range, 1}).value();
+  for (int64_t r : {0, 131, 299}) {
+    EXPECT_EQ(std::memcmp(columns.weight.row<uint8_t>(r), whole.weight.row<uint8_t>(r) + 128, 132), 0);
+    EXPECT_EQ(columns.scale.row<float>(r / 128)[1], whole.scale.row<float>(r / 128)[2]);
+  }
+  EXPECT_EQ(std::memcmp(rows.weight.data, whole.weight.row<uint8_t>(128), 128 * 260), 0);
+  EXPECT_EQ(rows.scale.row<float>(0)[2], whole.scale.row<float>(1)[2]);
+  EXPECT_EQ(some.bytes_used(), 300u * 132 + 3 * 2 * 4 + 128 * 260 + 3 * 4);
+}
+
 // A tensor of more than 2^32 elements can be filled anywhere, and does not repeat there.
 TEST(DummySource, ValuesAreFunctionsOfTheElementIndex) {
   std::vector<uint16_t> a(5000), b(2000), far(5000);
-  fill_dummy("x", (int64_t{1} << 32) - 1000, Tensor(a.data(), DType::kBF16, {5000}), 1);
-  fill_dummy("x", (int64_t{1} << 32) + 500, Tensor(b.data(), DType::kBF16, {2000}), 1);
+  fill_dummy("x", (int64_t{1} << 32) - 1000, 1, Tensor(a.data(), DType::kBF16, {5000}), 1);
+  fill_dummy("x", (int64_t{1} << 32) + 500, 1, Tensor(b.data(), DType::kBF16, {2000}), 1);
   EXPECT_EQ(std::memcmp(a.data() + 1500, b.data(), 2000 * 2), 0);
-  fill_dummy("x", (int64_t{2} << 32) - 1000, Tensor(far.data(), DType::kBF16, {5000}), 1);
+  fill_dummy("x", (int64_t{2} << 32) - 1000, 1, Tensor(far.data(), DType::kBF16, {5000}), 1);
   EXPECT_NE(a, far);
 }
 
@@ -114,7 +129,7 @@ TEST(DummySource, RefusesWhatTheModelDoesNotHave) {
   EXPECT_FALSE(source.has("n.weight"));
   EXPECT_EQ(source.tensor("n.weight", {1}).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(source.tensor("m.weight", {260, 300}).error().code, ErrorCode::kInvalid);
-  EXPECT_EQ(source.experts("x.experts", 5, 2, 48, 32).error().code, ErrorCode::kInvalid);
+  EXPECT_EQ(source.experts("x.experts", {5, 2}, 48, 32, {}).error().code, ErrorCode::kInvalid);
 }
 
 }  // namespace

@@ -95,7 +95,7 @@ TEST(CheckpointSource, MisalignedTensorsAreCopiedToAlignedMemory) {
 TEST(CheckpointSource, FusedExpertsAreGateAboveUp) {
   CheckpointSource source = golden_source("mtp-moe");
   const std::string prefix = std::string(kLayer0) + "mlp.experts";
-  const ExpertWeights experts = source.experts(prefix, 3, 2, 128, 32).value();
+  const ExpertWeights experts = source.experts(prefix, {3, 2}, 128, 32, {}).value();
   ASSERT_EQ(experts.gate.size(), 2u);
   EXPECT_EQ(experts.expert_begin, 3);
   const auto checkpoint = Checkpoint::open(golden_model("mtp-moe").dir).value();
@@ -109,20 +109,20 @@ TEST(CheckpointSource, FusedExpertsAreGateAboveUp) {
     EXPECT_EQ(experts.down[e].weight.dim(0), 128);
     EXPECT_EQ(experts.down[e].weight.row_stride, 32);
   }
-  const auto beyond = source.experts(prefix, 15, 2, 128, 32);
+  const auto beyond = source.experts(prefix, {15, 2}, 128, 32, {});
   ASSERT_FALSE(beyond.ok());
-  EXPECT_THAT(beyond.error().message, HasSubstr("16 rows"));
+  EXPECT_THAT(beyond.error().message, HasSubstr("rows [1024, 1056)"));
 }
 
 TEST(CheckpointSource, AWrongExpertWidthIsAnError) {
   CheckpointSource source = golden_source("mtp-moe");
-  EXPECT_THAT(source.experts(std::string(kLayer0) + "mlp.experts", 0, 1, 128, 64).error().message,
+  EXPECT_THAT(source.experts(std::string(kLayer0) + "mlp.experts", {0, 1}, 128, 64, {}).error().message,
               HasSubstr("[16, 64, 128] instead of [-1, 128, 128]"));
 }
 
 TEST(CheckpointSource, PerExpertMatricesAreReadOnlyForThisRank) {
   CheckpointSource source = golden_source("moe-fp8-aligned");
-  const ExpertWeights experts = source.experts(std::string(kLayer0) + "mlp.experts", 2, 1, 256, 128).value();
+  const ExpertWeights experts = source.experts(std::string(kLayer0) + "mlp.experts", {2, 1}, 256, 128, {}).value();
   ASSERT_EQ(experts.up.size(), 1u);
   EXPECT_EQ(experts.up[0].weight.dtype, DType::kF8E4M3);
   EXPECT_EQ(source.names_used().size(), 6u);
@@ -133,15 +133,56 @@ TEST(CheckpointSource, PerExpertMatricesAreReadOnlyForThisRank) {
 TEST(CheckpointSource, CountsEveryTensorOnce) {
   CheckpointSource source = golden_source("mtp-moe");
   const std::string prefix = std::string(kLayer0) + "mlp.experts";
-  ASSERT_TRUE(source.experts(prefix, 0, 4, 128, 32).ok());
+  ASSERT_TRUE(source.experts(prefix, {0, 4}, 128, 32, {}).ok());
   const size_t quarter = source.bytes_used();
   EXPECT_EQ(quarter, 4u * 3 * 128 * 32 * 2);
-  ASSERT_TRUE(source.experts(prefix, 0, 4, 128, 32).ok());
+  ASSERT_TRUE(source.experts(prefix, {0, 4}, 128, 32, {}).ok());
   EXPECT_EQ(source.bytes_used(), quarter);
-  EXPECT_TRUE(source.names_used().contains(prefix + ".down_proj[0:4]"));
+  EXPECT_TRUE(source.names_used().contains(prefix + ".down_proj[rows 384:512]"));
   size_t loaded = 0;
   source.prefetch([&](size_t done, size_t) { loaded = done; });
   EXPECT_EQ(loaded, quarter);
+}
+
+// What each of two ranks is given of a matrix, and nothing more is counted.
+TEST(CheckpointSource, ShardsAreCutAsTheyAreRead) {
+  const std::string name = std::string(kLayer0) + "linear_attn.";
+  CheckpointSource whole = golden_source("mtp-moe");
+  const LinearWeight qkv = whole.linear(name + "in_proj_qkv", 256, 128).value();
+  const LinearWeight out = whole.linear(name + "out_proj", 128, 128).value();
+  CheckpointSource rank = golden_source("mtp-moe");
+  const Range segments[] = {{32, 32}, {96, 32}, {192, 64}};
+  const LinearWeight rows = rank.linear_rows(name + "in_proj_qkv", 256, 128, segments).value();
+  ASSERT_EQ(rows.weight.dim(0), 128);
+  EXPECT_EQ(std::memcmp(rows.weight.row<uint16_t>(0), qkv.weight.row<uint16_t>(32), 32 * 128 * 2), 0);
+  EXPECT_EQ(std::memcmp(rows.weight.row<uint16_t>(32), qkv.weight.row<uint16_t>(96), 32 * 128 * 2), 0);
+  EXPECT_EQ(std::memcmp(rows.weight.row<uint16_t>(64), qkv.weight.row<uint16_t>(192), 64 * 128 * 2), 0);
+  EXPECT_EQ(rank.bytes_used(), 128u * 128 * 2);
+  const LinearWeight columns = rank.linear_columns(name + "out_proj", 128, 128, {64, 64}).value();
+  ASSERT_EQ(columns.weight.dim(1), 64);
+  for (int64_t r : {0, 127}) {
+    EXPECT_EQ(std::memcmp(columns.weight.row<uint16_t>(r), out.weight.row<uint16_t>(r) + 64, 64 * 2), 0);
+  }
+  EXPECT_EQ(rank.bytes_used(), 128u * 128 * 2 + 128 * 64 * 2);
+}
+
+TEST(CheckpointSource, Fp8ShardsBeginAndEndAtBlocks) {
+  const std::string name = std::string(kLayer0) + "linear_attn.in_proj_qkv";
+  CheckpointSource source = golden_source("moe-fp8-aligned");
+  const LinearWeight whole = source.linear(name, 512, 256).value();
+  const Range ranges[] = {{128, 128}, {384, 128}};
+  const LinearWeight rows = source.linear_rows(name, 512, 256, ranges).value();
+  for (int64_t column : {0, 1}) {
+    EXPECT_EQ(rows.scale.row<float>(0)[column], whole.scale.row<float>(1)[column]);
+    EXPECT_EQ(rows.scale.row<float>(1)[column], whole.scale.row<float>(3)[column]);
+  }
+  const LinearWeight columns = source.linear_columns(name, 512, 256, {128, 128}).value();
+  EXPECT_EQ(columns.scale.row<float>(3)[0], whole.scale.row<float>(3)[1]);
+  const Range odd{64, 128};
+  const auto refused = source.linear_rows(name, 512, 256, {&odd, 1});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr(name), HasSubstr("[64, 192)")));
 }
 
 class Shards : public testing::Test {

@@ -1,0 +1,37 @@
+#include "engine/rank_threads.h"
+
+#include <utility>
+
+#include "base/thread.h"
+
+namespace hylas {
+
+RankThreads::RankThreads(std::vector<std::unique_ptr<Rank>> ranks, int32_t plans_max, OnReport on_report)
+    : on_report_(std::move(on_report)) {
+  workers_.resize(ranks.size());
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    workers_[i].rank = std::move(ranks[i]);
+    workers_[i].plans = std::make_unique<Queue<std::shared_ptr<const StepPlan>>>(plans_max);
+  }
+  for (Worker& worker : workers_) {
+    const std::string name = fmt::format("rank {}", worker.rank->place().rank);
+    worker.thread = start_thread(name.c_str(), [this, &worker] {
+      while (auto plan = worker.plans->pop()) {
+        on_report_(RankReport{worker.rank->place(), worker.rank->execute(**plan)});
+      }
+    });
+  }
+}
+
+void RankThreads::push(std::shared_ptr<const StepPlan> plan) {
+  for (Worker& worker : workers_) worker.plans->push(plan);
+}
+
+void RankThreads::stop() {
+  for (Worker& worker : workers_) worker.plans->close();
+  for (Worker& worker : workers_) {
+    if (worker.thread.joinable()) worker.thread.join();
+  }
+}
+
+}  // namespace hylas

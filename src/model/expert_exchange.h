@@ -1,0 +1,55 @@
+#pragma once
+// Expert parallelism: tokens travel to the ranks that hold their experts, the experts' rows travel back, and each
+// token's home adds them in top-k order: the lone rank's sum, bit for bit.
+#include <cstdint>
+#include <vector>
+
+#include "model/step.h"
+
+namespace hylas {
+
+struct MoeWeights {
+  int32_t experts_total = 0, experts_per_token = 0;
+  int64_t hidden = 0;
+  int64_t slices = 1;         // partial sums of a down projection on this rank
+  LinearWeight router;        // [experts_total, H]
+  LinearWeight shared_gate;   // [1, H]
+  ExpertWeights experts;      // those of this rank
+  SharedExpertWeights shared;
+};
+
+// Logits, choice and weights of tokens, from `arena`.
+struct Routing {
+  Tensor logits;        // [tokens, experts_total] f32
+  Tensor shared_logit;  // [tokens, 1] f32
+  Tensor ids;           // [tokens, k] i32
+  Tensor weights;       // [tokens, k] f32
+};
+Routing allocate_routing(Arena& arena, const MoeWeights& weights, int64_t tokens);
+Routing route(Ops& ops, Arena& arena, const MoeWeights& weights, const Tensor& x);
+
+// Tokens that a rank sends out at a time, so that what arrives fits a buffer of known size.
+constexpr int32_t kDispatchTokens = 128;
+
+class ExpertExchange {
+ public:
+  ExpertExchange() = default;
+  // `common`: the tokens given to forward() are those of the whole stage (or of its only dp group); otherwise those of
+  // the own dp group.
+  ExpertExchange(const Shard& shard, bool common) : shard_(shard), common_(common) {}
+
+  // x [tokens, H] act -> [1, tokens, H] f32 from the arena: the same on all ranks that hold these tokens.
+  Tensor forward(const Step& step, const MoeWeights& weights, const Tensor& x) const;
+  void allocate(Arena& arena, const MoeWeights& weights, int64_t tokens, DType act) const;
+
+ private:
+  struct Buffers;
+  Buffers allocate_block(Arena& arena, const MoeWeights& weights, int64_t sent, int64_t received, DType act) const;
+  void run_block(const Step& step, const MoeWeights& weights, const Tensor& x, const Tensor& out) const;
+  std::vector<int32_t> home_counts(const Step& step, int64_t tokens) const;
+
+  Shard shard_;
+  bool common_ = true;
+};
+
+}  // namespace hylas
