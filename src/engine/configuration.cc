@@ -125,6 +125,7 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
   chosen.prefill_tokens_max =
       std::max(kChunkUnit, std::min(chunk, options.max_prefill_tokens) / dp / kChunkUnit * kChunkUnit);
   chosen.kv_tokens_max = options.max_total_tokens;
+  chosen.enable_dynamic_chunking = options.enable_dynamic_chunking;
   chosen.running_max = (options.max_running_requests + dp - 1) / dp;
   chosen.running_bound = chosen.running_max ? chosen.running_max : kRunningMaxDefault;
   chosen.memory_fraction = options.mem_fraction_static == 0 ? kCpuMemoryFraction : options.mem_fraction_static;

@@ -32,6 +32,7 @@ struct EngineConfiguration {
   int32_t plans_in_flight_max = 2;
   int32_t decode_rows_max = 0;     // of one step and dp group; 0: the stages' shares
   int32_t prefill_tokens_max = 0;  // of one step and dp group
+  bool enable_dynamic_chunking = false;
   int32_t running_bound = 0;       // of one dp group; the memory budget may allow fewer
   int64_t kv_tokens_max = 0;       // 0: from the budget
   int32_t running_max = 0;         // 0: from the budget

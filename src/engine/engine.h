@@ -35,6 +35,8 @@ struct EngineOptions {
   std::string pp_layer_partition;        // "15,15,15,15"; empty = balanced by cost
   int32_t pp_async_batch_depth = -1;     // plans in flight beyond one for each stage; -1 = 1
   int32_t pp_max_micro_batch_size = 0;   // decode rows of a step; 0 = each stage's share
+  bool enable_dynamic_chunking = false;  // prefill chunks shrink as their prefix grows, to steps of equal time
+  int32_t ep_dispatch_tokens = 128;      // tokens that a rank sends to other ranks' experts at a time
 };
 
 // What an instance is, for /model_info, /server_info and the log.

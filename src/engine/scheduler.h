@@ -39,6 +39,7 @@ struct SchedulerOptions {
   int32_t context_length = 0;
   int32_t vocab_size = 0;
   int32_t prefill_tokens_max = 512;  // prompt tokens of one step and group, at least kChunkUnit
+  bool enable_dynamic_chunking = false;  // prompts are cut so that chunks take equal time (prefill_policy.h)
   int32_t decode_rows_max = 0;       // of one step and group; 0 = no limit but the stages' shares
   int32_t plans_in_flight_max = 2;
   std::vector<int32_t> eos_ids;

@@ -76,6 +76,7 @@ SchedulerOptions make_scheduler_options(const EngineConfiguration& chosen, const
   scheduler.context_length = chosen.context_length;
   scheduler.vocab_size = chosen.model.vocab_size;
   scheduler.prefill_tokens_max = chosen.prefill_tokens_max;
+  scheduler.enable_dynamic_chunking = chosen.enable_dynamic_chunking;
   scheduler.stages = chosen.parallel.pp;
   scheduler.groups = chosen.parallel.dp;
   scheduler.decode_rows_max = chosen.decode_rows_max;
