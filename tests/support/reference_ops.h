@@ -15,6 +15,7 @@ namespace hylas::test {
 struct HostTensor {
   HostTensor() = default;
   HostTensor(HostTensor&&) = default;
+  HostTensor& operator=(HostTensor&&) = default;
   HostTensor(const HostTensor& other) : bytes(other.bytes), view(other.view) { view.data = bytes.data(); }
   std::vector<std::byte> bytes;
   Tensor view;

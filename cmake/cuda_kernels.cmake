@@ -1,0 +1,10 @@
+# The .cu files of src/ops/cuda: plain kernels behind plain signatures, without the flags and libraries of the host code.
+if(NOT HYLAS_CUDA)
+  return()
+endif()
+file(GLOB cuda_kernels CONFIGURE_DEPENDS src/ops/cuda/*.cu)
+add_library(hylas_cuda_kernels STATIC ${cuda_kernels})
+target_include_directories(hylas_cuda_kernels PRIVATE src)
+target_compile_options(hylas_cuda_kernels PRIVATE --expt-relaxed-constexpr)
+target_link_libraries(hylas_tensor PUBLIC CUDA::cudart_static)
+target_link_libraries(hylas_ops PUBLIC hylas_cuda_kernels)

@@ -1,0 +1,79 @@
+// Prefill rows: a block has 64 (token, head) pairs of one kv head, a warp 16; blocks of 64 keys in ascending order.
+#include "ops/cuda/attention_bf16.cuh"
+#include "ops/cuda/row_tile.cuh"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kPairs = 16 * kWarps;
+
+template <class K>
+__global__ void __launch_bounds__(32 * kWarps) attention_prefill_kernel(AttentionArgs args, int tile_tokens) {
+  const BatchView& batch = args.batch;
+  // The last tiles of a row have the most keys: they begin first.
+  const RowTile tile =
+      find_row_tile(batch.row_begin, batch.decode_rows, batch.rows, tile_tokens, 0, gridDim.x - 1 - blockIdx.x);
+  if (tile.row < 0 || batch.state_write[tile.row] < 0) return;
+  const int kv_head = blockIdx.y, group = args.heads / args.kv_heads;
+  const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4;
+  const int begin = batch.row_begin[tile.row] + tile.index * tile_tokens;
+  const int tokens = min(tile_tokens, batch.row_begin[tile.row + 1] - begin);
+  const int position = batch.kv_len[tile.row] - (batch.row_begin[tile.row + 1] - begin), end = position + tokens;
+  const Bf16* query[2];
+  int token[2], head[2];
+  for (int r = 0; r < 2; ++r) {
+    const int pair = 16 * warp + g + 8 * r;
+    token[r] = pair / group;
+    head[r] = kv_head * group + pair % group;
+    query[r] = token[r] < tokens
+                   ? static_cast<const Bf16*>(args.q.data) + (begin + token[r]) * args.q.stride + head[r] * kDim
+                   : nullptr;
+  }
+  WarpAttention w;
+  for (int block = 0; block < end; block += kBlockKeys) {
+    float score[8][4] = {};
+    block_scores(query[0], query[1], block_at<K>(args, args.k_pages, tile.row, kv_head, block), score);
+    const int seen[2] = {position + token[0] + 1 - block, position + token[1] + 1 - block};
+    block_weights(seen, args.scale, score, w);
+    block_values(block_at<K>(args, args.v_pages, tile.row, kv_head, block), min(end - block, kBlockKeys), score, w);
+  }
+  finish_totals(w);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    if (!query[r]) continue;
+    const int64_t t = begin + token[r];
+    const Bf16* gate = static_cast<const Bf16*>(args.qg.data) + t * args.qg.stride + (2 * head[r] + 1) * kDim;
+    Bf16* out = static_cast<Bf16*>(args.out.data) + t * args.out.stride + head[r] * kDim;
+    const float inverse = 1.f / w.total[r];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int d = column_of(c, e, i);
+          out[d] = from_f32<Bf16>(w.sum[c][e][2 * r + i] * inverse * sigmoid(to_f32(gate[d])));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void attention_prefill(const AttentionArgs& args, Stream stream) {
+  const int tile_tokens = kPairs / (args.heads / args.kv_heads);
+  const int tiles = row_tiles_max(args.batch, args.batch.decode_rows, tile_tokens);
+  if (tiles == 0) return;
+  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(args.kv_heads));
+  if (args.kv_dtype == DType::kF8E4M3) {
+    attention_prefill_kernel<F8><<<grid, 32 * kWarps, 0, stream>>>(args, tile_tokens);
+  } else {
+    attention_prefill_kernel<Bf16><<<grid, 32 * kWarps, 0, stream>>>(args, tile_tokens);
+  }
+  check_launch("attention (prefill)");
+}
+
+}  // namespace hylas::cuda

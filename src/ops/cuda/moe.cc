@@ -1,0 +1,264 @@
+#include "ops/cuda/moe.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "ops/cuda/moe_kernels.h"
+#include "ops/cuda/route.h"
+
+namespace hylas::cuda {
+namespace {
+
+// Tables of all layers: 96 bytes per expert and layer.
+constexpr size_t kTableBytes = size_t{16} << 20;
+
+bool takes(const WeightView& weight, DType dtype) {
+  const int64_t unit = 16 / dtype_bytes(dtype);
+  return dtype != DType::kF32 && reinterpret_cast<uintptr_t>(weight.data) % 16 == 0 && weight.stride % unit == 0;
+}
+
+void check_experts(const ExpertWeights& experts) {
+  HYLAS_CHECK(experts.gate.size() == experts.up.size() && experts.gate.size() == experts.down.size() &&
+                  experts.gate.size() <= static_cast<size_t>(kExpertsMax),
+              "{} gate, {} up, {} down experts", experts.gate.size(), experts.up.size(), experts.down.size());
+}
+
+int64_t rows_elements_bytes(const Tensor& x, int64_t width, int slices, int64_t choices) {
+  return choices * (width * dtype_bytes(x.dtype) + slices * x.dim(1) * static_cast<int64_t>(sizeof(float)) + 32);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Moe>> Moe::make(CudaDevice& device) {
+  std::unique_ptr<Moe> moe(new Moe(device));
+  HYLAS_ASSIGN(moe->memory_, Buffer::make(device, kTableBytes));
+  return moe;
+}
+
+const ExpertTable& Moe::table(const ExpertWeights& experts) {
+  check_experts(experts);
+  const size_t count = experts.gate.size();
+  std::vector<WeightView> wanted;
+  wanted.reserve(3 * count);
+  ExpertTable made;
+  made.tensor_cores = true;
+  for (const std::vector<LinearWeight>* kind : {&experts.gate, &experts.up, &experts.down}) {
+    for (const LinearWeight& weight : *kind) {
+      check_weight(weight);
+      HYLAS_CHECK(weight.weight.dtype == kind->front().weight.dtype, "experts of several types");
+      wanted.push_back(view(weight));
+      made.tensor_cores = made.tensor_cores && takes(wanted.back(), weight.weight.dtype);
+    }
+  }
+  ExpertTable& found = tables_[experts.gate.data()];
+  const size_t bytes = wanted.size() * sizeof(WeightView);
+  if (found.host.size() == wanted.size() && std::memcmp(found.host.data(), wanted.data(), bytes) == 0) return found;
+  HYLAS_CHECK(used_ + bytes <= memory_.bytes(), "{} bytes for tables of experts are too few", memory_.bytes());
+  std::byte* to = static_cast<std::byte*>(memory_.data()) + used_;
+  used_ += (bytes + 255) / 256 * 256;
+  device_.copy_from_host(to, wanted.data(), bytes);
+  made.host = std::move(wanted);
+  made.device = reinterpret_cast<const WeightView*>(to);
+  found = std::move(made);
+  return found;
+}
+
+// Down products of the tokens' experts; of a block with one choice per token they may go to `out` in the tokens' order.
+Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                      int slices, const Tensor* out) {
+  const ExpertTable& table = this->table(experts);
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  const int64_t tokens = x.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.dim(1);
+  const int64_t width = experts.gate[0].weight.dim(0);
+  const int32_t run_rows = gemm_run_rows(pairs / count);
+  const int64_t runs_max = sort_runs_max(pairs, count, run_rows);
+  auto* pair_token = workspace.take<int32_t>(pairs);
+  auto* pair_of = workspace.take<int32_t>(pairs);
+  auto* runs = workspace.take<RowRun>(runs_max);
+  auto* run_count = workspace.take<int32_t>(1);
+  moe_sort({.ids = view(ids),
+            .tokens = tokens,
+            .k = static_cast<int>(k),
+            .expert_begin = experts.expert_begin,
+            .experts = static_cast<int32_t>(count),
+            .run_rows = run_rows,
+            .pair_token = pair_token,
+            .pair_of = pair_of,
+            .runs = runs,
+            .run_count = run_count},
+           device_.stream());
+  Product up;
+  up.x = view(x);
+  up.x_index = pair_token;
+  up.weight_dtype = experts.gate[0].weight.dtype;
+  up.paired = true;
+  up.weights = table.device;
+  up.others = table.device + count;
+  up.runs = runs;
+  up.run_count = run_count;
+  up.runs_max = static_cast<int32_t>(runs_max);
+  up.run_rows = run_rows;
+  up.inputs = hidden;
+  up.outputs = width;
+  up.out = {workspace.take<std::byte>(pairs * width * dtype_bytes(x.dtype)), x.dtype, width};
+  set_slices(up, 1);
+  Product down = up;
+  down.x = up.out;
+  down.x_index = nullptr;
+  down.weight_dtype = experts.down[0].weight.dtype;
+  down.paired = false;
+  down.weights = table.device + 2 * count;
+  down.inputs = width;
+  down.outputs = hidden;
+  set_slices(down, slices);
+  down.slice_stride = out ? out->row_stride : pairs * hidden;
+  down.out = {out ? out->data : workspace.take<float>(slices * pairs * hidden), DType::kF32, hidden};
+  down.out_index = out ? pair_token : nullptr;
+  for (const Product* product : {&up, &down}) {
+    if (table.tensor_cores && gemm_bf16_takes(*product)) {
+      gemm_bf16(*product, device_.stream());
+    } else {
+      gemm_f32(*product, device_.stream());
+    }
+  }
+  return {static_cast<const float*>(down.out.data), down.slice_stride, pair_of};
+}
+
+Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices) {
+  const int64_t tokens = x.dim(0), hidden = x.dim(1), width = experts.gate.weight.dim(0);
+  HYLAS_CHECK(experts.gate.weight.dtype == experts.up.weight.dtype, "gate and up of two types");
+  Product up;
+  up.x = view(x);
+  up.weight_dtype = experts.gate.weight.dtype;
+  up.paired = true;
+  up.weight = view(experts.gate);
+  up.other = view(experts.up);
+  up.rows = tokens;
+  up.inputs = hidden;
+  up.outputs = width;
+  up.out = {workspace.take<std::byte>(tokens * width * dtype_bytes(x.dtype)), x.dtype, width};
+  set_slices(up, 1);
+  multiply(up, device_.stream());
+  Product down;
+  down.x = up.out;
+  down.weight_dtype = experts.down.weight.dtype;
+  down.weight = view(experts.down);
+  down.rows = tokens;
+  down.inputs = width;
+  down.outputs = hidden;
+  set_slices(down, slices);
+  down.slice_stride = tokens * hidden;
+  down.out = {workspace.take<float>(slices * tokens * hidden), DType::kF32, hidden};
+  multiply(down, device_.stream());
+  return {static_cast<const float*>(down.out.data), down.slice_stride, nullptr};
+}
+
+namespace {
+
+// Tokens whose rows fit the workspace.
+int64_t block_tokens(const Workspace& workspace, int64_t bytes_per_token, int64_t tokens) {
+  constexpr int64_t kRoom = 1 << 20;  // lists of runs, padding
+  const int64_t fitting =
+      (static_cast<int64_t>(workspace.bytes_left()) - kRoom) / std::max<int64_t>(bytes_per_token, 1);
+  HYLAS_CHECK(fitting > 0, "a token needs {} bytes of the workspace's {}", bytes_per_token, workspace.bytes_left());
+  return std::min(fitting, tokens);
+}
+
+int64_t shared_bytes(const SharedExpertWeights* shared, const Tensor& x, int slices) {
+  return shared ? rows_elements_bytes(x, shared->gate.weight.dim(0), slices, 1) : 0;
+}
+
+CombineArgs combine_args(const Tensor& weights, const Tensor& shared_logit, const Tensor& partials, int64_t begin,
+                         int64_t tokens) {
+  CombineArgs args;
+  args.weights = view(weights.rows(begin, tokens));
+  args.k = static_cast<int>(weights.dim(1));
+  if (shared_logit) args.shared_logit = view(shared_logit.rows(begin, tokens));
+  args.partials = partials.as<float>() + begin * partials.dim(2);
+  args.partials_slice_stride = partials.row_stride;
+  args.slices = static_cast<int>(partials.dim(0));
+  args.tokens = tokens;
+  args.columns = partials.dim(2);
+  return args;
+}
+
+}  // namespace
+
+void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Tensor& weights,
+              const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
+              const Tensor& partials) {
+  const int slices = static_cast<int>(partials.dim(0));
+  check_act(x);
+  HYLAS_CHECK(partials.rank == 3 && partials.dim(1) == x.dim(0) && partials.dim(2) == x.dim(1),
+              "partials [{}, {}, {}] for x [{}, {}]", partials.dim(0), partials.dim(1), partials.dim(2), x.dim(0),
+              x.dim(1));
+  const bool any = !experts.gate.empty();
+  const int64_t width = any ? experts.gate[0].weight.dim(0) : 0;
+  const int64_t bytes = rows_elements_bytes(x, width, slices, ids.dim(1)) + shared_bytes(shared, x, slices);
+  for (int64_t begin = 0; begin < x.dim(0);) {
+    workspace.reset();
+    const int64_t tokens = block_tokens(workspace, bytes, x.dim(0) - begin);
+    const Tensor block = x.rows(begin, tokens);
+    CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
+    if (any) {
+      const Rows rows = routed(workspace, block, ids.rows(begin, tokens), experts, slices, nullptr);
+      args.rows = rows.data;
+      args.rows_slice_stride = rows.slice_stride;
+      args.index = rows.pair_of;
+      args.index_stride = args.k;
+    } else {
+      args.k = 0;
+    }
+    if (shared) {
+      const Rows rows = this->shared(workspace, block, *shared, slices);
+      args.shared = rows.data;
+      args.shared_slice_stride = rows.slice_stride;
+    }
+    moe_sum(args, device_.stream());
+    begin += tokens;
+  }
+}
+
+void Moe::expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                      const Tensor& rows) {
+  check_act(x);
+  if (x.dim(0) == 0) return;
+  const int slices = static_cast<int>(rows.dim(0));
+  HYLAS_CHECK(!experts.gate.empty() && rows.dim(1) == x.dim(0) && rows.dim(2) == x.dim(1), "rows [{}, {}, {}]",
+              rows.dim(0), rows.dim(1), rows.dim(2));
+  const int64_t bytes = rows_elements_bytes(x, experts.gate[0].weight.dim(0), 0, 1);
+  for (int64_t begin = 0; begin < x.dim(0);) {
+    workspace.reset();
+    const int64_t tokens = block_tokens(workspace, bytes, x.dim(0) - begin);
+    Tensor out = rows;
+    out.data = rows.as<float>() + begin * rows.dim(2);
+    Tensor one = ids.rows(begin, tokens).reshaped({tokens, 1});
+    routed(workspace, x.rows(begin, tokens), one, experts, slices, &out);
+    begin += tokens;
+  }
+}
+
+void Moe::combine(Workspace& workspace, const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
+                  const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
+  const int slices = static_cast<int>(partials.dim(0));
+  const int64_t bytes = shared_bytes(shared, x, slices);
+  for (int64_t begin = 0; begin < index.dim(0);) {
+    workspace.reset();
+    const int64_t tokens = block_tokens(workspace, bytes, index.dim(0) - begin);
+    CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
+    args.rows = rows.as<float>();
+    args.rows_slice_stride = rows.row_stride;
+    const Tensor block = index.rows(begin, tokens);
+    args.index = block.as<int32_t>();
+    args.index_stride = block.row_stride;
+    if (shared) {
+      const Rows of_shared = this->shared(workspace, x.rows(begin, tokens), *shared, slices);
+      args.shared = of_shared.data;
+      args.shared_slice_stride = of_shared.slice_stride;
+    }
+    moe_sum(args, device_.stream());
+    begin += tokens;
+  }
+}
+
+}  // namespace hylas::cuda

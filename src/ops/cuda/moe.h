@@ -1,0 +1,52 @@
+#pragma once
+// Ops::moe and its two halves on the GPU: tokens sorted by expert, grouped products, a sum in top-k order.
+#include <unordered_map>
+#include <vector>
+
+#include "ops/cuda/products.h"
+#include "ops/cuda/workspace.h"
+#include "tensor/cuda/cuda_device.h"
+
+namespace hylas::cuda {
+
+// What a layer's experts look like to the kernels.
+struct ExpertTable {
+  std::vector<WeightView> host;  // gate, up and down of every expert, one kind after the other
+  const WeightView* device = nullptr;
+  bool tensor_cores = false;  // all at places that gemm_bf16 takes
+};
+
+// Not thread-safe. Holds a table per layer in memory taken at start; a table is made at a layer's first call.
+class Moe {
+ public:
+  static Result<std::unique_ptr<Moe>> make(CudaDevice& device);
+
+  void moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Tensor& weights,
+           const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
+           const Tensor& partials);
+  void expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                   const Tensor& rows);
+  void combine(Workspace& workspace, const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
+               const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials);
+
+ private:
+  // Products of experts (or of the shared one) over a block of tokens.
+  struct Rows {
+    const float* data = nullptr;
+    int64_t slice_stride = 0;
+    const int32_t* pair_of = nullptr;
+  };
+
+  explicit Moe(CudaDevice& device) : device_(device) {}
+  const ExpertTable& table(const ExpertWeights& experts);
+  Rows routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices,
+              const Tensor* out);
+  Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices);
+
+  CudaDevice& device_;
+  Buffer memory_;
+  size_t used_ = 0;
+  std::unordered_map<const LinearWeight*, ExpertTable> tables_;
+};
+
+}  // namespace hylas::cuda

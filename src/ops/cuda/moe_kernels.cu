@@ -1,0 +1,105 @@
+#include "ops/cuda/moe_kernels.h"
+
+#include "ops/cuda/element.cuh"
+#include "ops/cuda/route.h"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+namespace {
+
+constexpr int kThreads = kExpertsMax;  // one per expert in the scan
+
+// Exclusive prefix sum over the block; `total` is everything.
+__device__ int block_scan(int value, int* memory, int& total) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  int sum = value;
+  for (int offset = 1; offset < 32; offset *= 2) {
+    const int other = __shfl_up_sync(~0u, sum, offset);
+    if (lane >= offset) sum += other;
+  }
+  __syncthreads();
+  if (lane == 31) memory[warp] = sum;
+  __syncthreads();
+  int before = 0;
+  total = 0;
+  for (int i = 0; i < kThreads / 32; ++i) {
+    if (i < warp) before += memory[i];
+    total += memory[i];
+  }
+  return before + sum - value;
+}
+
+// One block counts, scans and places. The order of an expert's pairs is left open: every row is computed on its own.
+__global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args) {
+  __shared__ int count[kExpertsMax];
+  __shared__ int memory[kThreads / 32];
+  count[threadIdx.x] = 0;
+  __syncthreads();
+  const int pairs = static_cast<int>(args.tokens) * args.k;
+  const auto expert_of = [&](int i) {
+    const int id = static_cast<const int32_t*>(args.ids.data)[i / args.k * args.ids.stride + i % args.k];
+    const int expert = id - args.expert_begin;
+    return expert >= 0 && expert < args.experts ? expert : -1;
+  };
+#pragma unroll 4
+  for (int i = threadIdx.x; i < pairs; i += kThreads) {
+    const int expert = expert_of(i);
+    if (expert >= 0) atomicAdd(&count[expert], 1);
+  }
+  __syncthreads();
+  const int mine = count[threadIdx.x], my_runs = (mine + args.run_rows - 1) / args.run_rows;
+  int total = 0, total_runs = 0;
+  const int begin = block_scan(mine, memory, total), run_begin = block_scan(my_runs, memory, total_runs);
+  for (int i = 0; i < my_runs; ++i) {
+    args.runs[run_begin + i] = {static_cast<int32_t>(threadIdx.x), begin + i * args.run_rows,
+                                begin + min(mine, (i + 1) * args.run_rows)};
+  }
+  if (threadIdx.x == 0) *args.run_count = total_runs;
+  count[threadIdx.x] = begin;
+  __syncthreads();
+#pragma unroll 4
+  for (int i = threadIdx.x; i < pairs; i += kThreads) {
+    const int expert = expert_of(i);
+    const int pair = expert < 0 ? -1 : atomicAdd(&count[expert], 1);
+    args.pair_of[i] = pair;
+    if (pair >= 0) args.pair_token[pair] = i / args.k;
+  }
+}
+
+constexpr int kSumThreads = 256;
+
+__global__ void moe_sum_kernel(CombineArgs args) {
+  const int64_t t = blockIdx.x, c = blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x;
+  const int s = blockIdx.z;
+  if (c >= args.columns) return;
+  float sum = 0.f;
+  const float* weights = static_cast<const float*>(args.weights.data) + t * args.weights.stride;
+  for (int j = 0; j < args.k; ++j) {
+    const int row = args.index[t * args.index_stride + j];
+    if (row < 0) continue;
+    sum = fmaf(weights[j], args.rows[s * args.rows_slice_stride + row * args.columns + c], sum);
+  }
+  if (args.shared) {
+    const float gate = sigmoid(static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride]);
+    sum = fmaf(gate, args.shared[s * args.shared_slice_stride + t * args.columns + c], sum);
+  }
+  args.partials[s * args.partials_slice_stride + t * args.columns + c] = sum;
+}
+
+}  // namespace
+
+void moe_sort(const SortArgs& args, Stream stream) {
+  moe_sort_kernel<<<1, kThreads, 0, stream>>>(args);
+  check_launch("moe (sort)");
+}
+
+void moe_sum(const CombineArgs& args, Stream stream) {
+  if (args.tokens == 0) return;
+  const dim3 grid(static_cast<unsigned>(args.tokens),
+                  static_cast<unsigned>((args.columns + kSumThreads - 1) / kSumThreads),
+                  static_cast<unsigned>(args.slices));
+  moe_sum_kernel<<<grid, kSumThreads, 0, stream>>>(args);
+  check_launch("moe (sum)");
+}
+
+}  // namespace hylas::cuda

@@ -1,0 +1,44 @@
+#pragma once
+// Tokens sorted by expert, and the sum of their experts' products: moe_kernels.cu.
+#include "ops/cuda/gemm.h"
+
+namespace hylas::cuda {
+
+struct SortArgs {
+  View ids;  // [tokens, k] i32, the model's experts
+  int64_t tokens = 0;
+  int k = 0;
+  int32_t expert_begin = 0;
+  int32_t experts = 0;  // held here, at most kExpertsMax
+  int32_t run_rows = 0;
+  int32_t* pair_token = nullptr;  // [tokens * k]: token of each pair, by expert
+  int32_t* pair_of = nullptr;     // [tokens, k]: pair of each choice; -1: not held here
+  RowRun* runs = nullptr;
+  int32_t* run_count = nullptr;
+};
+// Runs of at most run_rows pairs of one expert; there are at most sort_runs_max of them.
+void moe_sort(const SortArgs& args, Stream stream);
+inline int64_t sort_runs_max(int64_t pairs, int64_t experts, int64_t run_rows) {
+  return pairs / run_rows + (pairs < experts ? pairs : experts);
+}
+
+struct CombineArgs {
+  const float* rows = nullptr;  // [slices, rows, columns]
+  int64_t rows_slice_stride = 0;
+  const int32_t* index = nullptr;  // [tokens, k]; -1 adds nothing
+  int64_t index_stride = 0;
+  View weights;  // [tokens, k] f32
+  int k = 0;
+  const float* shared = nullptr;  // [slices, tokens, columns]; null: none
+  int64_t shared_slice_stride = 0;
+  View shared_logit;  // [tokens, 1] f32
+  float* partials = nullptr;
+  int64_t partials_slice_stride = 0;
+  int slices = 0;
+  int64_t tokens = 0;
+  int64_t columns = 0;
+};
+// partials[s][t] = sum over k in order of weights[t][k] * rows[s][index[t][k]], then sigmoid(logit) * shared[s][t].
+void moe_sum(const CombineArgs& args, Stream stream);
+
+}  // namespace hylas::cuda

@@ -1,0 +1,153 @@
+#include "ops/cuda/norm.h"
+
+#include "ops/cuda/vector.cuh"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+namespace {
+
+// The row that a block works on stays in registers where it has at most this many elements per thread.
+constexpr int kHeld = 4;  // packs of N elements
+
+template <class T, class W, int N>
+struct NormPointers {
+  const float* partials;
+  int slices;
+  int64_t slice_stride;
+  T* residual;
+  int64_t residual_stride;
+  const W* weight;
+  float eps;
+  T* out;
+  int64_t out_stride;
+  int64_t columns;
+
+  // The residual's elements from column `c` on: with the partial sums of its row added, and stored so.
+  __device__ void take(int64_t row, int64_t c, float (&x)[N]) const {
+    T* at = residual + row * residual_stride + c;
+    load<N>(at, x);
+    if (!partials) return;
+    float sum[N], other[N], third[N];
+    const float* p = partials + row * columns + c;
+    load<N>(p, sum);
+    if (slices >= 2) {
+      load<N>(p + slice_stride, other);
+      for (int i = 0; i < N; ++i) sum[i] += other[i];
+    }
+    if (slices == 4) {
+      load<N>(p + 2 * slice_stride, other);
+      load<N>(p + 3 * slice_stride, third);
+      for (int i = 0; i < N; ++i) sum[i] += other[i] + third[i];
+    }
+    for (int i = 0; i < N; ++i) x[i] += sum[i];
+    store<N>(at, x);
+    for (int i = 0; i < N; ++i) x[i] = to_f32(from_f32<T>(x[i]));  // the norm reads what was stored
+  }
+  __device__ void put(int64_t row, int64_t c, float (&x)[N], float scale) const {
+    float w[N];
+    load<N>(weight + c, w);
+    for (int i = 0; i < N; ++i) x[i] = x[i] * scale * (1.f + w[i]);
+    store<N>(out + row * out_stride + c, x);
+  }
+};
+
+template <class T, class W, int N>
+__global__ void add_rms_norm_kernel(const NormPointers<T, W, N> p) {
+  __shared__ float memory[32];
+  const int64_t row = blockIdx.x, step = blockDim.x * N;
+  float held[kHeld][N], sum = 0.f;
+#pragma unroll
+  for (int j = 0; j < kHeld; ++j) {
+    const int64_t c = threadIdx.x * N + j * step;
+    if (c >= p.columns) break;
+    p.take(row, c, held[j]);
+    for (int i = 0; i < N; ++i) sum += held[j][i] * held[j][i];
+  }
+  for (int64_t c = threadIdx.x * N + kHeld * step; c < p.columns; c += step) {
+    float x[N];
+    p.take(row, c, x);
+    for (int i = 0; i < N; ++i) sum += x[i] * x[i];
+  }
+  if (!p.out) return;
+  const float scale = 1.f / sqrtf(block_sum(sum, memory) / static_cast<float>(p.columns) + p.eps);
+#pragma unroll
+  for (int j = 0; j < kHeld; ++j) {
+    const int64_t c = threadIdx.x * N + j * step;
+    if (c >= p.columns) break;
+    p.put(row, c, held[j], scale);
+  }
+  for (int64_t c = threadIdx.x * N + kHeld * step; c < p.columns; c += step) {
+    float x[N];
+    load<N>(p.residual + row * p.residual_stride + c, x);
+    p.put(row, c, x, scale);
+  }
+}
+
+// One warp per head.
+template <class T, class W>
+__global__ void gated_rms_norm_kernel(const T* x, int64_t x_stride, const T* z, int64_t z_stride, const W* weight,
+                                      float eps, T* out, int64_t out_stride, int64_t rows, int heads, int dim) {
+  const int64_t item = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) / 32;
+  if (item >= rows * heads) return;
+  const int64_t row = item / heads, offset = item % heads * dim;
+  const int lane = threadIdx.x % 32;
+  x += row * x_stride + offset;
+  float sum = 0.f;
+  for (int i = lane; i < dim; i += 32) sum += to_f32(x[i]) * to_f32(x[i]);
+  const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(dim) + eps);
+  for (int i = lane; i < dim; i += 32) {
+    const float normed = to_f32(weight[i]) * (to_f32(x[i]) * scale);
+    out[row * out_stride + offset + i] = from_f32<T>(normed * silu(to_f32(z[row * z_stride + offset + i])));
+  }
+}
+
+// Threads of a block: by the columns alone, so that a row's sum has one order.
+int threads_for(int64_t columns, int width) {
+  const int64_t packs = (columns + width - 1) / width;
+  return packs >= 512 ? 512 : packs >= 256 ? 256 : packs >= 128 ? 128 : packs >= 64 ? 64 : 32;
+}
+
+}  // namespace
+
+void add_rms_norm_rows(const AddNormArgs& args, Stream stream) {
+  if (args.rows == 0) return;
+  const bool wide = args.columns % kVector == 0 && aligned(args.residual) && (!args.out.data || aligned(args.out)) &&
+                    reinterpret_cast<uintptr_t>(args.weight) % 16 == 0 &&
+                    reinterpret_cast<uintptr_t>(args.partials) % 16 == 0 && args.slice_stride % 4 == 0;
+  with_width(wide, [&](auto width) {
+    constexpr int N = decltype(width)::value;
+    with_f32_bf16(args.residual.dtype, [&]<class T>(T) {
+      with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
+        const NormPointers<T, W, N> p = {.partials = args.partials,
+                                         .slices = args.slices,
+                                         .slice_stride = args.slice_stride,
+                                         .residual = static_cast<T*>(args.residual.data),
+                                         .residual_stride = args.residual.stride,
+                                         .weight = static_cast<const W*>(args.weight),
+                                         .eps = args.eps,
+                                         .out = static_cast<T*>(args.out.data),
+                                         .out_stride = args.out.stride,
+                                         .columns = args.columns};
+        add_rms_norm_kernel<T, W, N><<<static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0, stream>>>(p);
+      });
+    });
+  });
+  check_launch("add_rms_norm");
+}
+
+void gated_rms_norm_rows(const View& x, const View& z, const void* weight, DType weight_dtype, float eps,
+                         const View& out, int64_t rows, int heads, int dim, Stream stream) {
+  if (rows == 0) return;
+  constexpr int kThreads = 256;
+  const auto blocks = static_cast<unsigned>((rows * heads * 32 + kThreads - 1) / kThreads);
+  with_f32_bf16(x.dtype, [&]<class T>(T) {
+    with_f32_bf16(weight_dtype, [&]<class W>(W) {
+      gated_rms_norm_kernel<T, W><<<blocks, kThreads, 0, stream>>>(
+          static_cast<const T*>(x.data), x.stride, static_cast<const T*>(z.data), z.stride,
+          static_cast<const W*>(weight), eps, static_cast<T*>(out.data), out.stride, rows, heads, dim);
+    });
+  });
+  check_launch("gated_rms_norm");
+}
+
+}  // namespace hylas::cuda

@@ -1,0 +1,181 @@
+#include "ops/cuda/ops_cuda.h"
+
+#include "ops/cuda/norm.h"
+#include "ops/cuda/route.h"
+#include "ops/cuda/rows.h"
+
+namespace hylas::cuda {
+
+Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
+  HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device));
+  std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device)));
+  HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
+  ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
+  HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_));
+  return std::unique_ptr<Ops>(std::move(ops));
+}
+
+void OpsCuda::embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) {
+  check_act(table);
+  check_act(out);
+  HYLAS_CHECK(table.row_elements() == out.row_elements() && ids.dim(0) >= out.dim(0), "rows of {} values into {}",
+              table.row_elements(), out.row_elements());
+  take_rows(view(table), table.dim(0), ids.as<int32_t>(), vocab_begin, out.dim(0), out.row_elements(), view(out),
+            stream());
+}
+
+void OpsCuda::gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) {
+  HYLAS_CHECK(x.dtype == out.dtype && x.row_elements() == out.row_elements() && index.dim(0) >= out.dim(0),
+              "rows of {} values into {}", x.row_elements(), out.row_elements());
+  take_rows(view(x), x.dim(0), index.as<int32_t>(), 0, out.dim(0), out.row_elements(), view(out), stream());
+}
+
+void OpsCuda::convert(const Tensor& x, const Tensor& out) {
+  check_act(x);
+  check_act(out);
+  HYLAS_CHECK(x.dim(0) == out.dim(0) && x.row_elements() == out.row_elements(), "[{}, {}] into [{}, {}]", x.dim(0),
+              x.row_elements(), out.dim(0), out.row_elements());
+  copy_columns(view(x), x.dim(0), x.row_elements(), view(out), stream());
+}
+
+void OpsCuda::concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) {
+  const int64_t left = a.dim(1), right = b.dim(1);
+  HYLAS_CHECK(out.dim(1) == left + right && a.dim(0) == b.dim(0), "[{} | {}] into {}", left, right, out.dim(1));
+  copy_columns(view(a), a.dim(0), left, view(out.columns(0, left)), stream());
+  copy_columns(view(b), b.dim(0), right, view(out.columns(left, right)), stream());
+}
+
+void OpsCuda::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) {
+  check_act(x);
+  HYLAS_CHECK(out.dtype == x.dtype && weight.dim(0) == x.row_elements() && out.row_elements() == x.row_elements(),
+              "a norm of {} values with {} weights", x.row_elements(), weight.dim(0));
+  add_rms_norm_rows({.residual = view(x),
+                     .weight = weight.data,
+                     .weight_dtype = weight.dtype,
+                     .eps = eps,
+                     .out = view(out),
+                     .rows = x.dim(0),
+                     .columns = x.row_elements()},
+                    stream());
+}
+
+void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                           const Tensor& out) {
+  check_act(residual);
+  const auto slices = static_cast<int>(partials.dim(0));
+  HYLAS_CHECK(slices == 1 || slices == 2 || slices == 4, "a tree of {} partial sums", slices);
+  HYLAS_CHECK(partials.dim(1) == residual.dim(0) && partials.dim(2) == residual.dim(1) &&
+                  (!out || (out.dtype == residual.dtype && weight.dim(0) == residual.dim(1))),
+              "partial sums [{}, {}] for a residual [{}, {}]", partials.dim(1), partials.dim(2), residual.dim(0),
+              residual.dim(1));
+  add_rms_norm_rows({.partials = partials.as<float>(),
+                     .slices = slices,
+                     .slice_stride = partials.row_stride,
+                     .residual = view(residual),
+                     .weight = weight.data,
+                     .weight_dtype = weight.dtype,
+                     .eps = eps,
+                     .out = out ? view(out) : View(),
+                     .rows = residual.dim(0),
+                     .columns = residual.dim(1)},
+                    stream());
+}
+
+void OpsCuda::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) {
+  check_act(x);
+  const int64_t dim = weight.dim(0);
+  HYLAS_CHECK(
+      z.dtype == x.dtype && out.dtype == x.dtype && z.row_elements() == x.row_elements() && x.row_elements() % dim == 0,
+      "a gate of {} for {}", z.row_elements(), x.row_elements());
+  gated_rms_norm_rows(view(x), view(z), weight.data, weight.dtype, eps, view(out), x.dim(0),
+                      static_cast<int>(x.row_elements() / dim), static_cast<int>(dim), stream());
+}
+
+void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
+  check_act(x);
+  HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    check_weight(weights[i]);
+    check_act(outs[i]);
+    HYLAS_CHECK(outs[i].dim(0) == x.dim(0) && outs[i].dim(1) == weights[i].weight.dim(0) &&
+                    weights[i].weight.dim(1) == x.dim(1),
+                "out [{}, {}] for x [{}, {}], weight [{}, {}]", outs[i].dim(0), outs[i].dim(1), x.dim(0), x.dim(1),
+                weights[i].weight.dim(0), weights[i].weight.dim(1));
+    Product product;
+    product.x = view(x);
+    product.weight_dtype = weights[i].weight.dtype;
+    product.weight = view(weights[i]);
+    product.rows = x.dim(0);
+    product.inputs = x.dim(1);
+    product.outputs = outs[i].dim(1);
+    product.out = view(outs[i]);
+    set_slices(product, 1);
+    multiply(product, stream());
+  }
+}
+
+void OpsCuda::linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) {
+  check_act(x);
+  check_weight(weight);
+  HYLAS_CHECK(partials.rank == 3 && partials.dtype == DType::kF32 && partials.dim(1) == x.dim(0) &&
+                  partials.dim(2) == weight.weight.dim(0) && weight.weight.dim(1) == x.dim(1),
+              "partials [{}, {}, {}] for x [{}, ..], weight [{}, ..]", partials.dim(0), partials.dim(1),
+              partials.dim(2), x.dim(0), weight.weight.dim(0));
+  Product product;
+  product.x = view(x);
+  product.weight_dtype = weight.weight.dtype;
+  product.weight = view(weight);
+  product.rows = x.dim(0);
+  product.inputs = x.dim(1);
+  product.outputs = partials.dim(2);
+  product.out = {partials.data, DType::kF32, partials.dim(2)};
+  product.slice_stride = partials.row_stride;
+  set_slices(product, static_cast<int>(partials.dim(0)));
+  multiply(product, stream());
+}
+
+void OpsCuda::silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) {
+  check_act(gate);
+  HYLAS_CHECK(up.dtype == gate.dtype && out.dtype == gate.dtype && up.row_elements() == gate.row_elements(),
+              "a gate of {} values for {}", gate.row_elements(), up.row_elements());
+  silu_mul_rows(view(gate), view(up), view(out), gate.dim(0), gate.row_elements(), stream());
+}
+
+void OpsCuda::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) {
+  const int64_t experts = logits.dim(1), k = ids.dim(1);
+  HYLAS_CHECK(k <= experts && weights.dim(1) == k && experts <= kExpertsMax, "{} of {} experts", k, experts);
+  route_rows(view(logits), view(ids), view(weights), logits.dim(0), static_cast<int>(experts), static_cast<int>(k),
+             stream());
+}
+
+void OpsCuda::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+                  const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
+  moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials);
+}
+
+void OpsCuda::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) {
+  moe_->expert_rows(workspace_, x, ids, experts, rows);
+}
+
+void OpsCuda::moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
+                          const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
+  moe_->combine(workspace_, rows, index, weights, x, shared, shared_logit, partials);
+}
+
+void OpsCuda::sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                     std::span<SampleResult> results) {
+  sampler_.sample(workspace_, logits, vocab_tokens, rows, results);
+}
+
+void OpsCuda::logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
+                       std::span<SampleResult> results) {
+  sampler_.logprobs(workspace_, logits, targets, top, results);
+}
+
+}  // namespace hylas::cuda
+
+namespace hylas {
+
+Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options) { return cuda::OpsCuda::make(options); }
+
+}  // namespace hylas

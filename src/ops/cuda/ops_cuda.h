@@ -1,0 +1,61 @@
+#pragma once
+// OpsCuda: checks the shapes that ops.h promises and launches kernels in the device's stream.
+#include <memory>
+
+#include "ops/cuda/moe.h"
+#include "ops/cuda/sampler.h"
+#include "ops/cuda/workspace.h"
+#include "ops/cuda_ops.h"
+#include "tensor/cuda/cuda_device.h"
+
+namespace hylas::cuda {
+
+class OpsCuda final : public Ops {
+ public:
+  static Result<std::unique_ptr<Ops>> make(const CudaOpsOptions& options);
+
+  Device& device() override { return *device_; }
+  void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
+  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
+  void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                    const Tensor& out) override;
+  void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) override;
+  void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
+  void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) override;
+  void rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) override;
+  void qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Tensor& v, const Tensor& q_norm,
+                             const Tensor& k_norm, float eps, const Tensor& rope_table, const Batch& batch,
+                             const KvPool& kv, const Tensor& q_out) override;
+  void attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
+                 const Tensor& out) override;
+  void conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
+                 const Tensor& out) override;
+  void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
+                  const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) override;
+  void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) override;
+  void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
+  void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+           const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
+  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) override;
+  void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
+                   const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
+  void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
+  void convert(const Tensor& x, const Tensor& out) override;
+  void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
+  void sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+              std::span<SampleResult> results) override;
+  void logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
+                std::span<SampleResult> results) override;
+
+ private:
+  explicit OpsCuda(std::unique_ptr<CudaDevice> device) : device_(std::move(device)), sampler_(*device_) {}
+  Stream stream() const { return device_->stream(); }
+
+  std::unique_ptr<CudaDevice> device_;  // before what lives on it
+  Buffer memory_;
+  Workspace workspace_;
+  std::unique_ptr<Moe> moe_;
+  Sampler sampler_;
+};
+
+}  // namespace hylas::cuda

@@ -1,0 +1,74 @@
+#include "ops/cuda/rows.h"
+
+#include "ops/cuda/vector.cuh"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <class From, class To, int N>
+__global__ void take_rows_kernel(const From* x, int64_t x_stride, int64_t x_rows, const int32_t* index, int32_t first,
+                                 int64_t columns, To* out, int64_t out_stride) {
+  const int64_t row = blockIdx.x;
+  const int64_t source = index ? static_cast<int64_t>(index[row]) - first : row;
+  const bool there = source >= 0 && source < x_rows;
+  for (int64_t c = threadIdx.x * N; c < columns; c += kThreads * N) {
+    float value[N] = {};
+    if (there) load<N>(x + source * x_stride + c, value);
+    store<N>(out + row * out_stride + c, value);
+  }
+}
+
+template <class T, int N>
+__global__ void silu_mul_kernel(const T* gate, int64_t gate_stride, const T* up, int64_t up_stride, T* out,
+                                int64_t out_stride, int64_t columns) {
+  const int64_t row = blockIdx.x;
+  const int64_t c = (blockIdx.y * static_cast<int64_t>(kThreads) + threadIdx.x) * N;
+  if (c >= columns) return;
+  float a[N], b[N];
+  load<N>(gate + row * gate_stride + c, a);
+  load<N>(up + row * up_stride + c, b);
+  for (int i = 0; i < N; ++i) a[i] = silu(a[i]) * b[i];
+  store<N>(out + row * out_stride + c, a);
+}
+
+}  // namespace
+
+void take_rows(const View& x, int64_t x_rows, const int32_t* index, int32_t first, int64_t count, int64_t columns,
+               const View& out, Stream stream) {
+  if (count == 0) return;
+  with_width(columns % kVector == 0 && aligned(x) && aligned(out), [&](auto width) {
+    constexpr int N = decltype(width)::value;
+    with_f32_bf16(x.dtype, [&]<class From>(From) {
+      with_f32_bf16(out.dtype, [&]<class To>(To) {
+        take_rows_kernel<From, To, N><<<static_cast<unsigned>(count), kThreads, 0, stream>>>(
+            static_cast<const From*>(x.data), x.stride, x_rows, index, first, columns, static_cast<To*>(out.data),
+            out.stride);
+      });
+    });
+  });
+  check_launch("take_rows");
+}
+
+void copy_columns(const View& x, int64_t rows, int64_t columns, const View& out, Stream stream) {
+  take_rows(x, rows, nullptr, 0, rows, columns, out, stream);
+}
+
+void silu_mul_rows(const View& gate, const View& up, const View& out, int64_t rows, int64_t columns, Stream stream) {
+  if (rows == 0) return;
+  with_width(columns % kVector == 0 && aligned(gate) && aligned(up) && aligned(out), [&](auto width) {
+    constexpr int N = decltype(width)::value;
+    with_f32_bf16(gate.dtype, [&]<class T>(T) {
+      const dim3 grid(static_cast<unsigned>(rows),
+                      static_cast<unsigned>((columns + kThreads * N - 1) / (kThreads * N)));
+      silu_mul_kernel<T, N><<<grid, kThreads, 0, stream>>>(static_cast<const T*>(gate.data), gate.stride,
+                                                           static_cast<const T*>(up.data), up.stride,
+                                                           static_cast<T*>(out.data), out.stride, columns);
+    });
+  });
+  check_launch("silu_mul");
+}
+
+}  // namespace hylas::cuda

@@ -1,0 +1,90 @@
+#include "tensor/cuda/cuda_device.h"
+
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas {
+namespace {
+
+constexpr int kArchitecture = 90;  // what the kernels are compiled for
+
+Status check_gpu(int index) {
+  int driver = 0, runtime = 0, count = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  if (driver == 0) return error(ErrorCode::kUnsupported, "there is no NVIDIA driver here: use --device cpu");
+  // Minor versions run on each other's drivers, major ones only on their own or a newer one.
+  if (driver / 1000 < runtime / 1000) {
+    return error(ErrorCode::kUnsupported, "the NVIDIA driver knows CUDA {}.{}, this program needs {}.{}: update it",
+                 driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+  }
+  if (cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0) {
+    return error(ErrorCode::kUnsupported, "no GPU to be seen ({}): use --device cpu", cudaGetErrorString(status));
+  }
+  if (index < 0 || index >= count) return error(ErrorCode::kUnsupported, "GPU {} of {} is wanted", index, count);
+  cudaDeviceProp properties;
+  cuda::check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  if (properties.major * 10 + properties.minor != kArchitecture) {
+    return error(ErrorCode::kUnsupported, "GPU {} ({}) has compute capability {}.{}; this program is built for {}.{}",
+                 index, properties.name, properties.major, properties.minor, kArchitecture / 10, kArchitecture % 10);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CudaDevice>> CudaDevice::make(int index) {
+  HYLAS_TRY(check_gpu(index));
+  cuda::check(cudaSetDevice(index), "cudaSetDevice");
+  std::unique_ptr<CudaDevice> device(new CudaDevice);
+  device->index_ = index;
+  cuda::check(cudaDeviceGetAttribute(&device->multiprocessors_, cudaDevAttrMultiProcessorCount, index),
+              "cudaDeviceGetAttribute");
+  cuda::check(cudaStreamCreateWithFlags(&device->stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  return device;
+}
+
+CudaDevice::~CudaDevice() { cudaStreamDestroy(stream_); }
+
+Result<void*> CudaDevice::allocate(size_t bytes) {
+  void* memory = nullptr;
+  if (cudaError_t status = cudaMalloc(&memory, bytes); status != cudaSuccess) {
+    cudaGetLastError();  // an allocation that failed does no harm to what follows
+    return error(ErrorCode::kExhausted, "cannot allocate {} MiB on GPU {}: {} MiB are free", bytes >> 20, index_,
+                 bytes_free() >> 20);
+  }
+  cuda::check(cudaMemsetAsync(memory, 0, bytes, stream_), "cudaMemset");
+  return memory;
+}
+
+void CudaDevice::release(void* memory, size_t) { cuda::check(cudaFree(memory), "cudaFree"); }
+
+// From pageable memory the call returns once the source may be changed.
+void CudaDevice::copy_from_host(void* device, const void* host, size_t bytes) {
+  if (bytes == 0) return;
+  cuda::check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copy to the device");
+}
+
+void CudaDevice::copy_to_host(void* host, const void* device, size_t bytes) {
+  if (bytes == 0) return;
+  cuda::check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copy to the host");
+  cuda::check(cudaStreamSynchronize(stream_), "the kernels before a copy to the host");
+}
+
+void CudaDevice::copy(void* to, const void* from, size_t bytes) {
+  if (bytes == 0) return;
+  cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copy on the device");
+}
+
+size_t CudaDevice::bytes_free() const {
+  size_t free = 0, total = 0;
+  cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return free;
+}
+
+size_t CudaDevice::bytes_total() const {
+  size_t free = 0, total = 0;
+  cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return total;
+}
+
+}  // namespace hylas

@@ -1,0 +1,39 @@
+#pragma once
+// CudaDevice: the memory of one GPU and the stream that everything on it runs in.
+#include <cuda_runtime_api.h>
+
+#include <memory>
+
+#include "tensor/device.h"
+
+namespace hylas {
+
+// Copies and kernels are in the order of one stream; copy_to_host waits for it. Belongs to one thread, which must be
+// the one that made it.
+class CudaDevice final : public Device {
+ public:
+  // kUnsupported: no such GPU, a driver older than the CUDA runtime, or a GPU that is not sm_90.
+  static Result<std::unique_ptr<CudaDevice>> make(int index);
+  ~CudaDevice() override;
+
+  const char* name() const override { return "cuda"; }
+  cudaStream_t stream() const { return stream_; }
+  int index() const { return index_; }
+  int multiprocessors() const { return multiprocessors_; }
+
+  Result<void*> allocate(size_t bytes) override;
+  void release(void* memory, size_t bytes) override;
+  void copy_from_host(void* device, const void* host, size_t bytes) override;
+  void copy_to_host(void* host, const void* device, size_t bytes) override;
+  void copy(void* to, const void* from, size_t bytes) override;
+  size_t bytes_free() const override;
+  size_t bytes_total() const override;
+
+ private:
+  CudaDevice() = default;
+  int index_ = 0;
+  int multiprocessors_ = 0;
+  cudaStream_t stream_ = nullptr;
+};
+
+}  // namespace hylas

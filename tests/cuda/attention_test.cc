@@ -1,0 +1,138 @@
+// Rotary embedding, the KV write and attention on the GPU, over ragged batches with padding and empty rows.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "cuda/parity.h"
+
+namespace hylas::test {
+namespace {
+
+struct AttentionCase {
+  int64_t heads, kv_heads, dim;
+  DType act, kv;
+  int32_t page_size;
+  int32_t rotary;
+};
+
+// A batch of rows with pages in a random order.
+HostBatch make_batch(std::mt19937& random, std::vector<RowSpec> rows, int32_t decode_rows, const AttentionCase& c,
+                     int64_t& pages) {
+  pages = 3;
+  for (const RowSpec& row : rows) pages += (row.context + row.tokens + c.page_size - 1) / c.page_size;
+  std::vector<int32_t> free(static_cast<size_t>(pages));
+  std::iota(free.begin(), free.end(), 0);
+  std::shuffle(free.begin(), free.end(), random);
+  for (RowSpec& row : rows) {
+    for (int32_t p = 0; p < row.context + row.tokens; p += c.page_size) {
+      row.pages.push_back(free.back());
+      free.pop_back();
+    }
+  }
+  return HostBatch(rows, decode_rows, c.page_size);
+}
+
+std::vector<std::vector<RowSpec>> batches() {
+  return {{{1, 0, -1, 0}},                                                    // the first token of all
+          {{1, 63, 0, 0}, {1, 64, 1, 1}, {1, 300, -1, -1}, {1, 1000, 2, 2}},  // decode, one padded
+          {{1, 700, 0, 0}, {5, 0, -1, -1}, {130, 0, -1, 1}, {0, 0, -1, 2}, {3, 126, 3, 3}, {64, 64, 4, 4}},
+          {{333, 200, 0, 0}}};
+}
+
+class CudaAttention : public testing::TestWithParam<AttentionCase> {
+ protected:
+  std::mt19937 random_{74};
+};
+INSTANTIATE_TEST_SUITE_P(Kinds, CudaAttention,
+                         testing::Values(AttentionCase{16, 2, 256, DType::kBF16, DType::kBF16, 64, 64},
+                                         AttentionCase{16, 2, 256, DType::kBF16, DType::kF8E4M3, 64, 64},
+                                         AttentionCase{4, 1, 256, DType::kBF16, DType::kBF16, 128, 64},
+                                         AttentionCase{32, 2, 256, DType::kBF16, DType::kF8E4M3, 64, 64},
+                                         AttentionCase{16, 4, 256, DType::kBF16, DType::kBF16, 16, 64},
+                                         AttentionCase{8, 2, 32, DType::kF32, DType::kF32, 16, 8},
+                                         AttentionCase{6, 1, 24, DType::kF32, DType::kF8E4M3, 1, 24},
+                                         AttentionCase{8, 8, 256, DType::kF32, DType::kBF16, 64, 64},
+                                         AttentionCase{4, 2, 40, DType::kBF16, DType::kF32, 64, 40}));
+
+int32_t decode_rows(const std::vector<RowSpec>& rows) {
+  int32_t count = 0;
+  while (count < static_cast<int32_t>(rows.size()) && rows[static_cast<size_t>(count)].tokens == 1) ++count;
+  return count;
+}
+
+TEST_P(CudaAttention, KeysAndValuesArriveAndQueriesSeeThem) {
+  const AttentionCase& c = GetParam();
+  for (const std::vector<RowSpec>& rows : batches()) {
+    int64_t pages = 0;
+    HostBatch batch = make_batch(random_, rows, decode_rows(rows), c, pages);
+    const BatchOnDevice dbatch(batch);
+    const int64_t tokens = batch.batch.tokens;
+    HostTensor table = poisoned(DType::kF32, {tokens, c.rotary});
+    OnDevice dtable(table);
+    const RopeConfig rope{c.rotary, 1e7f, {11, 11, 10}};
+    cpu_ops().rope_table(batch.batch.positions, rope, table);
+    cuda_ops().rope_table(dbatch.batch.positions, rope, dtable);
+    EXPECT_TRUE(equal(dtable, table, 1e-7, 1e-6));
+
+    HostTensor qg = random_tensor(random_, c.act, {tokens, c.heads, 2 * c.dim}, 1.f),
+               q = poisoned(c.act, {tokens, c.heads, c.dim});
+    HostTensor k = random_tensor(random_, c.act, {tokens, c.kv_heads, c.dim}, 1.f, 8);
+    HostTensor v = random_tensor(random_, c.act, {tokens, c.kv_heads, c.dim}, 1.f);
+    HostTensor q_norm = random_tensor(random_, DType::kBF16, {c.dim}, 0.2f),
+               k_norm = random_tensor(random_, DType::kBF16, {c.dim}, 0.2f);
+    // What earlier steps wrote; rows overwrite their own positions.
+    HostTensor k_pages = random_tensor(random_, c.kv, {pages, c.kv_heads, c.page_size, c.dim}, 1.f);
+    HostTensor v_pages = random_tensor(random_, c.kv, {pages, c.kv_heads, c.page_size, c.dim}, 1.f);
+    OnDevice dqg(qg), dq(q), dk(k), dv(v), dq_norm(q_norm), dk_norm(k_norm), dk_pages(k_pages), dv_pages(v_pages);
+    cpu_ops().qk_norm_rope_kv_write(qg, k, v, q_norm, k_norm, 1e-6f, table, batch.batch, {k_pages, v_pages}, q);
+    cuda_ops().qk_norm_rope_kv_write(dqg, dk, dv, dq_norm, dk_norm, 1e-6f, dtable, dbatch.batch, {dk_pages, dv_pages},
+                                     dq);
+    EXPECT_TRUE(equal(dq, q, 1e-5, 2 * rounding(c.act)));
+    EXPECT_TRUE(equal(dk_pages, k_pages, 2e-3, 2 * rounding(c.kv)));
+    EXPECT_TRUE(equal(dv_pages, v_pages, 0, 0));
+
+    // Both sides on the CPU's keys: one key on the other side of a rounding would show.
+    OnDevice dq_same(q), dk_same(k_pages), dv_same(v_pages);
+    HostTensor out = poisoned(c.act, {tokens, c.heads, c.dim});
+    OnDevice dout(out);
+    const float scale = 1.f / std::sqrt(static_cast<float>(c.dim));
+    cpu_ops().attention(q, qg, batch.batch, {k_pages, v_pages}, scale, out);
+    cuda_ops().attention(dq_same, dqg, dbatch.batch, {dk_same, dv_same}, scale, dout);
+    EXPECT_TRUE(near(dout, out, c.act == DType::kBF16 ? 6e-3 : 1e-5)) << tokens << " tokens";
+  }
+}
+
+// A row alone and among others: the same bits.
+TEST_P(CudaAttention, ARowIsTheSameInEveryBatch) {
+  const AttentionCase& c = GetParam();
+  const std::vector<RowSpec> rows = {{1, 700, 0, 0}, {1, 90, 1, 1}, {100, 130, 2, 2}, {33, 0, -1, 3}};
+  int64_t pages = 0;
+  HostBatch batch = make_batch(random_, rows, 2, c, pages);
+  const BatchOnDevice dbatch(batch);
+  HostTensor qg = random_tensor(random_, c.act, {135, c.heads, 2 * c.dim}, 1.f),
+             q = random_tensor(random_, c.act, {135, c.heads, c.dim}, 1.f);
+  HostTensor k_pages = random_tensor(random_, c.kv, {pages, c.kv_heads, c.page_size, c.dim}, 1.f);
+  HostTensor v_pages = random_tensor(random_, c.kv, {pages, c.kv_heads, c.page_size, c.dim}, 1.f);
+  OnDevice dqg(qg), dq(q), dk(k_pages), dv(v_pages), dout(poisoned(c.act, {135, c.heads, c.dim}));
+  cuda_ops().attention(dq, dqg, dbatch.batch, {dk, dv}, 0.06f, dout);
+  const HostTensor whole = dout.host();
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const int32_t begin = batch.batch.row_begin.as<int32_t>()[r];
+    RowSpec row = rows[r];
+    const Tensor table = batch.batch.page_table.rows(static_cast<int64_t>(r), 1);
+    for (int32_t p = 0; p < row.context + row.tokens; p += c.page_size)
+      row.pages.push_back(table.as<int32_t>()[p / c.page_size]);
+    HostBatch alone({row}, r < 2 ? 1 : 0, c.page_size);
+    const BatchOnDevice dalone(alone);
+    OnDevice dmine(poisoned(c.act, {row.tokens, c.heads, c.dim}));
+    cuda_ops().attention(dq.view.rows(begin, row.tokens), dqg.view.rows(begin, row.tokens), dalone.batch, {dk, dv},
+                         0.06f, dmine);
+    const HostTensor mine = dmine.host();
+    EXPECT_EQ(std::memcmp(mine.view.data, whole.view.rows(begin, row.tokens).data, mine.view.bytes()), 0)
+        << "row " << r;
+  }
+}
+
+}  // namespace
+}  // namespace hylas::test

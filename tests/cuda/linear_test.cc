@@ -1,0 +1,95 @@
+// Products on the GPU: right beside the CPU's, and the same bits whatever the number of rows.
+#include <gtest/gtest.h>
+
+#include "cuda/parity.h"
+
+namespace hylas::test {
+namespace {
+
+struct LinearCase {
+  DType act, weight;
+  int64_t rows, inputs, outputs, gap;
+};
+
+class CudaLinear : public testing::TestWithParam<LinearCase> {
+ protected:
+  std::mt19937 random_{72};
+};
+
+std::vector<LinearCase> cases() {
+  std::vector<LinearCase> all;
+  for (DType act : {DType::kF32, DType::kBF16}) {
+    for (DType weight : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
+      all.push_back({act, weight, 1, 256, 256, 0});
+      all.push_back({act, weight, 5, 72, 40, 0});   // no multiple of a step
+      all.push_back({act, weight, 9, 133, 61, 3});  // no multiple of anything
+      all.push_back({act, weight, 17, 512, 384, 16});
+      all.push_back({act, weight, 64, 1024, 192, 0});
+      all.push_back({act, weight, 300, 640, 1300, 0});
+    }
+  }
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Kinds, CudaLinear, testing::ValuesIn(cases()));
+
+TEST_P(CudaLinear, EqualsTheCpu) {
+  const auto [act, kind, rows, inputs, outputs, gap] = GetParam();
+  const Matrix x = random_matrix(random_, act, rows, inputs, 1.f, gap);
+  const Matrix w = random_matrix(random_, kind, outputs, inputs, 0.05f, gap),
+               v = random_matrix(random_, kind, 33, inputs, 0.05f);
+  HostTensor out = poisoned(act, {rows, outputs}, gap), more = poisoned(DType::kF32, {rows, 33});
+  OnDevice dx(x), dout(out), dmore(more);
+  const WeightOnDevice dw(w), dv(v);
+  const LinearWeight weights[] = {w.weight(), v.weight()}, dweights[] = {dw.weight(), dv.weight()};
+  const Tensor outs[] = {out, more}, douts[] = {dout, dmore};
+  cpu_ops().linear(x.view, weights, outs);
+  cuda_ops().linear(dx, dweights, douts);
+  EXPECT_TRUE(equal(dout, out, 2e-5, 2 * rounding(act)));
+  EXPECT_TRUE(equal(dmore, more, 2e-5, 1e-5));
+}
+
+TEST_P(CudaLinear, SlicesEqualTheCpu) {
+  const auto [act, kind, rows, inputs, outputs, gap] = GetParam();
+  const Matrix x = random_matrix(random_, act, rows, inputs, 1.f, gap),
+               w = random_matrix(random_, kind, outputs, inputs, 0.05f, gap);
+  OnDevice dx(x);
+  const WeightOnDevice dw(w);
+  for (int64_t slices : {1, 2, 4}) {
+    HostTensor partials = poisoned(DType::kF32, {slices, rows, outputs});
+    OnDevice dpartials(partials);
+    cpu_ops().linear_partial(x.view, w.weight(), partials);
+    cuda_ops().linear_partial(dx, dw.weight(), dpartials);
+    EXPECT_TRUE(equal(dpartials, partials, 2e-5, 1e-5)) << slices;
+  }
+}
+
+// Every size of tile, and rows at every place in it.
+TEST(CudaLinearRows, ARowIsTheSameInEveryBatch) {
+  std::mt19937 random(73);
+  for (DType act : {DType::kF32, DType::kBF16}) {
+    for (DType kind : {DType::kBF16, DType::kF8E4M3}) {
+      const Matrix x = random_matrix(random, act, 1500, 1152, 1.f), w = random_matrix(random, kind, 2048, 1152, 0.05f);
+      OnDevice dx(x);
+      const WeightOnDevice dw(w);
+      const auto run = [&](int64_t begin, int64_t rows) {
+        HostTensor out = poisoned(DType::kF32, {2, rows, 2048});
+        OnDevice dout(out);
+        cuda_ops().linear_partial(dx.view.rows(begin, rows), dw.weight(), dout);
+        return dout.host();
+      };
+      const HostTensor whole = run(0, 1500);
+      for (const auto& [begin, rows] :
+           {std::pair<int64_t, int64_t>{0, 1}, {777, 16}, {3, 29}, {100, 64}, {64, 256}, {1, 700}}) {
+        const HostTensor part = run(begin, rows);
+        for (int64_t s = 0; s < 2; ++s) {
+          const float* mine = part.view.row<float>(s);
+          const float* wanted = whole.view.row<float>(s) + begin * 2048;
+          ASSERT_EQ(std::memcmp(mine, wanted, static_cast<size_t>(rows) * 2048 * sizeof(float)), 0) << rows << " rows";
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hylas::test
