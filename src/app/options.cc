@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "app/mapped_flags.h"
 #include "app/unavailable.h"
 #include "base/log.h"
 
@@ -24,7 +25,7 @@ void add_model_options(CLI::App& command, EngineOptions& engine) {
       ->capture_default_str()
       ->group(kGroup);
   command.add_option("--device", engine.device, "Where the model runs")
-      ->check(one_of({"cpu"}))
+      ->check(one_of({"cpu", "cuda"}))
       ->capture_default_str()
       ->group(kGroup);
   command.add_option("--dtype", engine.dtype, "Of activations and unquantized weights; auto: the checkpoint's")
@@ -94,6 +95,45 @@ void add_schedule_options(CLI::App& command, Options& options) {
       ->group(kGroup);
 }
 
+void add_parallel_options(CLI::App& command, EngineOptions& engine) {
+  constexpr const char* kGroup = "Parallel";
+  ParallelSizes& sizes = engine.parallel;
+  const auto size = [&](const char* names, int32_t& value, const char* help) {
+    command.add_option(names, value, help)->check(CLI::Range(1, 4096))->capture_default_str()->group(kGroup);
+  };
+  size("--tp-size,--tensor-parallel-size,--tp", sizes.tp, "Ranks that share each layer: heads, FFN rows, vocabulary");
+  size("--pp-size,--pipeline-parallel-size,--pp", sizes.pp, "Pipeline stages, each with its own layers");
+  size("--ep-size,--expert-parallel-size,--ep", sizes.ep, "Groups that the experts are spread over; divides tp");
+  size("--dp-size,--data-parallel-size,--dp", sizes.dp,
+       "Groups of sequences with an attention of their own; divides tp, needs --enable-dp-attention");
+  command
+      .add_flag("--enable-dp-attention", engine.enable_dp_attention,
+                "Splits attention over tp / dp ranks, and sequences over the dp groups")
+      ->group(kGroup);
+  command
+      .add_option("--pp-layer-partition", engine.pp_layer_partition,
+                  "Layers of each stage: 15,15,15,15; else balanced by their cost")
+      ->group(kGroup);
+  command
+      .add_option("--pp-async-batch-depth", engine.pp_async_batch_depth,
+                  "Steps planned beyond one for each stage; -1: chosen (1)")
+      ->check(CLI::Range(-1, 64))
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--pp-max-micro-batch-size", engine.pp_max_micro_batch_size,
+                  "Most decoding sequences of a step in each dp group; 0: each stage's share")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--ep-dispatch-tokens", engine.ep_dispatch_tokens,
+                  "Tokens that a rank sends to other ranks' experts at a time")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), size_t{0});
@@ -109,10 +149,14 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-std::string environment_name(const std::string& flag) {
+// Variables that supply a flag's default, the first one set wins: hylas' own, and what SGLang calls it.
+std::vector<std::string> environment_names(const std::string& flag) {
   std::string name = "HYLAS_" + flag;
   for (char& c : name) c = c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
-  return name;
+  std::vector<std::string> names = {name};
+  if (flag == "pp-layer-partition") names.push_back("SGLANG_PP_LAYER_PARTITION");
+  if (flag == "ep-dispatch-tokens") names.push_back("SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK");
+  return names;
 }
 
 bool given(const CLI::Option& option, const std::vector<std::string>& arguments) {
@@ -129,6 +173,8 @@ void add_engine_options(CLI::App& command, Options& options) {
   add_model_options(command, options.engine);
   add_memory_options(command, options.engine);
   add_schedule_options(command, options);
+  add_parallel_options(command, options.engine);
+  add_mapped_flags(command, options.mapped);
   command.add_option("--log-level", options.log_level, "How much is logged to stderr")
       ->check(one_of({"trace", "debug", "info", "warn", "error"}))
       ->capture_default_str()
@@ -195,6 +241,7 @@ Status check_engine_options(const Options& options) {
     return error(ErrorCode::kInvalid, "--chunked-prefill-size {} is not a multiple of 64", engine.chunked_prefill_size);
   }
   HYLAS_CHECK(log::init(options.log_level), "--log-level {}", options.log_level);
+  for (const std::string& line : options.mapped) log::info("{}", line);
   if (options.disable_radix_cache) log::info("--disable-radix-cache changes nothing: there is no prefix cache yet");
   return {};
 }
@@ -203,11 +250,15 @@ std::vector<std::string> environment_arguments(const CLI::App& command, const st
   std::vector<std::string> from_environment;
   for (const CLI::Option* option : command.get_options()) {
     for (const std::string& flag : option->get_lnames()) {
-      const char* value = std::getenv(environment_name(flag).c_str());
-      if (!value || flag == "help" || given(*option, arguments)) continue;
-      from_environment.push_back(fmt::format("--{}={}", flag, value));
-      fmt::print(stderr, "hylas: {} sets --{}{}{}\n", environment_name(flag), flag, flag == "api-key" ? "" : " ",
-                 flag == "api-key" ? "" : value);
+      if (flag == "help" || given(*option, arguments)) continue;
+      for (const std::string& name : environment_names(flag)) {
+        const char* value = std::getenv(name.c_str());
+        if (!value) continue;
+        from_environment.push_back(fmt::format("--{}={}", flag, value));
+        fmt::print(stderr, "hylas: {} sets --{}{}{}\n", name, flag, flag == "api-key" ? "" : " ",
+                   flag == "api-key" ? "" : value);
+        break;
+      }
     }
   }
   return from_environment;

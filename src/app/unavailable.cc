@@ -15,20 +15,9 @@ struct Unavailable {
 };
 
 constexpr Unavailable kWithValue[] = {
-    {"--tp-size,--tensor-parallel-size,--tp", "1", "tensor parallelism"},
-    {"--pp-size,--pipeline-parallel-size,--pp", "1", "pipeline parallelism"},
-    {"--pp-layer-partition", kAnyValue, "pipeline parallelism"},
-    {"--pp-async-batch-depth", "0", "pipeline parallelism"},
-    {"--pp-max-micro-batch-size", kAnyValue, "pipeline parallelism"},
-    {"--ep-size,--expert-parallel-size,--ep", "1", "expert parallelism"},
-    {"--dp-size,--data-parallel-size,--dp", "1", "data parallelism"},
     {"--nnodes", "1", "serving on several nodes"},
     {"--node-rank", "0", "serving on several nodes"},
     {"--dist-init-addr", kAnyValue, "serving on several nodes"},
-    {"--moe-runner-backend", "auto", "choice of expert kernels"},
-    {"--moe-a2a-backend", "none", "expert parallelism"},
-    {"--deepep-mode", "auto", "expert parallelism"},
-    {"--cuda-graph-bs", kAnyValue, "CUDA backend"},
     {"--disaggregation-mode", "null", "prefill-decode disaggregation"},
     {"--disaggregation-ib-device", kAnyValue, "prefill-decode disaggregation"},
     {"--disaggregation-bootstrap-port", kAnyValue, "prefill-decode disaggregation"},
@@ -38,11 +27,6 @@ constexpr Unavailable kWithValue[] = {
     {"--speculative-eagle-topk", kAnyValue, "speculative decoding"},
     {"--speculative-num-draft-tokens", kAnyValue, "speculative decoding"},
     {"--speculative-draft-model-path", kAnyValue, "speculative decoding"},
-};
-
-constexpr Unavailable kSwitches[] = {
-    {"--enable-dp-attention", kAnyValue, "data-parallel attention"},
-    {"--enable-dynamic-chunking", kAnyValue, "pipeline parallelism"},
 };
 
 std::string first_name(const char* names) {
@@ -72,10 +56,6 @@ void add_unavailable_flags(CLI::App& command, std::optional<Error>& refused) {
         ->expected(1, CLI::detail::expected_max_vector_size)
         ->allow_extra_args()
         ->group(kGroup);
-  }
-  for (const Unavailable& flag : kSwitches) {
-    std::function<void(int64_t)> take = [&flag, &refused](int64_t) { refuse(refused, flag, ""); };
-    command.add_flag_function(flag.names, take, std::string("Needs ") + flag.part)->group(kGroup);
   }
 }
 

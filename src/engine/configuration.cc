@@ -119,13 +119,14 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
                                            {DType::kF32, DType::kF16, DType::kBF16}));
   decoder.layer_end = model.num_layers;
   decoder.page_size = options.page_size;
+  decoder.dispatch_tokens = std::max(1, options.ep_dispatch_tokens);
 
   const int32_t chunk = options.chunked_prefill_size == -1 ? kCpuPrefillTokens : options.chunked_prefill_size;
   // The groups share a step's tokens and the sequences.
   chosen.prefill_tokens_max =
       std::max(kChunkUnit, std::min(chunk, options.max_prefill_tokens) / dp / kChunkUnit * kChunkUnit);
-  chosen.kv_tokens_max = options.max_total_tokens;
   chosen.enable_dynamic_chunking = options.enable_dynamic_chunking;
+  chosen.kv_tokens_max = options.max_total_tokens;
   chosen.running_max = (options.max_running_requests + dp - 1) / dp;
   chosen.running_bound = chosen.running_max ? chosen.running_max : kRunningMaxDefault;
   chosen.memory_fraction = options.mem_fraction_static == 0 ? kCpuMemoryFraction : options.mem_fraction_static;

@@ -224,7 +224,8 @@ bool Scheduler::join(Sequence& sequence, StepPlan& plan) {
   }
   plan.swaps.push_back(memory_[group].swap_in(sequence, tokens));
   sequence.phase = SequencePhase::kDecode;
-  if (options_.stages == 1 && sequence.decodable()) {
+  // The others' rows are planned; with shares and limits it waits for the next plan.
+  if (options_.stages == 1 && options_.decode_rows_max == 0 && sequence.decodable()) {
     add_row(plan, sequence, decode_row(sequence, options_.vocab_size));
   }
   return true;

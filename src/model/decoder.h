@@ -25,6 +25,7 @@ struct DecoderOptions {
   bool with_mtp = false;
   int32_t page_size = 64;
   Shard shard;
+  int32_t dispatch_tokens = 128;  // that a rank sends to other ranks' experts at a time (model/expert_exchange.h)
 };
 
 // The state table of this rank: its own layers and heads (cache/state_layout.h): kinds "kv", "delta", "conv" and, with MTP, "mtp_kv".

@@ -138,8 +138,8 @@ Tensor ExpertExchange::forward(const Step& step, const MoeWeights& w, const Tens
   const Tensor own = x.rows(begin, count);
   const Tensor home = step.arena.allocate(DType::kF32, {count, w.hidden});
   const int32_t most = *std::max_element(homes.begin(), homes.end());
-  for (int64_t from = 0; from < most; from += kDispatchTokens) {
-    const int64_t first = std::min(from, count), n = std::min<int64_t>(kDispatchTokens, count - first);
+  for (int64_t from = 0; from < most; from += dispatch_tokens_) {
+    const int64_t first = std::min(from, count), n = std::min<int64_t>(dispatch_tokens_, count - first);
     run_block(step, w, own.rows(first, n), home.rows(first, n));
   }
   std::vector<int32_t> counts(holders);
@@ -158,9 +158,9 @@ void ExpertExchange::allocate(Arena& arena, const MoeWeights& w, int64_t tokens,
   ArenaScope scope(arena);
   arena.allocate(DType::kF32, {1, tokens, w.hidden});
   arena.allocate(DType::kF32, {tokens, w.hidden});
-  const int64_t sent = std::min<int64_t>(tokens, kDispatchTokens);
+  const int64_t sent = std::min<int64_t>(tokens, dispatch_tokens_);
   const int64_t everywhere = tokens * (common_ ? 1 : shard_.sizes.dp);
-  const int64_t received = std::min<int64_t>(everywhere, int64_t{kDispatchTokens} * shard_.sizes.ep);
+  const int64_t received = std::min<int64_t>(everywhere, int64_t{dispatch_tokens_} * shard_.sizes.ep);
   allocate_routing(arena, w, sent);
   allocate_block(arena, w, sent * w.experts_per_token, received * w.experts_per_token, act);
 }

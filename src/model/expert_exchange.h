@@ -28,15 +28,13 @@ struct Routing {
 Routing allocate_routing(Arena& arena, const MoeWeights& weights, int64_t tokens);
 Routing route(Ops& ops, Arena& arena, const MoeWeights& weights, const Tensor& x);
 
-// Tokens that a rank sends out at a time, so that what arrives fits a buffer of known size.
-constexpr int32_t kDispatchTokens = 128;
-
 class ExpertExchange {
  public:
   ExpertExchange() = default;
   // `common`: the tokens given to forward() are those of the whole stage (or of its only dp group); otherwise those of
-  // the own dp group.
-  ExpertExchange(const Shard& shard, bool common) : shard_(shard), common_(common) {}
+  // the own dp group. A rank sends out `dispatch_tokens` at a time, so that what arrives fits a buffer of known size.
+  ExpertExchange(const Shard& shard, bool common, int32_t dispatch_tokens)
+      : shard_(shard), common_(common), dispatch_tokens_(dispatch_tokens) {}
 
   // x [tokens, H] act -> [1, tokens, H] f32 from the arena: the same on all ranks that hold these tokens.
   Tensor forward(const Step& step, const MoeWeights& weights, const Tensor& x) const;
@@ -50,6 +48,7 @@ class ExpertExchange {
 
   Shard shard_;
   bool common_ = true;
+  int32_t dispatch_tokens_ = 128;
 };
 
 }  // namespace hylas

@@ -75,7 +75,7 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   moe.expert_ranks_ = shard.sizes.ep;
   // Ranks that share an expert need the same tokens: with several dp groups, all of them.
   moe.gathers_ = shard.sizes.dp > 1 && shard.sizes.moe_tp() > 1;
-  moe.exchange_ = ExpertExchange(shard, shard.sizes.dp == 1 || moe.gathers_);
+  moe.exchange_ = ExpertExchange(shard, shard.sizes.dp == 1 || moe.gathers_, context.dispatch_tokens);
   MoeWeights& weights = moe.weights_;
   weights.experts_total = config.experts;
   weights.experts_per_token = config.experts_per_token;

@@ -16,6 +16,7 @@ struct LoadContext {
   const ModelConfig& config;
   const Shard& shard;
   WeightSource& source;
+  int32_t dispatch_tokens;
 };
 
 struct Step {

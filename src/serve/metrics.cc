@@ -66,6 +66,21 @@ MetricFamily family(const Reading& reading, const prometheus::Labels& labels) {
           {metric}};
 }
 
+// One gauge or counter for each stage of the pipeline.
+template <class Value>
+MetricFamily stage_family(const EngineStats& stats, const prometheus::Labels& labels, const Reading& reading,
+                          Value value) {
+  MetricFamily all = family(reading, labels);
+  all.metric.clear();
+  for (size_t stage = 0; stage < stats.stages.size(); ++stage) {
+    ClientMetric metric = family(reading, labels).metric.front();
+    metric.label.push_back({"stage", std::to_string(stage)});
+    (reading.counter ? metric.counter.value : metric.gauge.value) = value(stats.stages[stage]);
+    all.metric.push_back(std::move(metric));
+  }
+  return all;
+}
+
 }  // namespace
 
 ServeMetrics::ServeMetrics(const std::string& model_name)
@@ -104,6 +119,12 @@ void ServeMetrics::http_request(const std::string& endpoint, const std::string& 
 std::string ServeMetrics::render(const EngineStats& stats) const {
   std::vector<MetricFamily> families;
   for (const Reading& reading : readings(stats)) families.push_back(family(reading, labels_));
+  families.push_back(stage_family(
+      stats, labels_, {"pp_bubble_ratio", "Share of the time with work in flight that a stage did not work", 0},
+      [](const StageStats& stage) { return stage.bubble_ratio(); }));
+  families.push_back(stage_family(stats, labels_,
+                                  {"pp_stage_busy_seconds_total", "Time that a stage worked", 0, true},
+                                  [](const StageStats& stage) { return double(stage.busy_us) * 1e-6; }));
   for (MetricFamily& one : registry_.Collect()) families.push_back(std::move(one));
   return prometheus::TextSerializer().Serialize(families);
 }

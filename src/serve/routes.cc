@@ -16,6 +16,7 @@ constexpr Route kRoutes[] = {
     {"GET", "/server_info", route_server_info},   {"GET", "/get_server_info", route_server_info},
     {"POST", "/flush_cache", route_flush_cache},  {"GET", "/flush_cache", route_flush_cache},
     {"POST", "/abort_request", route_abort},      {"GET", "/metrics", route_metrics},
+    {"GET", "/trace", route_trace},
 };
 
 bool takes(const Route& route, std::string_view path) {

@@ -43,6 +43,7 @@ void route_model_info(ServeContext& context, const HttpRequest& request, const s
 void route_server_info(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_flush_cache(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_abort(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
+void route_trace(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_metrics(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 
 }  // namespace hylas

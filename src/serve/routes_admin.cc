@@ -121,6 +121,10 @@ void route_abort(ServeContext& context, const HttpRequest& request, const std::s
   reply->reply(200, "text/plain", "");
 }
 
+void route_trace(ServeContext& context, const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
+  reply->reply_json(200, context.engine.trace_json());
+}
+
 void route_metrics(ServeContext& context, const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
   if (!context.options.enable_metrics) {
     return reply->reply_json(404, error_json(404, "metrics are off: start the server with --enable-metrics"));

@@ -1,6 +1,7 @@
 #include "engine/fake_rank.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <span>
 
@@ -63,13 +64,19 @@ ExpectedText expected_text(const Request& request, const SchedulerOptions& optio
 
 FakeRank::FakeRank(const SchedulerOptions& options)
     : options_(options),
-      pages_(options.pages, std::vector<int32_t>(options.page_size, -1)),
-      slots_(options.slots),
-      entries_(options.slots) {}
+      groups_(options.groups),
+      sampled_in_(options.slots * options.groups, 0),
+      entries_(options.slots * options.groups) {
+  for (Group& group : groups_) {
+    group.pages.assign(options.pages, std::vector<int32_t>(options.page_size, -1));
+    group.slots.resize(options.slots);
+  }
+}
 
 StepResult FakeRank::execute(const StepPlan& plan) {
   HYLAS_CHECK(plan.id == ++plans_);
   check(plan);
+  check_pipeline(plan);
   for (SequenceIndex index : plan.ends) {
     HYLAS_CHECK(entries_.at(index).has_value(), "sequence {} ends but never started", index);
     entries_[index].reset();
@@ -91,62 +98,83 @@ StepResult FakeRank::execute(const StepPlan& plan) {
 
 // What every plan promises (engine/step_plan.h).
 void FakeRank::check(const StepPlan& plan) const {
-  std::set<int32_t> sequences, slots, pages;
-  int32_t prefill_tokens = 0;
-  bool prefill_seen = false;
+  std::set<int32_t> sequences;
+  std::set<std::pair<int32_t, int32_t>> slots, pages;  // by group
+  std::map<int32_t, int32_t> prefill_tokens, decode_rows;
   for (const PlanRow& row : plan.rows) {
+    HYLAS_CHECK(row.group >= 0 && row.group < options_.groups, "group {}", row.group);
     HYLAS_CHECK(sequences.insert(row.sequence).second, "two rows of sequence {}", row.sequence);
-    HYLAS_CHECK(slots.insert(row.state_write).second, "two rows write slot {}", row.state_write);
-    for (int32_t page : row.pages) HYLAS_CHECK(pages.insert(page).second, "two rows hold page {}", page);
+    HYLAS_CHECK(row.sequence / options_.slots == row.group, "sequence {} in group {}", row.sequence, row.group);
+    HYLAS_CHECK(slots.insert({row.group, row.state_write}).second, "two rows write slot {}", row.state_write);
+    for (int32_t page : row.pages) {
+      HYLAS_CHECK(pages.insert({row.group, page}).second, "two rows hold page {}", page);
+    }
     HYLAS_CHECK(static_cast<int64_t>(row.pages.size()) * options_.page_size >= row.begin + row.length);
     HYLAS_CHECK(row.state_read == (row.begin == 0 ? -1 : row.state_write));
     if (row.kind == RowKind::kDecode) {
-      HYLAS_CHECK(!prefill_seen, "decode rows come first");
+      HYLAS_CHECK(!prefill_tokens.contains(row.group), "decode rows come first");
       HYLAS_CHECK(row.length == 1 && row.sample);
+      ++decode_rows[row.group];
       continue;
     }
-    prefill_seen = true;
-    prefill_tokens += row.length;
+    prefill_tokens[row.group] += row.length;
     HYLAS_CHECK(row.length > 0 && static_cast<int32_t>(row.tokens.size()) == row.length);
     HYLAS_CHECK(row.begin % kChunkUnit == 0, "a chunk begins at {}", row.begin);
     HYLAS_CHECK(row.sample == (row.next_token < 0), "the last chunk samples");
   }
-  HYLAS_CHECK(prefill_tokens <= options_.prefill_tokens_max);
+  for (const auto& [group, tokens] : prefill_tokens) HYLAS_CHECK(tokens <= options_.prefill_tokens_max);
+  for (const auto& [group, rows] : decode_rows) {
+    HYLAS_CHECK(options_.decode_rows_max == 0 || rows <= options_.decode_rows_max, "{} decode rows", rows);
+  }
+}
+
+// The first stage would wait for a token that is still on its way through the later ones.
+void FakeRank::check_pipeline(const StepPlan& plan) {
+  for (const PlanRow& row : plan.rows) {
+    uint64_t& sampled_in = sampled_in_.at(row.sequence);
+    if (row.kind == RowKind::kDecode) {
+      HYLAS_CHECK(sampled_in <= plan.known || plan.id - sampled_in >= static_cast<uint64_t>(options_.stages),
+                  "plan {} reads what plan {} samples, {} stages", plan.id, sampled_in, options_.stages);
+    }
+    if (row.sample) sampled_in = plan.id;
+  }
 }
 
 void FakeRank::swap(const SwapOp& op) {
+  auto& [pages, slots, swapped] = groups_.at(op.group);
   if (op.direction == SwapOp::Direction::kDrop) {
-    HYLAS_CHECK(swapped_.erase(op.key) == 1, "no buffer {} to drop", op.key);
+    HYLAS_CHECK(swapped.erase(op.key) == 1, "no buffer {} to drop", op.key);
     return;
   }
   if (op.direction == SwapOp::Direction::kOut) {
-    HYLAS_CHECK(!swapped_.contains(op.key));
-    Swapped& buffer = swapped_[op.key];
+    HYLAS_CHECK(!swapped.contains(op.key));
+    Swapped& buffer = swapped[op.key];
     for (int32_t page : op.pages)
-      buffer.pages.push_back(std::exchange(pages_.at(page), std::vector(options_.page_size, -1)));
-    buffer.slot = std::exchange(slots_.at(op.slot), {});
+      buffer.pages.push_back(std::exchange(pages.at(page), std::vector(options_.page_size, -1)));
+    buffer.slot = std::exchange(slots.at(op.slot), {});
     return;
   }
-  Swapped buffer = std::move(swapped_.at(op.key));
-  swapped_.erase(op.key);
+  Swapped buffer = std::move(swapped.at(op.key));
+  swapped.erase(op.key);
   HYLAS_CHECK(buffer.pages.size() == op.pages.size());
-  for (size_t i = 0; i < op.pages.size(); ++i) pages_.at(op.pages[i]) = buffer.pages[i];
-  slots_.at(op.slot) = buffer.slot;
+  for (size_t i = 0; i < op.pages.size(); ++i) pages.at(op.pages[i]) = buffer.pages[i];
+  slots.at(op.slot) = buffer.slot;
 }
 
 RowResult FakeRank::run(const PlanRow& row) {
   HYLAS_CHECK(entries_.at(row.sequence).has_value(), "a row of the unknown sequence {}", row.sequence);
   Entry& entry = *entries_[row.sequence];
+  Group& group = groups_.at(row.group);
   std::vector<int32_t> tokens = row.tokens;
   if (tokens.empty()) tokens.push_back(entry.last_token);
-  Slot state = row.state_read < 0 ? Slot{} : slots_.at(row.state_read);
+  Slot state = row.state_read < 0 ? Slot{} : group.slots.at(row.state_read);
   HYLAS_CHECK(state.count == row.begin, "the state covers {} positions, the row begins at {}", state.count, row.begin);
   for (int32_t i = 0; i < row.length; ++i) {
     const int32_t position = row.begin + i;
-    pages_.at(row.pages[position / options_.page_size])[position % options_.page_size] = tokens[i];
+    group.pages.at(row.pages[position / options_.page_size])[position % options_.page_size] = tokens[i];
     state = {mix(state.hash, tokens[i]), state.count + 1};
   }
-  slots_.at(row.state_write) = state;
+  group.slots.at(row.state_write) = state;
 
   RowResult result;
   result.sequence = row.sequence;
@@ -157,7 +185,7 @@ RowResult FakeRank::run(const PlanRow& row) {
   if (!row.sample) return result;
   std::vector<int32_t> kv;
   for (int32_t position = 0; position < state.count; ++position) {
-    kv.push_back(pages_[row.pages[position / options_.page_size]][position % options_.page_size]);
+    kv.push_back(group.pages[row.pages[position / options_.page_size]][position % options_.page_size]);
   }
   entry.last_token = next_token(state.hash, hash_of(kv), entry.start.sampling, row.step, options_.vocab_size,
                                 row.block_stops ? entry.start.stop_ids : std::vector<int32_t>{}, row.allowed.get());
@@ -167,7 +195,7 @@ RowResult FakeRank::run(const PlanRow& row) {
 }
 
 bool FakeRank::forgot_everything() const {
-  return swapped_.empty() &&
+  return std::all_of(groups_.begin(), groups_.end(), [](const Group& group) { return group.swapped.empty(); }) &&
          std::none_of(entries_.begin(), entries_.end(), [](const auto& e) { return e.has_value(); });
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 // FakeRank: a rank without a model. Its "KV" is the token itself and its "state" a running hash, so the next token
 // depends on every byte that a real one would read: a page or slot that was given to two sequences, lost in a swap or
-// advanced twice changes the text. `expected_tokens` says what the text must be, from the request alone.
+// advanced twice changes the text. `expected_text` says what the text must be, from the request alone. It stands for the
+// ranks of all dp groups and stages; a pipeline is the time between a plan and its result.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -45,9 +46,15 @@ class FakeRank {
   RowResult run(const PlanRow& row);
 
   SchedulerOptions options_;
-  std::vector<std::vector<int32_t>> pages_;  // [page][position in it]: the token
-  std::vector<Slot> slots_;
-  std::map<uint64_t, Swapped> swapped_;
+  struct Group {
+    std::vector<std::vector<int32_t>> pages;  // [page][position in it]: the token
+    std::vector<Slot> slots;
+    std::map<uint64_t, Swapped> swapped;
+  };
+  void check_pipeline(const StepPlan& plan);
+
+  std::vector<Group> groups_;
+  std::vector<uint64_t> sampled_in_;           // [sequence index]
   std::vector<std::optional<Entry>> entries_;  // [sequence index]
   uint64_t plans_ = 0;
 };

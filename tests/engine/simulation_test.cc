@@ -1,5 +1,5 @@
-// Seeded simulation: random requests, aborts and result times over a tiny memory. Nothing hangs or leaks, every request
-// ends, and every text is the one that its request alone determines.
+// Seeded simulation: random requests, aborts, dp groups, pipelines and result times (slow stages) over a tiny memory.
+// Nothing hangs or leaks, every request ends, and every text is the one that its request alone determines.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -42,7 +42,10 @@ class Simulation {
     options.context_length = between(2, 500);
     options.vocab_size = 97;
     options.prefill_tokens_max = kChunkUnit * between(1, 4) + between(0, 1) * between(0, 63);
-    options.plans_in_flight_max = between(1, 4);
+    options.stages = between(0, 1) ? 1 : between(2, 4);
+    options.groups = between(0, 2) ? 1 : between(2, 3);
+    options.decode_rows_max = between(0, 3) ? 0 : between(1, 3);
+    options.plans_in_flight_max = options.stages == 1 ? between(1, 4) : options.stages + between(0, 3);
     options.eos_ids = {3};
     return options;
   }
