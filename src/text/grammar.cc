@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "text/tool_schema.h"
+#include "text/tool_call_format.h"
 
 namespace hylas {
 namespace {
@@ -15,6 +15,9 @@ namespace {
 constexpr size_t kSourceBytesMax = size_t{256} << 10;
 constexpr int64_t kCacheBytesMax = int64_t{256} << 20;
 constexpr int kThreadsMax = 4;
+// Of white space between two parts of a JSON text: a line break and the indentation of seven levels. Unlimited, a model
+// that has lost its way pads for ever.
+constexpr int kSpacesMax = 16;
 constexpr int kRecursionMax = 1000;  // of xgrammar's parsers: what a thread's stack holds
 
 // What every row of the logits stands for. Special tokens have no text that a grammar could ask for; stop tokens get
@@ -42,26 +45,6 @@ std::string reason_of(std::string_view text) {
   size_t colon = place == std::string_view::npos ? place : text.find(": ", place);
   if (colon != std::string_view::npos) text.remove_prefix(colon + 2);
   return std::string(text.substr(0, text.find('\n')));
-}
-
-// xgrammar's format of the calls: any one of the functions, again and again where calls may be parallel.
-json::object tool_call_format(const json::array& tools, std::string_view only_function, bool parallel) {
-  ToolSchemas schemas(tools);
-  json::array tags;
-  for (const std::string& name : schemas.names()) {
-    if (!only_function.empty() && name != only_function) continue;
-    const json::object* parameters = schemas.parameters(name);
-    json::object schema = parameters ? *parameters : json::object{{"type", "object"}, {"properties", json::object()}};
-    json::object content{{"type", "json_schema"}, {"style", "qwen_xml"}, {"json_schema", std::move(schema)}};
-    tags.push_back(json::object{{"begin", "<tool_call>\n<function=" + name + ">\n"},
-                                {"content", std::move(content)},
-                                {"end", "\n</function>\n</tool_call>"}});
-  }
-  return json::object{{"type", "tags_with_separator"},
-                      {"tags", std::move(tags)},
-                      {"separator", "\n"},
-                      {"at_least_one", true},
-                      {"stop_after_first", !parallel}};
 }
 
 }  // namespace
@@ -93,6 +76,10 @@ struct GrammarCompiler::State {
     }
   }
 
+  xgrammar::CompiledGrammar compile_schema(const std::string& schema, bool strict) {
+    return compiler.CompileJSONSchema(schema, true, std::nullopt, std::nullopt, strict, kSpacesMax);
+  }
+
   std::shared_ptr<const std::vector<uint32_t>> token_rows;
   xgrammar::GrammarCompiler compiler;
 };
@@ -107,13 +94,11 @@ GrammarCompiler::Compiled GrammarCompiler::json_schema(std::string_view schema) 
   Result<json::value> parsed = json::parse(schema);
   if (!parsed) return error(ErrorCode::kInvalid, "the JSON schema is no JSON: {}", parsed.error().message);
   return state_->compile("the JSON schema", schema.size(),
-                         [&] { return state_->compiler.CompileJSONSchema(std::string(schema)); });
+                         [&] { return state_->compile_schema(std::string(schema), true); });
 }
 
 GrammarCompiler::Compiled GrammarCompiler::json_object() {
-  return state_->compile("the JSON grammar", 0, [&] {
-    return state_->compiler.CompileJSONSchema(R"({"type": "object"})", true, {}, {}, false);
-  });
+  return state_->compile("the JSON grammar", 0, [&] { return state_->compile_schema(R"({"type": "object"})", false); });
 }
 
 GrammarCompiler::Compiled GrammarCompiler::regex(std::string_view pattern) {

@@ -79,7 +79,7 @@ const boost::json::array& tools() {
 constexpr const char* kWeather =
     "<tool_call>\n<function=weather>\n<parameter=city>\nParis < Lyon\n</parameter>\n<parameter=days>\n2\n</parameter>\n"
     "</function>\n</tool_call>";
-constexpr const char* kPing = "<tool_call>\n<function=ping>\n\n</function>\n</tool_call>";
+constexpr const char* kPing = "<tool_call>\n<function=ping>\n</function>\n</tool_call>";
 
 TEST_F(GrammarTest, RequiredToolCalls) {
   auto grammar = compiler().tool_calls(tools(), "", true);
@@ -97,6 +97,79 @@ TEST_F(GrammarTest, ANamedToolAndNoParallelCalls) {
   auto one = compiler().tool_calls(tools(), "", false);
   EXPECT_TRUE(takes(one, kWeather));
   EXPECT_FALSE(takes(one, std::string(kWeather) + "\n" + kPing));
+}
+
+std::string call_of(const std::string& function, const std::string& parameters) {
+  return "<tool_call>\n<function=" + function + ">\n" + parameters + "</function>\n</tool_call>";
+}
+std::string parameter(const std::string& name, const std::string& value) {
+  return "<parameter=" + name + ">\n" + value + "\n</parameter>\n";
+}
+
+TEST_F(GrammarTest, CallsAreWrittenAsTheChatTemplateDoesIt) {
+  auto grammar = compiler().tool_calls(tools(), "", true);
+  std::string city = parameter("city", "Oslo"), days = parameter("days", "2");
+  EXPECT_TRUE(takes(grammar, call_of("weather", city)));
+  EXPECT_TRUE(takes(grammar, call_of("weather", city + days)));
+  for (const std::string& wrong :
+       {call_of("weather", days + city), call_of("weather", "\n" + city), call_of("weather", city + "\n" + days),
+        call_of("weather", city + "\n"), call_of("weather", city + " " + days), call_of("ping", "\n"),
+        call_of("weather", city + parameter("days", " 2")), call_of("weather", city + parameter("days", "2 ")),
+        call_of("weather", city + "<parameter=days>2</parameter>\n"), " " + call_of("ping", ""),
+        call_of("ping", "") + "\n\n" + call_of("ping", ""), call_of("ping", "") + call_of("ping", "")}) {
+    EXPECT_FALSE(takes(grammar, wrong)) << wrong;
+  }
+}
+
+TEST_F(GrammarTest, ParametersFollowTheirSchemas) {
+  auto grammar_of = [](const char* parameters) {
+    auto schema = boost::json::parse(parameters);
+    boost::json::array one{{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", schema}}}}};
+    return compiler().tool_calls(one, "f", false);
+  };
+  auto of_one = [&](const std::string& schema) {
+    return grammar_of((R"({"type": "object", "required": ["x"], "properties": {"x": )" + schema +
+                       R"(}, "$defs": {"point": {"type": "object", "properties": {"x": {"type": "integer"}},
+                          "required": ["x"]}}})")
+                          .c_str());
+  };
+  struct Case {
+    const char* schema;
+    const char* value;
+    bool taken;
+  };
+  for (const Case& c : std::initializer_list<Case>{
+           {R"({"enum": ["Oslo", 3, null]})", "Oslo", true},
+           {R"({"enum": ["Oslo", 3, null]})", "3", true},
+           {R"({"enum": ["Oslo", 3, null]})", " Oslo", false},
+           {R"({"const": "on"})", "on", true},
+           {R"({"const": "on"})", "off", false},
+           {R"({"type": "string"})", "  two\n\nlines ", true},
+           {R"({"type": "string", "pattern": "^[a-c]+$"})", "abc", true},
+           {R"({"type": "string", "pattern": "^[a-c]+$"})", "abd", false},
+           {R"({"type": "array", "items": {"type": "integer"}})", "[1, 2]", true},
+           {R"({"type": "array", "items": {"type": "integer"}})", "[1,  2]", false},
+           {R"({"type": "array", "items": {"type": "integer"}})", "[1, \"a\"]", false},
+           {R"({"$ref": "#/$defs/point"})", R"({"x": 1})", true},
+           {R"({"$ref": "#/$defs/point"})", R"({"y": 1})", false},
+           {R"({"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}]})", "abc", true},
+           {R"({"type": "boolean"})", "true", true},
+           {R"({"type": "boolean"})", "yes", false},
+       }) {
+    EXPECT_EQ(takes(of_one(c.schema), call_of("f", parameter("x", c.value))), c.taken) << c.schema << ": " << c.value;
+  }
+  auto any_name = grammar_of(R"({"type": "object", "additionalProperties": {"type": "integer"}})");
+  EXPECT_TRUE(takes(any_name, call_of("f", parameter("left", "1") + parameter("right", "2"))));
+  EXPECT_FALSE(takes(any_name, call_of("f", parameter("left", "\n\n1"))));
+}
+
+TEST_F(GrammarTest, WhiteSpaceBetweenPartsOfJsonEnds) {
+  for (auto grammar :
+       {compiler().json_object(), compiler().json_schema(R"({"properties": {"a": {"type": "integer"}}})")}) {
+    EXPECT_TRUE(takes(grammar, R"({"a":1})"));
+    EXPECT_TRUE(takes(grammar, "{\n" + std::string(14, ' ') + "\"a\": 1\n}"));
+    EXPECT_FALSE(takes(grammar, "{" + std::string(17, '\n') + "\"a\": 1}"));
+  }
 }
 
 TEST_F(GrammarTest, ErrorsSayWhy) {
