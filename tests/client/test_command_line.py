@@ -22,10 +22,15 @@ SERVE = ["serve", "--model-path", MODEL]
     ([*SERVE, "--chunked-prefill-size", "100"], 2, "not a multiple of 64"),
     ([*SERVE, "--reasoning-parser", "other"], 2, "--reasoning-parser"),
     ([*SERVE, "--chat-template", "/no/such/file"], 2, "--chat-template"),
-    ([*SERVE, "--tp-size", "2"], 3, "--tp-size 2: this build has no tensor parallelism"),
-    ([*SERVE, "--enable-dp-attention"], 3, "--enable-dp-attention"),
+    ([*SERVE, "--tp-size", "8"], 3, "num_attention_heads 4 cannot be split over 8 ranks (--tp-size)"),
+    ([*SERVE, "--tp-size", "3"], 3, "--tp-size 3 must be a power of two"),
+    ([*SERVE, "--tp-size", "2", "--dp-size", "2"], 3, "--dp-size 2 needs --enable-dp-attention"),
+    ([*SERVE, "--tp-size", "2", "--ep-size", "4"], 3, "--ep-size 4 must divide --tp-size 2"),
+    ([*SERVE, "--pp-size", "5"], 3, "--pp-size 5: the model has only 4 layers"),
+    ([*SERVE, "--pp-size", "2", "--pp-layer-partition", "1,2"], 3, "the sum is 3, but the model has 4 layers"),
+    ([*SERVE, "--pp-size", "2", "--pp-layer-partition", "4"], 3, "1 numbers for 2 stages"),
+    ([*SERVE, "--pp-async-batch-depth", "1000"], 2, "--pp-async-batch-depth"),
     ([*SERVE, "--disaggregation-mode", "prefill"], 3, "--disaggregation-mode prefill"),
-    ([*SERVE, "--cuda-graph-bs", "1", "8", "16"], 3, "--cuda-graph-bs"),
     ([*SERVE, "--speculative-algo", "EAGLE", "--speculative-num-steps", "3"], 3, "no speculative decoding"),
     ([*SERVE, "--speculative-whatever", "1"], 3, "--speculative-whatever"),
     (["serve", "--model-path", "/no/such/folder"], 1, "/no/such/folder"),
@@ -49,8 +54,10 @@ def test_values_that_ask_for_nothing_are_taken():
 def test_environment_supplies_defaults_and_is_printed():
     code, _, log = run(*SERVE, environment={"HYLAS_TP_SIZE": "4"})
     assert code == 3 and "HYLAS_TP_SIZE sets --tp-size 4" in log
-    code, _, log = run(*SERVE, "--tp-size", 2, environment={"HYLAS_TP_SIZE": "4"})
-    assert code == 3 and "HYLAS_TP_SIZE" not in log and "--tp-size 2" in log
+    code, _, log = run(*SERVE, "--tp-size", 8, environment={"HYLAS_TP_SIZE": "4"})
+    assert code == 3 and "HYLAS_TP_SIZE" not in log and "8 ranks" in log
+    code, _, log = run(*SERVE, "--pp-size", 2, environment={"SGLANG_PP_LAYER_PARTITION": "3,2"})
+    assert code == 3 and "SGLANG_PP_LAYER_PARTITION sets --pp-layer-partition 3,2" in log
 
 
 def test_the_last_of_a_repeated_option_counts():
