@@ -99,7 +99,7 @@ TEST_P(LinearTest, ARowIsTheSameInEveryBatchOnAnyNumberOfThreads) {
   }
   for (int threads : {1, 2, 3, 7}) {
     auto ops = this->ops(threads);
-    for (int64_t tokens : {2, 3, 5, 8, 12, 13, 64, 100, 1100}) {
+    for (int64_t tokens : {2, 3, 4, 5, 8, 12, 13, 25, 64, 100, 517, 1100}) {
       Matrix out = poisoned_matrix(DType::kF32, tokens, 45);
       ops->linear(x.view.rows(0, tokens), {&weight, 1}, {&out.view, 1});
       ASSERT_EQ(bits(out.view), bits(alone.view.rows(0, tokens))) << tokens << " tokens, " << threads << " threads";

@@ -118,7 +118,7 @@ void project(const ExpertCall& call, const LinearWeight& weight, const RowSource
   x.steps = product.slices.steps(0, format_phases(product.format), call.lanes());
   x.data = memory.packed.take(static_cast<size_t>(rows * x.steps * call.lanes()));
   if (!packed) call.gemm.kernels->pack(source, product.format, product.slices, x, 0, rows);
-  float* floats = memory.multiply.take(static_cast<size_t>(multiply_scratch(rows, call.lanes())));
+  float* floats = memory.multiply.take(static_cast<size_t>(multiply_scratch(product, rows, end - begin, call.lanes())));
   call.gemm.kernels->multiply(product, x, begin, end, floats);
 }
 
@@ -188,7 +188,7 @@ const float* down_products(const ExpertCall& call, int64_t pairs, int64_t begin,
     down.row_stride = call.slices * columns;
     down.slice_stride = columns;
     down.first_output = begin;
-    float* floats = memory.multiply.take(static_cast<size_t>(multiply_scratch(run.rows, call.lanes())));
+    float* floats = memory.multiply.take(static_cast<size_t>(multiply_scratch(down, run.rows, columns, call.lanes())));
     call.gemm.kernels->multiply(down, run.packed, begin, end, floats);
   }
   return products;

@@ -30,8 +30,8 @@ struct MoeScratch {
   GrowBuffer<float> packed;
 };
 
-// Rows that count as few: pieces of work are cut by bytes of weights, not by multiplications.
-constexpr int64_t kRowsFew = 12;
+// Rows of one expert taken at once; a multiple of kRowTile.
+constexpr int64_t kRowBlock = 63;
 
 // The products of one block of tokens: those of its choices, then those of the shared expert, a row per token.
 struct ExpertCall {
@@ -64,7 +64,7 @@ const float* down_products(const ExpertCall& call, int64_t pairs, int64_t begin,
 // body(begin, end, memory) over all outputs, in parallel.
 template <class Body>
 void for_output_pieces(const ExpertCall& call, Body&& body) {
-  constexpr int64_t kFew = 64, kMany = kPanelOutputs;
+  constexpr int64_t kFew = 64, kMany = 32;
   int64_t columns = call.tokens() <= kRowsFew ? kFew : kMany, size = call.hidden_size();
   call.pool.parallel_items((size + columns - 1) / columns, [&](int64_t piece, int thread) {
     int64_t begin = piece * columns;

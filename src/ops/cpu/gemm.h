@@ -14,8 +14,11 @@ SliceTable make_slices(int64_t inputs, WeightFormat format, int count);
 // A product over `weight` whose out fields are still to be set.
 Product make_product(const LinearWeight& weight, int slices);
 
-// Scratch floats that multiply() needs for `rows` rows.
-int64_t multiply_scratch(int64_t rows, int lanes);
+// Scratch floats that multiply() needs for `rows` rows and `outputs` outputs.
+int64_t multiply_scratch(const Product& product, int64_t rows, int64_t outputs, int lanes);
+
+// Outputs of one piece of work whose weights, as they are multiplied, take `bytes`; whole tiles.
+int64_t piece_outputs(const Product& product, int64_t rows, int64_t bytes);
 
 const GemmKernels& gemm_kernels(Isa isa);
 

@@ -1,6 +1,7 @@
 #if defined(__x86_64__)
+#include "ops/cpu/gemm_tile_avx2.h"
+
 #include "ops/cpu/gemm_kernels.h"
-#include "ops/cpu/simd_avx2.h"
 
 namespace hylas::cpu {
 extern const GemmKernels kGemmAvx2;

@@ -14,8 +14,6 @@ HYLAS_INLINE float bf16_value(uint16_t bits) {
 template <class V>
 struct Gemm {
   static constexpr int L = V::kLanes;
-  static constexpr int kLine = 64;  // bytes of a cache line
-  static constexpr int kGroupsPerLine = kLine / (4 * L);
 
   // --- Packing of x.
 
@@ -36,11 +34,18 @@ struct Gemm {
   template <int P, bool bf16>
   static HYLAS_INLINE void pack_slice(const void* data, int64_t source, int64_t size, float factor, float* to,
                                       int64_t step_stride) {
+    int64_t i = 0;
+    if constexpr (bf16 && P == 2) {  // the words of x part as those of a weight do
+      const uint16_t* words = static_cast<const uint16_t*>(data) + source;
+      for (; i + P * L <= size; i += P * L, to += P * step_stride) {
+        V::store(to, bf16_phase<V, 0>(words + i));
+        V::store(to + step_stride, bf16_phase<V, 1>(words + i));
+      }
+    }
     auto element = [&](int64_t i) {
       if constexpr (bf16) return bf16_value(static_cast<const uint16_t*>(data)[source + i]) * factor;
       return static_cast<const float*>(data)[source + i] * factor;
     };
-    int64_t i = 0;
     for (; i + P * L <= size; i += P * L, to += P * step_stride) {
       for (int p = 0; p < P; ++p) {
         for (int lane = 0; lane < L; ++lane) to[p * step_stride + lane] = element(i + lane * P + element_of_step<P>(p));
@@ -57,8 +62,11 @@ struct Gemm {
 
   static void pack(const RowSource& from, WeightFormat format, const SliceTable& slices, const PackedRows& to,
                    int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; row += kRowTile) {
-      int rows = static_cast<int>(end - row < kRowTile ? end - row : kRowTile);
+    // `begin` may fall between the two rows of a group of the row before.
+    if (begin > 0 && to.rows - begin == 1) ++begin;
+    int rows = 0;
+    for (int64_t row = begin; row < end; row += rows) {
+      rows = row_group_size(to.rows - row);
       float* group = to.data + row * to.steps * L;
       switch (format) {
         case WeightFormat::kF32:
@@ -78,13 +86,13 @@ struct Gemm {
     from.bf16 ? pack_group<P, true>(from, slices, row, rows, to) : pack_group<P, false>(from, slices, row, rows, to);
   }
 
-  // --- Results.
+  // --- Products.
 
   struct Target {
     const Product* product;
     int slice;
     int64_t output;
-    int64_t outputs;  // 1 to 4 are stored
+    int64_t outputs;  // at most 4 are stored
   };
 
   static HYLAS_INLINE void put(const Target& target, int64_t row, const float* sums) {
@@ -103,200 +111,197 @@ struct Gemm {
     }
   }
 
-  template <int R>
-  static HYLAS_INLINE void finish(const Tile<V, R>& tile, const Target& target, int64_t row) {
-    for (int r = 0; r < R; ++r) {
-      float sums[kColumnTile];
-      const typename V::F* sum = tile.sum + r * kColumnTile;
-      V::sum4(sum[0], sum[1], sum[2], sum[3], sums);
-      put(target, row + r, sums);
+  // Outputs [output, min(output + 4, end)) of one row.
+  static HYLAS_INLINE void finish(const Product& product, int slice, int64_t row, int64_t output, int64_t end,
+                                  const float* totals) {
+    float sums[4];
+    V::sum4(V::load(totals), V::load(totals + L), V::load(totals + 2 * L), V::load(totals + 3 * L), sums);
+    if (product.format == WeightFormat::kFp8) {
+      for (float& sum : sums) sum *= kFp8Half;
     }
+    put({&product, slice, output, end - output < 4 ? end - output : 4}, row, sums);
   }
 
-  // --- One or two rows: weights are widened in registers.
+  // Outputs [begin, end), taken together: all rows of x pass over their weights while those are in a cache.
+  struct Columns {
+    const Product* product;
+    int64_t begin;
+    int64_t end;
+    const char* wide;     // FP8 rows from `begin` on as bf16, see widen()
+    int64_t wide_stride;  // bytes
+    float* totals;        // sums of one group of rows between the parts of a slice
+  };
 
-  // Rows [output, output + 4) of the weight from the slice's begin on; beyond the last row, that row again.
-  template <class Rows>
-  static HYLAS_INLINE Rows rows_at(const Product& product, int slice, int64_t output, int64_t outputs, int64_t skip) {
-    Rows rows;
-    int64_t begin = product.slices.begin[slice] + skip;
-    for (int c = 0; c < kColumnTile; ++c) {
-      int64_t n = output + (c < outputs ? c : outputs - 1);
-      rows.row[c] = static_cast<const char*>(product.weight) + n * product.weight_stride + begin * Rows::kElementBytes;
-      if constexpr (Rows::kPhases == 4) {
-        rows.scale[c] = product.scale + n / kScaleBlock * product.scale_stride + begin / kScaleBlock;
-      }
-    }
-    return rows;
-  }
-
-  // Asks for the next four rows of the weight meanwhile.
-  template <class Rows, int R>
-  static void direct_tile(const Rows& rows, const Target& target, const float* x, int64_t row) {
-    Tile<V, R> tile;
-    tile.clear();
-    const int64_t ahead = kColumnTile * target.product->weight_stride;
-    for_each_group<V>(rows, target.product->slices.size(target.slice),
-                      [&](const Rows& w, int64_t g) HYLAS_LAMBDA_INLINE {
-                        if (g % kGroupsPerLine == 0) {
-                          for (int c = 0; c < kColumnTile; ++c) __builtin_prefetch(w.row[c] + g * (4 * L) + ahead);
-                        }
-                        tile.group(w, g, x);
-                      });
-    finish(tile, target, row);
-  }
-
-  template <class Rows>
-  static void direct(const Product& product, const PackedRows& x, int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; n += kColumnTile) {
-      const float* slice = x.data;
-      for (int s = 0; s < product.slices.count; ++s) {
-        Target target{&product, s, n, end - n < kColumnTile ? end - n : kColumnTile};
-        Rows rows = rows_at<Rows>(product, s, n, target.outputs, 0);
-        x.rows == 1 ? direct_tile<Rows, 1>(rows, target, slice, 0) : direct_tile<Rows, 2>(rows, target, slice, 0);
-        slice += product.slices.steps(s, Rows::kPhases, L) * x.rows * L;
-      }
-    }
-  }
-
-  // --- Many rows: weights are widened once per panel of kPanelOutputs x kPanelInputs.
-
-  // Part of a slice: `inputs` elements from `skip` on, `steps` steps from `step` of the packed rows on.
+  // Part of a slice: `inputs` elements from `skip` on, which are the packed rows' steps from `step` on.
   struct Part {
     int slice;
     int64_t skip;
     int64_t inputs;
     int64_t step;
-    int64_t steps;
-    bool first;
-    bool last;
   };
 
-  template <class Rows>
-  static void widen(const Product& product, const Part& part, int64_t begin, int64_t end, float* panel) {
-    for (int64_t n = begin; n < end; n += kColumnTile) {
-      Rows rows = rows_at<Rows>(product, part.slice, n, end - n < kColumnTile ? end - n : kColumnTile, part.skip);
-      float* to = panel + (n - begin) * part.steps * L;
-      for_each_group<V>(rows, part.inputs, [&](const Rows& w, int64_t g) HYLAS_LAMBDA_INLINE {
-        widen_step<0>(w, g, to);
-        if constexpr (Rows::kPhases > 1) widen_step<1>(w, g, to);
-        if constexpr (Rows::kPhases > 2) {
-          widen_step<2>(w, g, to);
-          widen_step<3>(w, g, to);
-        }
-      });
-    }
-  }
-  template <int phase, class Rows>
-  static HYLAS_INLINE void widen_step(const Rows& w, int64_t group, float*& to) {
-    for (int c = 0; c < kColumnTile; ++c, to += L) V::store(to, w.template at<phase>(c, group));
-  }
-
-  // Asks for four rows of the weight, a cache line per call, while others are multiplied: all at once would hold up the
-  // loads of those.
-  struct Fetch {
-    const char* at = nullptr;
-    int64_t row_skip = 0;  // bytes from behind a row's part to the next row's
-    int64_t lines_per_row = 0;
-    int64_t line = 0;
-    int64_t left = 0;
-    HYLAS_INLINE void next() {
-      if (left == 0) return;
-      __builtin_prefetch(at);
-      at += kLine;
-      --left;
-      if (++line == lines_per_row) {
-        line = 0;
-        at += row_skip;
+  // The part of rows [output, output + C) of the weight; beyond the last row, that row again.
+  template <int C, class Rows>
+  static HYLAS_INLINE Rows rows_at(const Columns& columns, const Part& part, int64_t output) {
+    const Product& product = *columns.product;
+    Rows rows;
+    for (int c = 0; c < C; ++c) {
+      int64_t n = output + c < columns.end ? output + c : columns.end - 1;
+      if constexpr (std::is_same_v<Rows, RowsFp8Wide<V, C>>) {
+        rows.row[c] = columns.wide + (n - columns.begin) * columns.wide_stride + part.step * (2 * L);
+      } else {
+        rows.row[c] = static_cast<const char*>(product.weight) + n * product.weight_stride +
+                      (product.slices.begin[part.slice] + part.skip) * Rows::kElementBytes;
       }
     }
-  };
-  template <class Rows>
-  static HYLAS_INLINE Fetch fetch_rows(const Product& product, const Part& part, int64_t output, int64_t end) {
-    if (output >= end) return {};
-    Fetch fetch;
-    int64_t begin = product.slices.begin[part.slice] + part.skip;
-    fetch.at = static_cast<const char*>(product.weight) + output * product.weight_stride + begin * Rows::kElementBytes;
-    fetch.lines_per_row = (part.inputs * Rows::kElementBytes + kLine - 1) / kLine;
-    fetch.row_skip = product.weight_stride - fetch.lines_per_row * kLine;
-    fetch.left = fetch.lines_per_row * (end - output < kColumnTile ? end - output : kColumnTile);
-    return fetch;
+    return rows;
   }
 
-  // Sums of a slice that is cut into parts wait in `sums` between the parts.
-  template <int R>
-  static void panel_tile(const Part& part, const float* panel, const float* x, float* sums, const Target& target,
-                         int64_t row, Fetch& fetch) {
-    Tile<V, R> tile;
-    Fetch ahead = fetch;
-    part.first ? tile.clear() : tile.load(sums);
-    RowsPanel<V> w{panel};
-    for (int64_t step = 0; step < part.steps; ++step) {
-      ahead.next();
-      tile.group(w, step, x);
-    }
-    fetch = ahead;
-    part.last ? finish(tile, target, row) : tile.store(sums);
-  }
-
-  static void panel_rows(const Product& product, const PackedRows& x, const Part& part, int64_t begin, int64_t end,
-                         const float* panel, float* sums, Fetch fetch) {
-    for (int64_t block = 0; block < x.rows; block += kRowBlock) {
-      int64_t block_end = x.rows - block < kRowBlock ? x.rows : block + kRowBlock;
-      for (int64_t n = begin; n < end; n += kColumnTile) {
-        const float* tile = panel + (n - begin) * part.steps * L;
-        Target target{&product, part.slice, n, end - n < kColumnTile ? end - n : kColumnTile};
-        for (int64_t row = block; row < block_end; row += kRowTile) {
-          const float* group = x.data + row * x.steps * L;
-          float* saved = sums + (row * kPanelOutputs + (n - begin) * kRowTile) * L;
-          if (int64_t left = x.rows - row; left >= 3) {
-            panel_tile<3>(part, tile, group + part.step * 3 * L, saved, target, row, fetch);
-          } else if (left == 2) {
-            panel_tile<2>(part, tile, group + part.step * 2 * L, saved, target, row, fetch);
-          } else {
-            panel_tile<1>(part, tile, group + part.step * L, saved, target, row, fetch);
-          }
+  template <template <class, int> class Kind, int R>
+  static void part_tiles(const Columns& columns, const Part& part, const float* x, int64_t row, int64_t ahead) {
+    constexpr int C = R == 1 ? kColumnTileOne : kColumnTile;
+    using Rows = Kind<V, C>;
+    const Product& product = *columns.product;
+    const bool is_last = part.skip + part.inputs == product.slices.size(part.slice);
+    for (int64_t n = columns.begin; n < columns.end; n += C) {
+      float* totals = columns.totals + (n - columns.begin) * R * L;
+      if (part.skip == 0) std::memset(totals, 0, sizeof(float) * R * C * L);
+      add_products<V, R, C>(rows_at<C, Rows>(columns, part, n), part.inputs, x, totals, ahead);
+      if (!is_last) continue;
+      for (int r = 0; r < R; ++r) {
+        for (int c = 0; c < C && n + c < columns.end; c += 4) {
+          finish(product, part.slice, row + r, n + c, columns.end, totals + (r * C + c) * L);
         }
       }
     }
   }
 
-  template <class Rows>
-  static void panels(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
-    constexpr int64_t kGroup = Rows::kPhases * L;
-    float* sums = scratch + kPanelOutputs * (kPanelInputs + 4 * L);
-    // Rows of x that fit the second-level cache anyway: widen no more than the first-level cache holds.
-    const int64_t outputs = x.rows <= kRowBlock ? kColumnTile : kPanelOutputs;
-    for (int64_t n = begin; n < end; n += outputs) {
-      int64_t n_end = end - n < outputs ? end : n + outputs;
-      int64_t step = 0;
+  // Rows [row, row + R) of x over the columns. A part of x stays in the first-level cache meanwhile. What comes behind
+  // the columns is asked for in the last pass over them.
+  template <template <class, int> class Kind, int R>
+  static void row_group(const Columns& columns, const PackedRows& x, int64_t row) {
+    constexpr bool kWide = std::is_same_v<Kind<V, 4>, RowsFp8Wide<V, 4>>;
+    constexpr int P = kWide ? 4 : Kind<V, 4>::kPhases;
+    constexpr int64_t kInputs = kPartValues / R / kScaleBlock * kScaleBlock;
+    const int64_t ahead =
+        kWide || row + R < x.rows ? 0 : (columns.end - columns.begin) * columns.product->weight_stride;
+    const float* group = x.data + row * x.steps * L;
+    Part part{0, 0, 0, 0};
+    for (; part.slice < columns.product->slices.count; ++part.slice) {
+      const int64_t size = columns.product->slices.size(part.slice);
+      part.skip = 0;
+      do {
+        part.inputs = size - part.skip < kInputs ? size - part.skip : kInputs;
+        part_tiles<Kind, R>(columns, part, group + part.step * R * L, x.first + row, ahead);
+        part.step += (part.inputs + P * L - 1) / (P * L) * P;
+        part.skip += part.inputs;
+      } while (part.skip < size);
+    }
+  }
+
+  template <template <class, int> class Kind>
+  static void all_rows(const Columns& columns, const PackedRows& x) {
+    int rows = 0;
+    for (int64_t row = 0; row < x.rows; row += rows) {
+      rows = row_group_size(x.rows - row);
+      if (rows == 3) {
+        row_group<Kind, 3>(columns, x, row);
+      } else if (rows == 2) {
+        row_group<Kind, 2>(columns, x, row);
+      } else {
+        row_group<Kind, 1>(columns, x, row);
+      }
+    }
+  }
+
+  // Outputs [begin, end), few at a time while few rows share the weights: those of the next then come from memory
+  // meanwhile.
+  template <template <class, int> class Kind>
+  static void multiply_rows(Columns columns, const PackedRows& x) {
+    const int64_t begin = columns.begin, end = columns.end;
+    int64_t together = x.rows == 1 ? kColumnTileOne : x.rows <= kRowsFew ? kColumnsFew : end - begin;
+    for (int64_t n = begin; n < end; n += together) {
+      columns.begin = n;
+      columns.end = end - n < together ? end : n + together;
+      all_rows<Kind>(columns, x);
+      columns.wide += together * columns.wide_stride;
+    }
+  }
+
+  // --- FP8: x times the scale takes the place of x, for the outputs under one row of scales.
+
+  // FP8 rows [begin, end) as bf16, once for all rows of x.
+  static void widen(const Product& product, int64_t begin, int64_t end, char* to) {
+    for (int64_t n = begin; n < end; ++n) {
+      const char* row = static_cast<const char*>(product.weight) + n * product.weight_stride;
       for (int s = 0; s < product.slices.count; ++s) {
-        int64_t size = product.slices.size(s);
-        for (int64_t skip = 0; skip < size || (skip == 0 && size == 0); skip += kPanelInputs) {
-          int64_t inputs = size - skip < kPanelInputs ? size - skip : kPanelInputs;
-          int64_t steps = (inputs + kGroup - 1) / kGroup * Rows::kPhases;
-          Part part{s, skip, inputs, step, steps, skip == 0, skip + inputs == size};
-          widen<Rows>(product, part, n, n_end, scratch);
-          panel_rows(product, x, part, n, n_end, scratch, sums, fetch_rows<Rows>(product, part, n_end, end));
-          step += steps;
+        const char* from = row + product.slices.begin[s];
+        int64_t left = product.slices.size(s);
+        for (; left >= 4 * L; left -= 4 * L, from += 4 * L, to += 8 * L) widen_group(from, to);
+        if (left == 0) continue;
+        char rest[4 * L] = {};
+        std::memcpy(rest, from, static_cast<size_t>(left));
+        widen_group(rest, to);
+        to += 8 * L;
+      }
+    }
+  }
+  static HYLAS_INLINE void widen_group(const char* from, char* to) {
+    typename V::I words = V::load_int(from);
+    V::store_int(to, e4m3_as_bf16<V, 0>(words));
+    V::store_int(to + 4 * L, e4m3_as_bf16<V, 1>(words));
+  }
+
+  // to = x * scale of each block; `scale`: of the first output.
+  static void scale_rows(const Product& product, const PackedRows& x, const float* scale, float* to) {
+    constexpr int64_t kSteps = kScaleBlock / L;  // of one row and block
+    const float* from = x.data;
+    int rows = 0;
+    for (int64_t row = 0; row < x.rows; row += rows) {
+      rows = row_group_size(x.rows - row);
+      for (int s = 0; s < product.slices.count; ++s) {
+        const float* block = scale + product.slices.begin[s] / kScaleBlock;
+        for (int64_t left = product.slices.steps(s, 4, L); left > 0; left -= kSteps, ++block) {
+          const typename V::F factor = V::set(*block);
+          const int64_t vectors = (left < kSteps ? left : kSteps) * rows;
+          for (int64_t i = 0; i < vectors; ++i, from += L, to += L) V::store(to, V::mul(V::load(from), factor));
         }
       }
     }
   }
 
-  template <class Rows>
-  static void multiply_rows(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
-    x.rows <= kRowsDirect ? direct<Rows>(product, x, begin, end) : panels<Rows>(product, x, begin, end, scratch);
+  static void multiply_fp8(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
+    const int64_t row_values = x.steps * L;
+    Columns columns{&product, 0, 0, nullptr, row_values * 2, scratch};
+    float* scaled = scratch + multiply_totals(end - begin, L);
+    char* wide = reinterpret_cast<char*>(scaled + (kRowsFew + 1) * row_values);
+    for (int64_t n = begin; n < end; n = columns.end) {
+      const int64_t next = (n / kScaleBlock + 1) * kScaleBlock;
+      columns.begin = n;
+      columns.end = next < end ? next : end;
+      if (x.rows > kRowsDirect) widen(product, n, columns.end, wide);
+      columns.wide = wide;
+      PackedRows part = x;
+      for (int64_t row = 0; row < x.rows; row += part.rows) {
+        const int64_t left = x.rows - row;
+        part.rows = left <= kRowsFew + 1 ? left : kRowsFew;  // whole groups
+        part.data = x.data + row * row_values;
+        part.first = x.first + row;
+        scale_rows(product, part, product.scale + n / kScaleBlock * product.scale_stride, scaled);
+        part.data = scaled;
+        x.rows > kRowsDirect ? multiply_rows<RowsFp8Wide>(columns, part) : multiply_rows<RowsFp8>(columns, part);
+      }
+    }
   }
 
   static void multiply(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
     switch (product.format) {
       case WeightFormat::kF32:
-        return multiply_rows<RowsF32<V>>(product, x, begin, end, scratch);
+        return multiply_rows<RowsF32>({&product, begin, end, nullptr, 0, scratch}, x);
       case WeightFormat::kBF16:
-        return multiply_rows<RowsBF16<V>>(product, x, begin, end, scratch);
+        return multiply_rows<RowsBF16>({&product, begin, end, nullptr, 0, scratch}, x);
       case WeightFormat::kFp8:
-        return multiply_rows<RowsFp8<V>>(product, x, begin, end, scratch);
+        return multiply_fp8(product, x, begin, end, scratch);
     }
   }
 

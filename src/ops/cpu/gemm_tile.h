@@ -1,5 +1,6 @@
 #pragma once
-// Register tiles of gemm.h: how each weight format turns into vectors, and the dot products of R rows and four outputs.
+// Register tiles of gemm_types.h: how each weight format turns into vectors, and the dot products of R rows of x and
+// four rows of W.
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -9,66 +10,62 @@
 
 namespace hylas::cpu {
 
-// Four rows of W, widened in registers. at<phase>(c, group): step `phase` of that group of row c.
-// A group is kLanes 32-bit words of a row, whatever the format.
-template <class V>
+// Two bf16 to a 32-bit word: the elements 0, 2, 4, ... (phase 0) or 1, 3, 5, ... of kLanes words.
+template <class V, int phase>
+HYLAS_INLINE typename V::F bf16_phase(const void* words) {
+  typename V::I bits = V::load_int(words);
+  if constexpr (phase == 0) return V::as_float(V::template shift_left<16>(bits));
+  return V::as_float(V::high_half(bits));
+}
+
+// Four e4m3 to a 32-bit word, as bf16 times 2^-120: the elements 0 and 2 (phase 0) or 1 and 3 of kLanes words. In
+// 16-bit lanes: the byte to the top, then its exponent and mantissa to those of a bf16.
+template <class V, int phase>
+HYLAS_INLINE typename V::I e4m3_as_bf16(typename V::I words) {
+  if constexpr (phase == 0) words = V::template shift_left16<8>(words);
+  return V::bit_and(V::template shift_right16<4>(words), static_cast<int32_t>(0x87f087f0u));
+}
+
+// C rows of W, widened in registers: at<phase>(c, offset) is step `phase` of the group at that byte of row c. A group
+// is kLanes 32-bit words.
+template <class V, int C>
 struct RowsF32 {
   static constexpr int kPhases = 1;
   static constexpr int kElementBytes = 4;
-  const char* row[kColumnTile];
-  HYLAS_INLINE void enter_block(int64_t) {}
+  const char* row[C];
   template <int phase>
-  HYLAS_INLINE typename V::F at(int c, int64_t group) const {
-    return V::load(reinterpret_cast<const float*>(row[c] + group * (4 * V::kLanes)));
+  HYLAS_INLINE typename V::F at(int c, int64_t offset) const {
+    return V::load(reinterpret_cast<const float*>(row[c] + offset));
   }
 };
 
-template <class V>
+template <class V, int C>
 struct RowsBF16 {
   static constexpr int kPhases = 2;
   static constexpr int kElementBytes = 2;
-  const char* row[kColumnTile];
-  HYLAS_INLINE void enter_block(int64_t) {}
+  const char* row[C];
   template <int phase>
-  HYLAS_INLINE typename V::F at(int c, int64_t group) const {
-    typename V::I words = V::load_int(row[c] + group * (4 * V::kLanes));
-    if constexpr (phase == 0) return V::as_float(V::template shift_left<16>(words));
-    return V::as_float(V::high_half(words));
+  HYLAS_INLINE typename V::F at(int c, int64_t offset) const {
+    return bf16_phase<V, phase>(row[c] + offset);
   }
 };
 
-template <class V>
+template <class V, int C>
 struct RowsFp8 {
   static constexpr int kPhases = 4;
   static constexpr int kElementBytes = 1;
-  const char* row[kColumnTile];
-  const float* scale[kColumnTile];  // of the slice's first block
-  typename V::F block_scale[kColumnTile];
-  HYLAS_INLINE void enter_block(int64_t block) {
-    for (int c = 0; c < kColumnTile; ++c) block_scale[c] = V::set(scale[c][block] * kFp8Half);
-  }
+  const char* row[C];
   template <int phase>
-  HYLAS_INLINE typename V::F at(int c, int64_t group) const {
-    // In 16-bit lanes: the byte to the top, then its exponent and mantissa to those of a bf16. Steps 0 and 1 share this
-    // much work, and so do 2 and 3.
-    typename V::I words = V::load_int(row[c] + group * (4 * V::kLanes));
-    if constexpr (phase < 2) words = V::template shift_left16<8>(words);
-    words = V::bit_and(V::template shift_right16<4>(words), static_cast<int32_t>(0x87f087f0u));
-    words = phase % 2 == 0 ? V::template shift_left<16>(words) : V::high_half(words);
-    return V::mul(V::as_float(words), block_scale[c]);
+  HYLAS_INLINE typename V::F at(int c, int64_t offset) const {
+    typename V::I words = e4m3_as_bf16<V, phase / 2>(V::load_int(row[c] + offset));
+    return V::as_float(phase % 2 == 0 ? V::template shift_left<16>(words) : V::high_half(words));
   }
 };
 
-// Four rows of W widened before: [steps][4][lanes].
-template <class V>
-struct RowsPanel {
-  static constexpr int kPhases = 1;
-  const float* data;
-  template <int phase>
-  HYLAS_INLINE typename V::F at(int c, int64_t step) const {
-    return V::load(data + (step * kColumnTile + c) * V::kLanes);
-  }
-};
+// FP8 rows that were turned into bf16 before, in the order of the steps: a group of RowsFp8 is two of these, whole
+// ones.
+template <class V, int C>
+struct RowsFp8Wide : RowsBF16<V, C> {};
 
 // body(0), body(1), ... body(count - 1) with constants: loops over registers must be gone before the compiler decides
 // what lives in memory.
@@ -81,18 +78,17 @@ HYLAS_INLINE void unrolled(Body&& body) {
   unrolled_indices(body, std::make_integer_sequence<int, count>());
 }
 
-template <class V, int R>
+// The dot products of R rows of x and C of W.
+template <class V, int R, int C>
 struct Tile {
-  typename V::F sum[R * kColumnTile];  // [R][4]
+  static constexpr int kSums = R * C;
+  typename V::F sum[kSums];  // [R][C]
 
-  HYLAS_INLINE void clear() {
-    unrolled<R * kColumnTile>([&](auto i) HYLAS_LAMBDA_INLINE { sum[i] = V::zero(); });
-  }
   HYLAS_INLINE void load(const float* from) {
-    unrolled<R * kColumnTile>([&](auto i) HYLAS_LAMBDA_INLINE { sum[i] = V::load(from + i * V::kLanes); });
+    unrolled<kSums>([&](auto i) HYLAS_LAMBDA_INLINE { sum[i] = V::load(from + i * V::kLanes); });
   }
   HYLAS_INLINE void store(float* to) const {
-    unrolled<R * kColumnTile>([&](auto i) HYLAS_LAMBDA_INLINE { V::store(to + i * V::kLanes, sum[i]); });
+    unrolled<kSums>([&](auto i) HYLAS_LAMBDA_INLINE { V::store(to + i * V::kLanes, sum[i]); });
   }
   // One group: x advances by kPhases steps. Step by step, so that the multiply-adds of one sum, which wait for each
   // other, lie apart.
@@ -103,34 +99,35 @@ struct Tile {
   }
 
  private:
-  // With several rows x and a weight stay in registers, R + 4 loads for 4 R multiply-adds: with a load for each of
+  // With several rows x and a weight stay in registers, R + C loads for R C multiply-adds: with a load for each of
   // those, loading would be the narrower pipe.
   template <int phase, class Rows>
   HYLAS_INLINE void step(const Rows& w, int64_t group, const float* x) {
+    int64_t offset = group * (4 * V::kLanes);
+    // With three rows no register is left to keep the words of a group from one step to the next, so the compiler must
+    // not know that the next step reads the same ones.
+    if constexpr (R > 2) asm volatile("" : "+r"(offset));
     typename V::F xs[R];
     unrolled<R>([&](auto r) HYLAS_LAMBDA_INLINE {
       xs[r] = V::load(x + r * V::kLanes);
-      if constexpr (R > 1) xs[r] = V::in_register(xs[r]);
+      xs[r] = V::in_register(xs[r]);
     });
-    unrolled<kColumnTile>([&](auto c) HYLAS_LAMBDA_INLINE {
-      typename V::F weight = w.template at<phase>(c, group);
+    unrolled<C>([&](auto c) HYLAS_LAMBDA_INLINE {
+      typename V::F weight = w.template at<phase>(c, offset);
       if constexpr (R > 1) weight = V::in_register(weight);
-      unrolled<R>([&](auto r) HYLAS_LAMBDA_INLINE {
-        constexpr int i = r * kColumnTile + c;
-        sum[i] = V::fma(weight, xs[r], sum[i]);
-      });
+      unrolled<R>([&](auto r) HYLAS_LAMBDA_INLINE { V::accumulate(sum[r * C + c], weight, xs[r]); });
     });
   }
 };
 
-// The rest of four rows behind their last whole group, filled up with zeros: rows end anywhere.
-template <class V, class Rows>
+// The rest of rows behind their last whole group, filled up with zeros: rows end anywhere.
+template <class V, int C, class Rows>
 struct RowsTail {
-  alignas(64) char bytes[kColumnTile][4 * V::kLanes];
+  alignas(64) char bytes[C][4 * V::kLanes];
   Rows rows;
   HYLAS_INLINE RowsTail(const Rows& whole, int64_t group, int64_t elements) : rows(whole) {
     std::memset(bytes, 0, sizeof bytes);
-    for (int c = 0; c < kColumnTile; ++c) {
+    for (int c = 0; c < C; ++c) {
       std::memcpy(bytes[c], whole.row[c] + group * (4 * V::kLanes),
                   static_cast<size_t>(elements * Rows::kElementBytes));
       rows.row[c] = bytes[c];
@@ -138,27 +135,42 @@ struct RowsTail {
   }
 };
 
-// Calls visit(rows, group) for every whole group of `size` elements in ascending order, then with the tail, if any.
-template <class V, class Rows, class Visit>
-HYLAS_INLINE void for_each_group(Rows rows, int64_t size, Visit&& visit) {
-  constexpr int64_t kGroup = Rows::kPhases * V::kLanes;
-  constexpr int64_t kGroupsPerBlock = kScaleBlock / kGroup;
-  int64_t groups = size / kGroup;
-  if constexpr (Rows::kPhases == 4) {
-    int64_t block = 0;
-    for (; (block + 1) * kGroupsPerBlock <= groups; ++block) {
-      rows.enter_block(block);
-      for (int64_t g = 0; g < kGroupsPerBlock; ++g) visit(rows, block * kGroupsPerBlock + g);
+// add(rows, pairs, x, totals, ahead): the first pairs of groups of add_products(), by code of an instruction set's own.
+template <class V, int R, int C>
+struct GroupPairs {
+  static constexpr bool kGiven = false;
+};
+
+// Adds the products of `elements` inputs, from the rows' begin on, to `totals`, [R][C] vectors. Meanwhile asks for the
+// rows `ahead` bytes behind these.
+template <class V, int R, int C, class Rows>
+HYLAS_INLINE void add_products(Rows rows, int64_t elements, const float* x, float* totals, int64_t ahead) {
+  constexpr int64_t kGroupBytes = 4 * V::kLanes, kLine = 64;
+  constexpr bool kWide = std::is_same_v<Rows, RowsFp8Wide<V, C>>;
+  // A widened row always ends with a whole group.
+  const int64_t groups =
+      kWide ? (elements + kGroupBytes - 1) / kGroupBytes * 2 : elements / (Rows::kPhases * V::kLanes);
+  int64_t g = 0;
+  if constexpr (GroupPairs<V, R, C>::kGiven && std::is_base_of_v<RowsBF16<V, C>, Rows>) {
+    if (groups > 1) GroupPairs<V, R, C>::add(rows.row, groups / 2, x, totals, ahead);
+    g = groups / 2 * 2;
+    x += g * Rows::kPhases * R * V::kLanes;
+  }
+  Tile<V, R, C> tile;
+  tile.load(totals);
+  for (; g < groups; ++g) {
+    if (g % (kLine / kGroupBytes) == 0) {
+      for (int c = 0; c < C; ++c) __builtin_prefetch(rows.row[c] + g * kGroupBytes + ahead, 0, 2);
     }
-    if (block * kScaleBlock < size) rows.enter_block(block);
-    for (int64_t g = block * kGroupsPerBlock; g < groups; ++g) visit(rows, g);
-  } else {
-    for (int64_t g = 0; g < groups; ++g) visit(rows, g);
+    tile.group(rows, g, x);
   }
-  if (int64_t rest = size - groups * kGroup; rest > 0) {
-    RowsTail<V, Rows> tail(rows, groups, rest);
-    visit(tail.rows, 0);
+  if constexpr (!kWide) {
+    if (int64_t rest = elements - groups * Rows::kPhases * V::kLanes; rest > 0) {
+      RowsTail<V, C, Rows> tail(rows, groups, rest);
+      tile.group(tail.rows, 0, x);
+    }
   }
+  tile.store(totals);
 }
 
 }  // namespace hylas::cpu

@@ -10,22 +10,24 @@
 // the tile, the thread or the other rows. Why P: 32-bit words of a row then turn into P vectors of floats by a shift
 // and a mask each, without a shuffle.
 //
-// fp8: w = q * scale is rounded to f32 once, before the fma (a scale of 2^67 or more is out of range). The bytes are
-// widened by moving sign, exponent and mantissa to their place in an f32, which leaves a factor 2^-120; half of its
-// inverse goes into the scale, half into the packed x, so that nothing overflows. NaN bytes (0x7f, 0xff) read as +-480.
+// fp8: w = q * scale; the product is (x * scale) * q, the first rounded to f32: one scale holds for 128 outputs, so
+// that costs them one multiplication of x. The bytes are widened by moving sign, exponent and mantissa to their place
+// in an f32, which leaves a factor 2^-120; half of its inverse goes into the packed x, half into the result, so that
+// nothing overflows. NaN bytes (0x7f, 0xff) read as +-480.
 #include <cstdint>
 
 namespace hylas::cpu {
 
 constexpr int kSlicesMax = 4;
-constexpr int64_t kScaleBlock = 128;    // rows and columns of an fp8 weight under one scale
-constexpr int kRowTile = 3;             // rows of x in a packed group and in a register tile
-constexpr int kColumnTile = 4;          // outputs in a register tile
-constexpr int64_t kPanelOutputs = 32;   // outputs whose weights are widened together for large T
-constexpr int64_t kPanelInputs = 1024;  // and inputs: 128 KiB, which stay in the second-level cache
-constexpr int64_t kRowBlock = 63;       // rows of x that stay there beside them
-constexpr int64_t kRowsDirect = 2;      // up to here weights are widened in registers, above into a panel
-constexpr float kFp8Half = 0x1p60f;     // the square root of the factor that widening leaves
+constexpr int64_t kScaleBlock = 128;   // rows and columns of an fp8 weight under one scale
+constexpr int kRowTile = 3;            // rows of x in a packed group and in a register tile, at most
+constexpr int kColumnTile = 4;         // outputs in a register tile
+constexpr int kColumnTileOne = 8;      // and in one of a single row, whose multiply-adds would wait for each other
+constexpr int64_t kRowsDirect = 2;     // up to here fp8 weights are widened in registers, above into memory
+constexpr int64_t kRowsFew = 24;       // up to here a few columns at a time pass from memory to the caches
+constexpr int64_t kColumnsFew = 16;    // the number of those
+constexpr int64_t kPartValues = 3072;  // of a group of rows of x that stay in the first-level cache
+constexpr float kFp8Half = 0x1p60f;    // the square root of the factor that widening leaves
 
 enum class WeightFormat : uint8_t { kF32, kBF16, kFp8 };
 
@@ -39,6 +41,15 @@ constexpr int element_of_step(int step) {
   return phases == 4 && (step == 1 || step == 2) ? 3 - step : step;
 }
 
+// Rows of the first group of `rows` rows. Never one row behind three: it would wait for its own multiply-adds.
+__attribute__((always_inline)) constexpr int row_group_size(int64_t rows) {
+  return rows == 4 ? 2 : rows < kRowTile ? static_cast<int>(rows) : kRowTile;
+}
+// Floats for the sums of one group of rows over `outputs` outputs.
+__attribute__((always_inline)) constexpr int64_t multiply_totals(int64_t outputs, int lanes) {
+  return (outputs + kColumnTileOne - 1) / kColumnTileOne * kColumnTileOne * kRowTile * lanes;
+}
+
 // Slices of the input dimension: slice s is [begin[s], begin[s + 1]). In packed rows every slice starts at a new group.
 struct SliceTable {
   int count = 1;
@@ -50,12 +61,13 @@ struct SliceTable {
   }
 };
 
-// Rows of x as the kernels read them: groups of kRowTile rows, the last one smaller; a group of R rows is
-// [steps][R][lanes] f32, all slices one after another.
+// Rows of x as the kernels read them, in groups of row_group_size(rows left); a group of R rows is [steps][R][lanes]
+// f32, all slices one after another.
 struct PackedRows {
   float* data = nullptr;
   int64_t rows = 0;
   int64_t steps = 0;  // of all slices
+  int64_t first = 0;  // the row of the product that row 0 belongs to
 };
 
 // Where rows of x come from: row i of the packed rows is row (index ? index[i] : i) of x.

@@ -7,9 +7,12 @@ namespace hylas::cpu {
 namespace {
 
 constexpr size_t kMatricesMax = 16;
-// Weight bytes of one piece of work when few rows read them: enough to hide its hand-out, little enough that the last
-// pieces end together.
+// Weight bytes of one piece of work: enough to hide its hand-out, little enough that the last pieces end together, and
+// that they stay in the second-level cache when many rows read them.
 constexpr int64_t kPieceBytes = 128 << 10;
+// Rows that are worth their weights: a narrow matrix on many threads is cut into no fewer.
+constexpr int64_t kRowBlock = 63;
+constexpr int64_t kOutputsMax = 256;  // of a piece
 // Packing fewer elements than this is quicker than waking the workers.
 constexpr int64_t kPackInline = 32 << 10;
 
@@ -34,19 +37,15 @@ void* offset(const Product& product, int64_t elements) {
   return static_cast<std::byte*>(product.out) + elements * (product.out_bf16 ? 2 : 4);
 }
 
-void plan_pieces(Job& job, int64_t weight_row_bytes, int threads) {
+void plan_pieces(Job& job, int threads) {
   int64_t rows = job.x.rows;
   job.rows = rows;
-  if (rows <= kRowBlock) {
-    job.outputs = std::max<int64_t>(kPieceBytes / weight_row_bytes / kColumnTile, 1) * kColumnTile;
-  } else {
-    job.outputs = kPanelOutputs;
-  }
+  job.outputs = std::min(piece_outputs(job.product, rows, kPieceBytes), kOutputsMax);
   job.output_pieces = (job.outputs_total + job.outputs - 1) / job.outputs;
-  // A narrow matrix on many threads is cut along the rows too.
-  while (job.rows > kRowBlock && job.output_pieces * ((rows - 1) / job.rows + 1) < 2 * threads) {
+  while (job.rows > kRowBlock && job.output_pieces * ((rows - 1) / job.rows + 1) < 4 * threads) {
     job.rows = (job.rows / 2 + kRowTile - 1) / kRowTile * kRowTile;
   }
+  while (rows % job.rows == 1) job.rows += kRowTile;  // a last row is packed with the one before it
   job.pieces = job.output_pieces * ((rows + job.rows - 1) / job.rows);
 }
 
@@ -58,7 +57,8 @@ void run_piece(const GemmScratch& scratch, const Job& job, int64_t piece, GrowBu
   x.rows = std::min(job.rows, job.x.rows - row);
   Product product = job.product;
   product.out = offset(product, row * product.row_stride);
-  float* floats = memory.take(static_cast<size_t>(multiply_scratch(x.rows, scratch.kernels->lanes)));
+  float* floats =
+      memory.take(static_cast<size_t>(multiply_scratch(product, x.rows, job.outputs, scratch.kernels->lanes)));
   scratch.kernels->multiply(product, x, begin, std::min(begin + job.outputs, job.outputs_total), floats);
 }
 
@@ -117,7 +117,7 @@ void multiply_all(ThreadPool& pool, GemmScratch& scratch, const Tensor& x, std::
       job.x =
           pack_rows(pool, scratch, source, rows.dim(0), job.product.slices, format, packed[static_cast<int>(format)]);
       job.outputs_total = matrix.dim(0);
-      plan_pieces(job, std::max<int64_t>(matrix.dim(1) * dtype_bytes(matrix.dtype), 1), pool.size());
+      plan_pieces(job, pool.size());
     }
     run_jobs(pool, scratch, std::span(jobs).first(outputs.size()));
   }

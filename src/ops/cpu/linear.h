@@ -9,8 +9,8 @@
 
 namespace hylas::cpu {
 
-// Tokens taken at once: bounds the memory of packed rows. A multiple of kRowTile and of kRowBlock.
-constexpr int64_t kTokenBlock = 16 * kRowBlock;
+// Tokens taken at once: bounds the memory of packed rows. A multiple of kRowTile.
+constexpr int64_t kTokenBlock = 1008;
 
 // Memory of the products, kept between calls. It grows with the widest layer and the most tokens (up to kTokenBlock)
 // seen, so a settled engine allocates nothing.

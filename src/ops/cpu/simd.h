@@ -9,7 +9,7 @@
 //   narrower ones are the beginning of that tree. sum4(a, b, c, d, float out[4]): the sums of four vectors.
 //   highest(F): the largest lane
 //   in_register(F): the same value, which the compiler then keeps in a register instead of loading it at every use
-//   load_int(const void*) shift_left<n> shift_right<n> (arithmetic) bit_and(I, int32)
+//   load_int(const void*) store_int(void*, I) shift_left<n> shift_right<n> (arithmetic) bit_and(I, int32)
 //   shift_left16<n> shift_right16<n>: the same on 16-bit lanes; high_half(I): the upper 16 bits of each lane, below
 //   them 0 as_float(I) (same bits) to_float(I) round_int(F) (to nearest, |x| < 2^22), exponent(I): 2^i for -126 <= i <=
 //   127

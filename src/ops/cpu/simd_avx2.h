@@ -61,11 +61,15 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
   }
 
+  static HYLAS_INLINE void accumulate(F& sum, F a, F b) {
+    asm volatile("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+  }
   static HYLAS_INLINE F in_register(F x) {
-    asm("" : "+x"(x));
+    asm volatile("" : "+x"(x));
     return x;
   }
   static HYLAS_INLINE I load_int(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+  static HYLAS_INLINE void store_int(void* to, I x) { _mm256_storeu_si256(static_cast<__m256i*>(to), x); }
   template <int n>
   static HYLAS_INLINE I shift_left(I x) {
     return _mm256_slli_epi32(x, n);

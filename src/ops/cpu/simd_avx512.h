@@ -58,11 +58,15 @@ struct Avx512 {
   }
   static HYLAS_INLINE float highest(F x) { return _mm512_reduce_max_ps(x); }
 
+  static HYLAS_INLINE void accumulate(F& sum, F a, F b) {
+    asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  }
   static HYLAS_INLINE F in_register(F x) {
-    asm("" : "+v"(x));
+    asm volatile("" : "+v"(x));
     return x;
   }
   static HYLAS_INLINE I load_int(const void* from) { return _mm512_loadu_si512(from); }
+  static HYLAS_INLINE void store_int(void* to, I x) { _mm512_storeu_si512(to, x); }
   template <int n>
   static HYLAS_INLINE I shift_left(I x) {
     return _mm512_slli_epi32(x, n);

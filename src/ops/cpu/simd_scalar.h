@@ -58,12 +58,14 @@ struct Scalar {
     return left > right ? left : right;
   }
 
+  static HYLAS_INLINE void accumulate(F& sum, F a, F b) { sum = fma(a, b, sum); }
   static HYLAS_INLINE F in_register(F x) { return x; }
   static HYLAS_INLINE I load_int(const void* from) {
     I x;
     std::memcpy(&x, from, sizeof x);
     return x;
   }
+  static HYLAS_INLINE void store_int(void* to, I x) { std::memcpy(to, &x, sizeof x); }
   template <int n>
   static HYLAS_INLINE I shift_left(I x) {
     return x << n;
