@@ -12,9 +12,6 @@
 #include "ops/cpu/isa.h"
 #include "ops/cpu/thread_pool.h"
 #include "tensor/device.h"
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace hylas::bench {
 
@@ -37,40 +34,40 @@ double seconds_of(Body&& body) {
   return seconds_now() - begin;
 }
 
-// Multiply-adds in 12 independent chains, enough to hide their latency; returns the floating-point operations done.
-#if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) inline double fma_avx2(int64_t rounds, float* sink) {
-  __m256 sum[12];
-  for (auto& x : sum) x = _mm256_set1_ps(1.f);
-  __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
+// Multiply-adds in 12 independent chains, enough to hide their latency; returns the floating-point operations done. In
+// assembly: the compiler would make two operations of one.
+template <class Vector>
+inline __attribute__((always_inline)) double fma_chains(int64_t rounds, float* sink) {
+  Vector sum[12], a = Vector{} + 0.5f;
+#pragma GCC unroll 12
+  for (Vector& x : sum) x = Vector{} + 1.f;
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 12
-    for (auto& x : sum) x = _mm256_fmadd_ps(x, a, b);
+    for (Vector& x : sum) {
+#if defined(__x86_64__)
+      if constexpr (sizeof(Vector) > 16) {
+        asm("vfmadd213ps %1, %1, %0" : "+v"(x) : "v"(a));
+        continue;
+      }
+#endif
+      x = x * a + a;
+    }
   }
-  for (auto& x : sum) sink[0] += _mm256_cvtss_f32(x);
-  return static_cast<double>(rounds) * 12 * 8 * 2;
+#pragma GCC unroll 12
+  for (const Vector& x : sum) sink[0] += x[0];
+  return static_cast<double>(rounds) * 12 * 2 * static_cast<double>(sizeof(Vector) / sizeof(float));
+}
+typedef float Vector4 __attribute__((vector_size(16)));
+#if defined(__x86_64__)
+typedef float Vector8 __attribute__((vector_size(32)));
+typedef float Vector16 __attribute__((vector_size(64)));
+__attribute__((target("avx2,fma"))) inline double fma_avx2(int64_t rounds, float* sink) {
+  return fma_chains<Vector8>(rounds, sink);
 }
 __attribute__((target("avx512f"))) inline double fma_avx512(int64_t rounds, float* sink) {
-  __m512 sum[12];
-  for (auto& x : sum) x = _mm512_set1_ps(1.f);
-  __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
-  for (int64_t i = 0; i < rounds; ++i) {
-#pragma GCC unroll 12
-    for (auto& x : sum) x = _mm512_fmadd_ps(x, a, b);
-  }
-  for (auto& x : sum) sink[0] += _mm512_cvtss_f32(x);
-  return static_cast<double>(rounds) * 12 * 16 * 2;
+  return fma_chains<Vector16>(rounds, sink);
 }
 #endif
-inline double fma_portable(int64_t rounds, float* sink) {
-  float sum[48];
-  std::fill(std::begin(sum), std::end(sum), 1.f);
-  for (int64_t i = 0; i < rounds; ++i) {
-    for (float& x : sum) x = x * 0.999f + 0.001f;
-  }
-  for (float x : sum) sink[0] += x;
-  return static_cast<double>(rounds) * 48 * 2;
-}
 
 // Sums 64-bit words: one pass over the memory.
 inline uint64_t read_all(const std::byte* memory, int64_t bytes) {
@@ -135,7 +132,7 @@ class Roofline {
     if (isa_ == cpu::Isa::kAvx512) return fma_avx512(kRounds, sink);
     if (isa_ == cpu::Isa::kAvx2) return fma_avx2(kRounds, sink);
 #endif
-    return fma_portable(kRounds, sink);
+    return fma_chains<Vector4>(kRounds, sink);
   }
   template <class T>
   static void keep(T value) {

@@ -237,6 +237,42 @@ TEST_P(Attention, ANanIsNotHidden) {
   for (int64_t t = 0; t < 80; ++t) EXPECT_EQ(std::isnan(get(out, t, 0)), t >= 67) << t;
 }
 
+// A context that is cut into splits, by many threads, is the same bits as one that a single thread reads alone or a
+// prefill reads, and right.
+TEST_P(Attention, LongContextsAreTheSameBitsOnAnyNumberOfThreads) {
+  constexpr int32_t kTokens = 1300;
+  HeadShape shape = {4, 2, 24};
+  std::vector<int32_t> free = shuffled_pages(random, 100), pages = take_pages(free, kTokens, 16);
+  PagedKv kv(DType::kF32, 100, shape, 16);
+  kv.fill(random, pages, kTokens);
+  HostTensor q = random_tensor(random, DType::kF32, {kTokens, 4, 24}, 1.f);
+  HostTensor qg = random_tensor(random, DType::kF32, {kTokens, 4, 48}, 1.f);
+  auto run = [&](int threads, int32_t begin, int32_t end) {
+    Machine machine(GetParam(), threads);
+    HostTensor out = poisoned(DType::kF32, {end - begin, 4, 24});
+    HostBatch batch({{end - begin, begin, 0, 0, pages}}, end - begin == 1 ? 1 : 0, 16);
+    cpu::attention(machine.pool, machine.scratch, q.view.rows(begin, end - begin), qg.view.rows(begin, end - begin),
+                   batch.batch, kv.pool(), 0.2f, out);
+    return out;
+  };
+  HostTensor whole = run(2, 0, kTokens);
+  for (int32_t t : {510, 511, 512, 1023, 1024, 1025, kTokens - 1}) {
+    std::vector<double> alone = values(run(1, t, t + 1));
+    EXPECT_EQ(alone, values(run(9, t, t + 1))) << t;
+    EXPECT_EQ(alone, values(whole, t, 1)) << t;
+    std::vector<std::vector<double>> keys, vals;
+    for (int32_t p = 0; p <= t; ++p) {
+      keys.push_back(PagedKv::at(kv.k, pages, 1, p));
+      vals.push_back(PagedKv::at(kv.v, pages, 1, p));
+    }
+    EXPECT_TRUE(
+        close(slice(alone, 72, 24),
+              reference::attend(slice(values(q, t, 1), 72, 24), keys, vals, slice(values(qg, t, 1), 7 * 24, 24), 0.2),
+              2e-6, 1e-5));
+  }
+  EXPECT_EQ(values(run(3, 1024, kTokens)), values(whole, 1024, kTokens - 1024));
+}
+
 // A token's result is the same bits in one prefill, in chunks, in one-token steps, among other rows, with any threads.
 TEST_P(Attention, SameBitsHoweverTheRowIsCut) {
   constexpr int64_t kTokens = 200;

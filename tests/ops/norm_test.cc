@@ -123,6 +123,15 @@ TEST_P(Norm, SiluOfExtremesIsFinite) {
   EXPECT_TRUE(close(values(out), {0, 0, 0, 1e30}, 1e-6, 1e-6));
 }
 
+TEST_P(Norm, SiluOfNanIsNan) {
+  Machine machine(GetParam());
+  HostTensor gate = random_tensor(random, DType::kF32, {1, 40}, 1.f),
+             up = random_tensor(random, DType::kF32, {1, 40}, 1.f);
+  for (int64_t i : {3, 37}) set(gate, 0, i, std::nanf(""));
+  cpu::silu_mul(machine.pool, machine.scratch, gate, up, gate);
+  for (int64_t i = 0; i < 40; ++i) EXPECT_EQ(std::isnan(get(gate, 0, i)), i == 3 || i == 37) << i;
+}
+
 TEST_P(Norm, SameBitsForAnyNumberOfThreads) {
   HostTensor x = random_tensor(random, DType::kF32, {300, 2, 72}, 2.f),
              z = random_tensor(random, DType::kF32, {300, 2, 72}, 2.f);

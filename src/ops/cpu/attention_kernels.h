@@ -1,7 +1,8 @@
 #pragma once
 // Causal attention over paged keys and values (model.md section 3.1). Online softmax over blocks of 64 positions at
-// absolute multiples of 64, ascending: a query's arithmetic is the same whether its token is decoded alone or prefilled
-// among others. Included by other_kernels_<isa>.cc.
+// absolute multiples of 64, ascending, afresh in every split of kSplit positions; the splits are added up in ascending
+// order. So a query's arithmetic is the same whether its token is decoded alone, by several threads, or prefilled among
+// others. Included by other_kernels_<isa>.cc.
 #include "ops/cpu/rope_kernels.h"
 #include "ops/cpu/tile_kernels.h"
 
@@ -16,23 +17,42 @@ constexpr int64_t kKeysAtOnceDecode = 4;
 template <class V>
 constexpr int64_t kValueStride = (kTile + 1) * kPanel<V>;
 
+// What rows have of the positions taken so far.
+struct AttentionSums {
+  float* sum;      // [rows][padded_dim]: of weight * value
+  float* highest;  // [rows]: score
+  float* total;    // [rows]: of the exponentials, 0 before the first
+};
+
 // The item's scratch; rows are (token, head of the group), head fastest.
 struct AttentionScratch {
   int64_t padded_dim;  // head_dim in whole panels; what is added is zero
   float* query;        // [rows][padded_dim], scaled
-  float* sum;          // [rows][padded_dim]: of weight * value
   float* weight;       // [rows][kTile]: scores, then their exponentials
-  float* highest;      // [rows]
-  float* total;        // [rows]: of the exponentials
   float* keys;         // [kKeysAtOnce][padded_dim]
   float* values;       // [panels][kTile + 1][kPanel], see kValueStride
+  AttentionSums now;   // of one split
+  AttentionSums all;   // of the splits before it
 };
+
+template <class V>
+int64_t attention_sums_floats_kernel(const AttentionArgs& args, int64_t tokens) {
+  int64_t rows = tokens * (args.heads / args.kv_heads);
+  return rows * round_up(args.head_dim, kPanel<V>) + 2 * round_up(rows, 16);
+}
+
+template <class V>
+HYLAS_INLINE AttentionSums attention_sums(int64_t padded_dim, int64_t rows, float* memory) {
+  float* highest = memory + rows * padded_dim;
+  return {memory, highest, highest + round_up(rows, 16)};
+}
 
 template <class V>
 int64_t attention_floats_kernel(const AttentionArgs& args, int64_t tokens) {
   int64_t rows = tokens * (args.heads / args.kv_heads);
   int64_t padded = round_up(args.head_dim, kPanel<V>);
-  return rows * (2 * padded + kTile) + 2 * round_up(rows, 16) + (kKeysAtOnce + kTile + 1) * padded;
+  return 2 * attention_sums_floats_kernel<V>(args, tokens) + rows * (padded + kTile) +
+         (kKeysAtOnce + kTile + 1) * padded;
 }
 
 template <class V>
@@ -44,13 +64,13 @@ HYLAS_INLINE AttentionScratch attention_scratch(const AttentionArgs& args, int64
     memory += count;
     return piece;
   };
+  const int64_t sums = rows * s.padded_dim + 2 * round_up(rows, 16);
+  s.now = attention_sums<V>(s.padded_dim, rows, take(sums));
+  s.all = attention_sums<V>(s.padded_dim, rows, take(sums));
   s.query = take(rows * s.padded_dim);
-  s.sum = take(rows * s.padded_dim);
   s.weight = take(rows * kTile);
   s.keys = take(kKeysAtOnce * s.padded_dim);
   s.values = take((kTile + 1) * s.padded_dim);
-  s.highest = take(round_up(rows, 16));
-  s.total = take(round_up(rows, 16));
   return s;
 }
 
@@ -85,10 +105,37 @@ HYLAS_INLINE void begin_queries(const AttentionArgs& args, const AttentionItem& 
       clear<V>(query, s.padded_dim);
       widen<V>(row<T>(args.q, t) + (item.kv_head * group + g) * dim, dim, query);
       scale<V>(query, s.padded_dim, args.scale);
-      clear<V>(s.sum + r * s.padded_dim, s.padded_dim);
-      s.highest[r] = -__builtin_inff();
-      s.total[r] = 0.f;
     }
+  }
+}
+
+template <class V>
+HYLAS_INLINE void begin_sums(const AttentionSums& sums, int64_t rows, int64_t padded_dim) {
+  clear<V>(sums.sum, rows * padded_dim);
+  for (int64_t r = 0; r < rows; ++r) {
+    sums.highest[r] = -__builtin_inff();
+    sums.total[r] = 0.f;
+  }
+}
+
+// all += now, for rows that saw any of the split. The first one is taken as it is.
+template <class V>
+HYLAS_INLINE void add_split(const AttentionSums& all, const AttentionSums& now, int64_t rows, int64_t padded_dim) {
+  using F = typename V::F;
+  for (int64_t r = 0; r < rows; ++r) {
+    if (now.total[r] == 0.f) continue;
+    float highest = now.highest[r] > all.highest[r] ? now.highest[r] : all.highest[r];
+    F old_factor = exp<V>(V::set(all.highest[r] - highest)), factor = exp<V>(V::set(now.highest[r] - highest));
+    if (all.total[r] == 0.f) old_factor = V::zero();
+    const float* from = now.sum + r * padded_dim;
+    float* to = all.sum + r * padded_dim;
+    for (int64_t i = 0; i < padded_dim; i += V::kLanes) {
+      V::store(to + i, V::fma(V::load(from + i), factor, V::mul(V::load(to + i), old_factor)));
+    }
+    float lanes[V::kLanes];
+    V::store(lanes, V::fma(V::set(now.total[r]), factor, V::mul(V::set(all.total[r]), old_factor)));
+    all.total[r] = lanes[0];
+    all.highest[r] = highest;
   }
 }
 
@@ -127,27 +174,23 @@ HYLAS_INLINE void softmax_row(const AttentionScratch& s, int64_t r, int64_t coun
   float* weight = s.weight + r * kTile;
   int64_t whole = round_up(count, V::kLanes);
   for (int64_t j = count; j < whole; ++j) weight[j] = weight[0];  // changes no maximum
-  F best = V::set(s.highest[r]), broken = V::zero();
-  for (int64_t j = 0; j < whole; j += V::kLanes) {
-    F score = V::load(weight + j);
-    best = V::max(score, best);
-    broken = V::fma(score, V::zero(), broken);  // NaN if a score is NaN or infinite, which max and exp pass over
-  }
+  F best = V::set(s.now.highest[r]);
+  for (int64_t j = 0; j < whole; j += V::kLanes) best = V::max(V::load(weight + j), best);  // NaN is passed over
   float highest = V::highest(best);
-  if (highest != s.highest[r]) {
+  if (highest != s.now.highest[r]) {
     float lanes[V::kLanes];
-    V::store(lanes, exp<V>(V::set(s.highest[r] - highest)));
-    s.total[r] *= lanes[0];
-    scale<V>(s.sum + r * s.padded_dim, s.padded_dim, lanes[0]);
-    s.highest[r] = highest;
+    V::store(lanes, exp<V>(V::set(s.now.highest[r] - highest)));
+    s.now.total[r] *= lanes[0];
+    scale<V>(s.now.sum + r * s.padded_dim, s.padded_dim, lanes[0]);
+    s.now.highest[r] = highest;
   }
   for (int64_t j = 0; j < whole; j += V::kLanes) {
     V::store(weight + j, exp<V>(V::sub(V::load(weight + j), V::set(highest))));
   }
   for (int64_t j = count; j < whole; ++j) weight[j] = 0.f;
-  F total = broken;
+  F total = V::zero();
   for (int64_t j = 0; j < whole; j += V::kLanes) total = V::add(total, V::load(weight + j));
-  s.total[r] += V::sum(total);
+  s.now.total[r] += V::sum(total);
 }
 
 // The values of a block as floats, one panel of columns after another.
@@ -184,14 +227,15 @@ HYLAS_INLINE void block_values(const AttentionArgs& args, const AttentionItem& i
     for (int64_t t = 0; t < tokens; t += step) {
       panel_product<V>(s.weight + t * group * kTile, Strides{kTile, 1}, step * group,
                        s.values + panel * kValueStride<V>, visible(item, t, block, kTile),
-                       s.sum + t * group * s.padded_dim + panel * kPanel<V>, s.padded_dim);
+                       s.now.sum + t * group * s.padded_dim + panel * kPanel<V>, s.padded_dim);
     }
   }
 }
 
 // out = sum / total * sigmoid(gate)
 template <class V, class T>
-HYLAS_INLINE void finish_queries(const AttentionArgs& args, const AttentionItem& item, const AttentionScratch& s) {
+HYLAS_INLINE void finish_queries(const AttentionArgs& args, const AttentionItem& item, const AttentionSums& all,
+                                 int64_t padded_dim) {
   using F = typename V::F;
   int64_t group = args.heads / args.kv_heads, dim = args.head_dim;
   for (int64_t t = item.token_begin; t < item.token_end; ++t) {
@@ -199,9 +243,9 @@ HYLAS_INLINE void finish_queries(const AttentionArgs& args, const AttentionItem&
       int64_t r = (t - item.token_begin) * group + g, head = item.kv_head * group + g;
       const T* gate = row<T>(args.qg, t) + (2 * head + 1) * dim;
       T* out = row<T>(args.out, t) + head * dim;
-      F inverse = V::set(1.f / s.total[r]);
+      F inverse = V::set(1.f / all.total[r]);
       for_vectors<V>(dim, [&](int64_t i, auto n) HYLAS_INLINE_LAMBDA {
-        F value = V::mul(V::load(s.sum + r * s.padded_dim + i), inverse);
+        F value = V::mul(V::load(all.sum + r * padded_dim + i), inverse);
         store<V>(out + i, V::mul(value, sigmoid<V>(load<V>(gate + i, n))), n);
       });
     }
@@ -212,9 +256,16 @@ template <class V, class T, class K>
 void attention_item(const AttentionArgs& args, const AttentionItem& item, float* memory) {
   int64_t group = args.heads / args.kv_heads, tokens = item.token_end - item.token_begin;
   AttentionScratch s = attention_scratch<V>(args, tokens * group, memory);
+  if (item.sums) s.now = attention_sums<V>(s.padded_dim, tokens * group, item.sums);
   begin_queries<V, T>(args, item, s);
-  int64_t end = item.position + tokens;
-  for (int64_t block = 0; block < end; block += kTile) {
+  begin_sums<V>(s.all, tokens * group, s.padded_dim);
+  int64_t end = item.position + tokens, split_end = 0;
+  if (item.sums && end > item.begin + kSplit) end = item.begin + kSplit;
+  for (int64_t block = item.begin; block < end; block += kTile) {
+    if (block == item.begin || block == split_end) {
+      begin_sums<V>(s.now, tokens * group, s.padded_dim);
+      split_end = block + kSplit;
+    }
     int64_t keys = end - block < kTile ? end - block : kTile;
     block_scores<V, K>(args, item, s, block, keys);
     for (int64_t t = 0; t < tokens; ++t) {
@@ -222,8 +273,11 @@ void attention_item(const AttentionArgs& args, const AttentionItem& item, float*
       for (int64_t g = 0; count > 0 && g < group; ++g) softmax_row<V>(s, t * group + g, count);
     }
     block_values<V, K>(args, item, s, block, keys);
+    if (!item.sums && (block + kTile == split_end || block + kTile >= end)) {
+      add_split<V>(s.all, s.now, tokens * group, s.padded_dim);
+    }
   }
-  finish_queries<V, T>(args, item, s);
+  if (!item.sums) finish_queries<V, T>(args, item, s.all, s.padded_dim);
 }
 
 template <class V>
@@ -233,6 +287,20 @@ void attention_kernel(const AttentionArgs& args, const AttentionItem& item, floa
       attention_item<V, Pointee<decltype(act)>, Pointee<decltype(kv)>>(args, item, scratch);
     });
   });
+}
+
+// The sums of one token's splits, attention_sums_floats apart, to its output.
+template <class V>
+void attention_combine_kernel(const AttentionArgs& args, const AttentionItem& item, int64_t splits, float* scratch) {
+  int64_t group = args.heads / args.kv_heads, padded_dim = round_up(args.head_dim, kPanel<V>);
+  AttentionSums all = attention_sums<V>(padded_dim, group, scratch);
+  begin_sums<V>(all, group, padded_dim);
+  for (int64_t i = 0; i < splits; ++i) {
+    float* sums = item.sums + i * attention_sums_floats_kernel<V>(args, 1);
+    add_split<V>(all, attention_sums<V>(padded_dim, group, sums), group, padded_dim);
+  }
+  with_f32_bf16(args.q.dtype,
+                [&](auto* act) { finish_queries<V, Pointee<decltype(act)>>(args, item, all, padded_dim); });
 }
 
 }  // namespace hylas::cpu

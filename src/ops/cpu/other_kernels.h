@@ -79,6 +79,8 @@ struct AttentionItem {
   int32_t token_begin, token_end;  // within the packed batch
   int64_t position;                // of token_begin
   const int32_t* pages;            // of the row
+  int64_t begin;                   // first position that is read, a multiple of kSplit
+  float* sums;                     // null: all positions from `begin` on, to the output; else one split, to here
 };
 
 struct DeltaArgs {
@@ -108,9 +110,12 @@ struct OtherKernels {
   void (*qk_norm_rope)(const QkNormRopeArgs& args, int64_t begin, int64_t end);
   // Channels [begin, end) of every row; at most kConvChannels.
   void (*conv_silu)(const ConvArgs& args, int64_t begin, int64_t end);
-  // scratch: attention_floats.
+  // scratch: attention_floats. Sums of a split: attention_sums_floats.
   int64_t (*attention_floats)(const AttentionArgs& args, int64_t tokens);
+  int64_t (*attention_sums_floats)(const AttentionArgs& args, int64_t tokens);
   void (*attention)(const AttentionArgs& args, const AttentionItem& item, float* scratch);
+  // The `splits` splits of one token, whose sums stand behind each other from item.sums on.
+  void (*attention_combine)(const AttentionArgs& args, const AttentionItem& item, int64_t splits, float* scratch);
   // scratch: delta_floats.
   int64_t (*delta_floats)(const DeltaArgs& args);
   void (*delta_decode)(const DeltaArgs& args, const DeltaItem& item, float* scratch);
@@ -125,6 +130,7 @@ struct OtherKernels {
 
 constexpr int kConvChannels = 256;
 constexpr int kHeadDimMax = 256;
-constexpr int kTile = 64;  // positions: of an attention block and of a delta rule tile
+constexpr int kTile = 64;    // positions: of an attention block and of a delta rule tile
+constexpr int kSplit = 512;  // positions of an attention split
 
 }  // namespace hylas::cpu

@@ -36,12 +36,14 @@ class GrowBuffer {
   size_t capacity_ = 0;
 };
 
-// One piece of work of attention or of the delta rule: a head of a row and, for attention, a range of its tokens.
+// One piece of work of attention or of the delta rule: a head of a row and, for attention, a range of its tokens or a
+// split of the context of one.
 struct WorkItem {
   int32_t row;
   int32_t head;
   int32_t token_begin;  // within the packed batch
   int32_t token_end;
+  int32_t split = -1;  // -1: the whole context
 };
 
 // A token that may be drawn.
@@ -63,6 +65,7 @@ struct Scratch {
   const OtherKernels* kernels;
   std::vector<ThreadScratch> threads;
   std::vector<WorkItem> items;
+  GrowBuffer<float> splits;      // sums of the attention items of one split
   std::vector<int64_t> offsets;  // of each token's place in the KV pages
 };
 

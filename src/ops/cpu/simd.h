@@ -4,7 +4,8 @@
 //   kLanes, F (kLanes floats), I (kLanes int32)
 //   zero() set(float) load(const float*) store(float*, F)       unaligned
 //   load_bf16 store_bf16 load_f16 store_f16                     rounded to nearest even
-//   add sub mul div min max fma(a, b, c) = a * b + c, sqrt
+//   add sub mul div fma(a, b, c) = a * b + c, sqrt, accumulate(sum, a, b): sum = fma(a, b, sum), in sum's register
+//   min max: the second operand when one is NaN
 //   sum(F): ((l0 + l1) + (l2 + l3)) + ((l4 + l5) + (l6 + l7)) over eight lanes; wider vectors first add their halves,
 //   narrower ones are the beginning of that tree. sum4(a, b, c, d, float out[4]): the sums of four vectors.
 //   highest(F): the largest lane
@@ -23,11 +24,11 @@
 
 namespace hylas::cpu {
 
-// e^x within 2 ulp for x in [-87.3, 88.3]; below and above it stays at the values of these bounds.
+// e^x within 2 ulp for x in [-87.3, 88.3]; below and above it stays at the values of these bounds. NaN stays NaN.
 // Cephes' expf: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by a polynomial of degree 6.
 template <class V>
 HYLAS_INLINE typename V::F exp(typename V::F x) {
-  x = V::min(V::max(x, V::set(-87.33654f)), V::set(88.37626f));
+  x = V::min(V::set(88.37626f), V::max(V::set(-87.33654f), x));
   typename V::I n = V::round_int(V::mul(x, V::set(1.44269504f)));
   typename V::F whole = V::to_float(n);
   typename V::F r = V::fma(whole, V::set(-0.693359375f), x);

@@ -33,7 +33,7 @@ struct Avx2 {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   }
   static HYLAS_INLINE void store_f16(uint16_t* to, F x) {
-    F limited = min(max(x, set(-65504.f)), set(65504.f));
+    F limited = min(set(65504.f), max(set(-65504.f), x));  // NaN stays NaN
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(limited, _MM_FROUND_TO_NEAREST_INT));
   }
 

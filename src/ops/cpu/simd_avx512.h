@@ -31,7 +31,7 @@ struct Avx512 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   }
   static HYLAS_INLINE void store_f16(uint16_t* to, F x) {
-    F limited = min(max(x, set(-65504.f)), set(65504.f));
+    F limited = min(set(65504.f), max(set(-65504.f), x));  // NaN stays NaN
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(limited, _MM_FROUND_TO_NEAREST_INT));
   }
 

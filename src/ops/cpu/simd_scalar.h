@@ -39,7 +39,6 @@ struct Scalar {
   static HYLAS_INLINE F sub(F a, F b) { return a - b; }
   static HYLAS_INLINE F mul(F a, F b) { return a * b; }
   static HYLAS_INLINE F div(F a, F b) { return a / b; }
-  // As the vector instructions: the second operand when one is NaN.
   static HYLAS_INLINE F min(F a, F b) { return a < b ? a : b; }
   static HYLAS_INLINE F max(F a, F b) { return a > b ? a : b; }
   static HYLAS_INLINE F fma(F a, F b, F c) { return a * b + c; }
