@@ -88,7 +88,7 @@ std::optional<StepPlan> Scheduler::next_plan() {
   for (SequenceIndex index : plan.ends) memory_[index / options_.slots].give_back_index(index);
   plan.id = plans_ + 1;
   plan.known = in_flight_.empty() ? plans_ : in_flight_.front().id - 1;
-  in_flight_.push_back({plan.id, {}});
+  in_flight_.push_back({plan.id, {}, {}});
   const uint64_t retractions = totals_.retractions_total;
   plan_decode(plan);
   if (totals_.retractions_total == retractions) plan_joins(plan);
@@ -99,6 +99,7 @@ std::optional<StepPlan> Scheduler::next_plan() {
     return std::nullopt;
   }
   ++plans_;
+  if (options_.enable_dynamic_chunking) in_flight_.back().load = load_of(plan.rows, options_.groups);
   plan.lane = static_cast<int32_t>(plan.id % options_.plans_in_flight_max);
   if (!plan.rows.empty()) ++totals_.steps_total;
   return plan;
@@ -250,7 +251,10 @@ void Scheduler::plan_prefill(StepPlan& plan) {
       prompts.push_back(sequence);
       needs.push_back({sequence->computed, sequence->prompt_tokens()});
     }
-    const std::vector<int32_t> chunks = cut_chunks(needs, options_.prefill_tokens_max);
+    const std::vector<int32_t> chunks =
+        options_.enable_dynamic_chunking && step_cost_.is_known()
+            ? cut_chunks_by_time(needs, options_.prefill_tokens_max, step_cost_.cost(), !queue_.empty())
+            : cut_chunks(needs, options_.prefill_tokens_max);
     for (size_t i = 0; i < prompts.size(); ++i) {
       if (chunks[i] == 0) break;
       totals_.prompt_tokens_total += chunks[i];
@@ -271,6 +275,9 @@ std::vector<Output> Scheduler::on_result(StepResult result) {
   const InFlight done = std::move(in_flight_.front());
   in_flight_.pop_front();
   totals_.busy_us_total += result.busy_us();
+  if (options_.enable_dynamic_chunking && done.load.tokens > 0) {
+    step_cost_.add(done.load, static_cast<double>(result.busy_us()));
+  }
   std::vector<Output> outputs;
   for (RowResult& row : result.rows) {
     Sequence* sequence = by_index_.at(row.sequence);

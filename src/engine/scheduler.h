@@ -26,6 +26,7 @@
 #include "engine/request_check.h"
 #include "engine/sequence.h"
 #include "engine/sequence_memory.h"
+#include "engine/step_cost.h"
 #include "engine/step_plan.h"
 
 namespace hylas {
@@ -72,6 +73,7 @@ class Scheduler {
   struct InFlight {
     uint64_t id;
     std::vector<Sequence*> sequences;  // of the plan's rows
+    StepLoad load;                     // with dynamic chunking
   };
 
   std::vector<Sequence*> decoders(int32_t group) const;
@@ -105,6 +107,7 @@ class Scheduler {
   uint64_t plans_ = 0;
   uint64_t arrivals_ = 0;
   EngineStats totals_;
+  StepCostModel step_cost_;
 };
 
 }  // namespace hylas
