@@ -1,4 +1,5 @@
-# The .cu files of src/ops/cuda: plain kernels behind plain signatures, without the flags and libraries of the host code.
+# src/<floor>/cuda: .cu files hold plain kernels behind plain signatures, without the flags and libraries of the host code;
+# the .cc files beside them see the runtime's headers. Everything else is compiled as in a build without CUDA.
 if(NOT HYLAS_CUDA)
   return()
 endif()
@@ -6,5 +7,9 @@ file(GLOB cuda_kernels CONFIGURE_DEPENDS src/ops/cuda/*.cu)
 add_library(hylas_cuda_kernels STATIC ${cuda_kernels})
 target_include_directories(hylas_cuda_kernels PRIVATE src)
 target_compile_options(hylas_cuda_kernels PRIVATE --expt-relaxed-constexpr)
-target_link_libraries(hylas_tensor PUBLIC CUDA::cudart_static)
-target_link_libraries(hylas_ops PUBLIC hylas_cuda_kernels)
+set_target_properties(hylas_cuda_kernels PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+file(GLOB cuda_hosts CONFIGURE_DEPENDS src/*/cuda/*.cc)
+set_source_files_properties(${cuda_hosts} PROPERTIES INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS}")
+# The libraries' names only: their headers are not for everybody.
+target_link_libraries(hylas_tensor INTERFACE $<LINK_ONLY:CUDA::cudart_static>)
+target_link_libraries(hylas_ops INTERFACE $<LINK_ONLY:hylas_cuda_kernels>)

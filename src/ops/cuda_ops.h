@@ -11,7 +11,7 @@ struct CudaOpsOptions {
   // Memory that operators use within a call, taken at start. Large steps are cut so that they fit.
   size_t workspace_bytes = size_t{512} << 20;
 };
-// Of the calling thread, which every later call must come from. kUnsupported: no GPU, another architecture, an old
+// One thread at a time may use it. kUnsupported: no GPU, another architecture, an old
 // driver, or a build without CUDA; kExhausted: too little memory.
 Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);
 

@@ -16,8 +16,8 @@ Status check_blocks(const std::string& name, const char* axis, Range range, int6
   if (range.count < 0) return {};
   const int64_t end = range.begin + range.count;
   if (range.begin % kFp8Block == 0 && (end % kFp8Block == 0 || end == size)) return {};
-  return error(ErrorCode::kUnsupported, "the FP8 matrix `{}` cannot be cut into {} [{}, {}): its blocks are {} wide", name,
-               axis, range.begin, end, kFp8Block);
+  return error(ErrorCode::kUnsupported, "the FP8 matrix `{}` cannot be cut into {} [{}, {}): its blocks are {} wide",
+               name, axis, range.begin, end, kFp8Block);
 }
 
 }  // namespace
@@ -48,7 +48,8 @@ Result<Tensor> WeightSource::tensor_rows(const std::string& name, std::initializ
     if (!is_float(found.dtype)) return wrong_type(name, found.dtype, "float32 or bfloat16");
     parts.push_back(found);
   }
-  HYLAS_ASSIGN(const Tensor whole, stack(parts));
+  HYLAS_ASSIGN(const Tensor stacked, stack(parts));
+  HYLAS_ASSIGN(const Tensor whole, placed(stacked));
   if (dims.size() == 1) return whole.reshaped({whole.elements()});
   if (dims.size() == 2) return whole;
   return whole.reshaped({whole.dim(0) / inner, inner, dims[2]});
@@ -60,7 +61,7 @@ Result<Tensor> WeightSource::stack(std::span<const Tensor> parts) {
   int64_t rows = 0;
   for (const Tensor& part : parts) rows += part.dim(0);
   const size_t row_bytes = parts[0].dim(1) * dtype_bytes(parts[0].dtype);
-  HYLAS_ASSIGN(std::byte* to, store_.allocate(rows * row_bytes));
+  HYLAS_ASSIGN(std::byte * to, store_.allocate(rows * row_bytes));
   const Tensor whole(to, parts[0].dtype, {rows, parts[0].dim(1)});
   for (const Tensor& part : parts) {
     HYLAS_CHECK(part.contiguous() && part.dim(1) == whole.dim(1) && part.dtype == whole.dtype);
@@ -71,7 +72,8 @@ Result<Tensor> WeightSource::stack(std::span<const Tensor> parts) {
 }
 
 Result<LinearWeight> WeightSource::linear(const std::string& name, int64_t out, int64_t in) {
-  return linear_part(name, out, in, Part{});
+  HYLAS_ASSIGN(const LinearWeight weight, linear_part(name, out, in, Part{}));
+  return placed(weight);
 }
 
 Result<LinearWeight> WeightSource::linear_rows(const std::string& name, int64_t out, int64_t in,
@@ -84,13 +86,15 @@ Result<LinearWeight> WeightSource::linear_rows(const std::string& name, int64_t 
   }
   LinearWeight linear;
   HYLAS_ASSIGN(linear.weight, stack(weights));
-  if (scales.empty()) return linear;
-  HYLAS_ASSIGN(linear.scale, stack(scales));
-  return linear;
+  if (!scales.empty()) {
+    HYLAS_ASSIGN(linear.scale, stack(scales));
+  }
+  return placed(linear);
 }
 
 Result<LinearWeight> WeightSource::linear_columns(const std::string& name, int64_t out, int64_t in, Range columns) {
-  return linear_part(name, out, in, Part{{}, columns});
+  HYLAS_ASSIGN(const LinearWeight weight, linear_part(name, out, in, Part{{}, columns}));
+  return placed(weight);
 }
 
 Result<LinearWeight> WeightSource::linear_part(const std::string& name, int64_t out, int64_t in, const Part& part) {
@@ -112,6 +116,15 @@ Result<ExpertWeights> WeightSource::experts(const std::string& prefix, Range wan
                                             Range widths) {
   ExpertWeights experts;
   experts.expert_begin = static_cast<int32_t>(wanted.begin);
+  const auto add = [&](const LinearWeight& gate, const LinearWeight& up, const LinearWeight& down) -> Status {
+    HYLAS_ASSIGN(const LinearWeight gate_placed, placed(gate));
+    HYLAS_ASSIGN(const LinearWeight up_placed, placed(up));
+    HYLAS_ASSIGN(const LinearWeight down_placed, placed(down));
+    experts.gate.push_back(gate_placed);
+    experts.up.push_back(up_placed);
+    experts.down.push_back(down_placed);
+    return {};
+  };
   const std::string fused = prefix + ".gate_up_proj";
   if (!has(fused)) {
     for (int64_t e = wanted.begin; e < wanted.begin + wanted.count; ++e) {
@@ -119,9 +132,7 @@ Result<ExpertWeights> WeightSource::experts(const std::string& prefix, Range wan
       HYLAS_ASSIGN(LinearWeight gate, linear_part(expert + "gate_proj", width, hidden, Part{widths, {}}));
       HYLAS_ASSIGN(LinearWeight up, linear_part(expert + "up_proj", width, hidden, Part{widths, {}}));
       HYLAS_ASSIGN(LinearWeight down, linear_part(expert + "down_proj", hidden, width, Part{{}, widths}));
-      experts.gate.push_back(gate);
-      experts.up.push_back(up);
-      experts.down.push_back(down);
+      HYLAS_TRY(add(gate, up, down));
     }
     return experts;
   }
@@ -138,11 +149,42 @@ Result<ExpertWeights> WeightSource::experts(const std::string& prefix, Range wan
     for (const Tensor* stored : {&gate, &down}) {
       if (!is_float(stored->dtype)) return wrong_type(fused, stored->dtype, "of fused experts, float32 or bfloat16");
     }
-    experts.gate.push_back(LinearWeight{gate, {}});
-    experts.up.push_back(LinearWeight{up, {}});
-    experts.down.push_back(LinearWeight{down, {}});
+    HYLAS_TRY(add({gate, {}}, {up, {}}, {down, {}}));
   }
   return experts;
+}
+
+void WeightSource::place_on(Device& device) {
+  constexpr size_t kBlockBytes = size_t{256} << 20;
+  device_ = &device;
+  device_store_.emplace(device, kBlockBytes);
+}
+
+Result<Tensor> WeightSource::placed(const Tensor& tensor) {
+  if (!device_ || tensor.elements() == 0) return tensor;
+  HYLAS_ASSIGN(std::byte* const memory, device_store_->allocate(tensor.bytes()));
+  Tensor copy = tensor;
+  copy.data = memory;
+  copy.row_stride = tensor.row_elements();
+  if (tensor.contiguous()) {
+    device_->copy_from_host(memory, tensor.data, tensor.bytes());
+    return copy;
+  }
+  const size_t row_bytes = copy.row_elements() * dtype_bytes(copy.dtype);
+  std::vector<std::byte> rows(copy.bytes());
+  for (int64_t row = 0; row < copy.dim(0); ++row) {
+    std::memcpy(rows.data() + row * row_bytes, tensor.rows(row, 1).data, row_bytes);
+  }
+  device_->copy_from_host(memory, rows.data(), rows.size());
+  return copy;
+}
+
+Result<LinearWeight> WeightSource::placed(const LinearWeight& weight) {
+  LinearWeight copy;
+  HYLAS_ASSIGN(copy.weight, placed(weight.weight));
+  if (!weight.scale) return copy;
+  HYLAS_ASSIGN(copy.scale, placed(weight.scale));
+  return copy;
 }
 
 bool WeightSource::count(const std::string& name, size_t bytes) {

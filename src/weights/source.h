@@ -2,6 +2,8 @@
 // WeightSource: where a model takes its weights from. Names and layouts are model.md section 2's.
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -9,7 +11,7 @@
 #include "base/result.h"
 #include "ops/weight.h"
 #include "weights/checkpoint.h"
-#include "weights/host_store.h"
+#include "weights/weight_store.h"
 
 namespace hylas {
 
@@ -26,6 +28,9 @@ struct Range {
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
+
+  // From here on everything handed out lies on `device`, which outlives the source; without this call in host memory.
+  void place_on(Device& device);
 
   virtual bool has(const std::string& name) const = 0;
 
@@ -69,12 +74,18 @@ class WeightSource {
   // As a part is counted: "name", "name[rows 0:4]", "name[columns 64:128]".
   static std::string part_name(const std::string& name, const Part& part);
 
-  HostStore store_;  // what cannot be a view
+  std::unique_ptr<Device> host_ = make_cpu_device();  // before the stores
+  WeightStore store_{*host_, size_t{4} << 20};        // what cannot be a view
 
  private:
   Result<LinearWeight> linear_part(const std::string& name, int64_t out, int64_t in, const Part& part);
   Result<Tensor> stack(std::span<const Tensor> parts);
+  // Where the caller wants it: the same, or a copy on the device.
+  Result<Tensor> placed(const Tensor& tensor);
+  Result<LinearWeight> placed(const LinearWeight& weight);
 
+  Device* device_ = nullptr;  // null: host memory
+  std::optional<WeightStore> device_store_;
   std::set<std::string> names_used_;
   size_t bytes_used_ = 0;
 };

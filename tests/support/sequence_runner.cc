@@ -2,13 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
 
 #include "model/manifest.h"
+#include "ops/cuda_ops.h"
 #include "weights/checkpoint_source.h"
 #include "weights/dummy_source.h"
 
 namespace hylas::test {
+
+std::string test_device() {
+  const char* name = std::getenv("HYLAS_TEST_DEVICE");
+  return name ? name : "cpu";
+}
 
 std::vector<float> to_f32(const Tensor& tensor) {
   std::vector<float> values;
@@ -17,11 +24,20 @@ std::vector<float> to_f32(const Tensor& tensor) {
     for (int64_t j = 0; j < tensor.row_elements(); ++j) {
       const int64_t at = i * tensor.row_stride + j;
       switch (tensor.dtype) {
-        case DType::kF32: values.push_back(tensor.as<float>()[at]); break;
-        case DType::kBF16: values.push_back(bf16_to_f32(tensor.as<uint16_t>()[at])); break;
-        case DType::kF16: values.push_back(f16_to_f32(tensor.as<uint16_t>()[at])); break;
-        case DType::kF8E4M3: values.push_back(f8e4m3_to_f32(tensor.as<uint8_t>()[at])); break;
-        default: HYLAS_CHECK(false, "not a float tensor");
+        case DType::kF32:
+          values.push_back(tensor.as<float>()[at]);
+          break;
+        case DType::kBF16:
+          values.push_back(bf16_to_f32(tensor.as<uint16_t>()[at]));
+          break;
+        case DType::kF16:
+          values.push_back(f16_to_f32(tensor.as<uint16_t>()[at]));
+          break;
+        case DType::kF8E4M3:
+          values.push_back(f8e4m3_to_f32(tensor.as<uint8_t>()[at]));
+          break;
+        default:
+          HYLAS_CHECK(false, "not a float tensor");
       }
     }
   }
@@ -54,7 +70,9 @@ SequenceRunner::SequenceRunner(const ModelConfig& config, const RunnerOptions& o
 
 void SequenceRunner::build(std::unique_ptr<WeightSource> source) {
   source_ = std::move(source);
-  ops_ = std::move(make_cpu_ops({.threads = options_.threads})).value();
+  ops_ = options_.device == "cuda" ? make_cuda_ops({.workspace_bytes = size_t{128} << 20}).value()
+                                   : make_cpu_ops({.threads = options_.threads}).value();
+  if (options_.device == "cuda") source_->place_on(ops_->device());
   const DecoderOptions decoder{.act = options_.act,
                                .kv = options_.kv,
                                .state = options_.state,
@@ -63,9 +81,8 @@ void SequenceRunner::build(std::unique_ptr<WeightSource> source) {
   decoder_ = std::move(Decoder::make(config_, decoder, *source_, *ops_, comms_)).value();
   const int64_t pages = options_.tokens_max / options_.page_size + 2;
   pools_ = StatePools::make(ops_->device(), state_layout(config_, decoder), pages, options_.page_size, 2).value();
-  memory_.resize(decoder_->arena_bytes(options_.tokens_max, options_.tokens_max) + 64);
-  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-  arena_ = Arena(reinterpret_cast<void*>((address + 63) / 64 * 64), memory_.size() - 64);
+  memory_ = Buffer::make(ops_->device(), decoder_->arena_bytes(options_.tokens_max, options_.tokens_max)).value();
+  arena_ = Arena(memory_.data(), memory_.bytes());
 }
 
 void SequenceRunner::reset() { length_ = 0; }
@@ -74,28 +91,43 @@ Batch SequenceRunner::make_batch(const std::vector<int32_t>& ids, int32_t begin,
   const auto tokens = static_cast<int32_t>(ids.size());
   const int32_t end = begin + tokens;
   const int32_t page_count = (end + options_.page_size - 1) / options_.page_size;
-  ids_ = ids;
-  positions_.resize(tokens);
-  std::iota(positions_.begin(), positions_.end(), begin);
-  row_begin_ = {0, tokens};
-  kv_len_ = {end};
-  pages_.resize(page_count);
+  std::vector<int32_t> positions(tokens), pages(page_count);
+  std::iota(positions.begin(), positions.end(), begin);
   // Pages out of order, the first ones unused: a kernel that ignores the table is found out.
   const auto last = static_cast<int32_t>(pools_.pages()) - 1;
-  for (int32_t j = 0; j < page_count; ++j) pages_[j] = last - j;
-  slot_read_ = {begin == 0 ? -1 : 1};
-  slot_write_ = {1};
+  for (int32_t j = 0; j < page_count; ++j) pages[j] = last - j;
   return Batch{.tokens = tokens,
                .rows = 1,
                .decode_rows = decode ? 1 : 0,
                .page_size = options_.page_size,
-               .token_ids = Tensor(ids_.data(), DType::kI32, {tokens}),
-               .positions = Tensor(positions_.data(), DType::kI32, {1, tokens}),
-               .row_begin = Tensor(row_begin_.data(), DType::kI32, {2}),
-               .kv_len = Tensor(kv_len_.data(), DType::kI32, {1}),
-               .page_table = Tensor(pages_.data(), DType::kI32, {1, page_count}),
-               .state_read = Tensor(slot_read_.data(), DType::kI32, {1}),
-               .state_write = Tensor(slot_write_.data(), DType::kI32, {1})};
+               .token_ids = ints(kIds, ids, {tokens}),
+               .positions = ints(kPositions, positions, {1, tokens}),
+               .row_begin = ints(kRowBegin, {0, tokens}, {2}),
+               .kv_len = ints(kKvLen, {end}, {1}),
+               .page_table = ints(kPages, pages, {1, page_count}),
+               .state_read = ints(kRead, {begin == 0 ? -1 : 1}, {1}),
+               .state_write = ints(kWrite, {1}, {1})};
+}
+
+Tensor SequenceRunner::ints(Slot at, const std::vector<int32_t>& values, std::initializer_list<int64_t> dims) {
+  const size_t bytes = values.size() * sizeof(int32_t);
+  if (ints_[at].bytes() < bytes) ints_[at] = Buffer::make(ops_->device(), 2 * bytes).value();
+  ops_->device().copy_from_host(ints_[at].data(), values.data(), bytes);
+  return Tensor(ints_[at].data(), DType::kI32, dims);
+}
+
+std::vector<float> SequenceRunner::read(const Tensor& tensor) const {
+  const size_t bytes = ((tensor.dim(0) - 1) * tensor.row_stride + tensor.row_elements()) * dtype_bytes(tensor.dtype);
+  std::vector<std::byte> host(bytes);
+  ops_->device().copy_to_host(host.data(), tensor.data, bytes);
+  Tensor copy = tensor;
+  copy.data = host.data();
+  return to_f32(copy);
+}
+
+void SequenceRunner::write(const Rows& rows, const Tensor& to) {
+  HYLAS_CHECK(to.dtype == DType::kF32, "rows are in f32");
+  ops_->device().copy_from_host(to.data, rows.values.data(), rows.values.size() * sizeof(float));
 }
 
 Rows SequenceRunner::run(const std::vector<int32_t>& ids, bool decode) {
@@ -103,13 +135,13 @@ Rows SequenceRunner::run(const std::vector<int32_t>& ids, bool decode) {
   arena_.reset();
   const Tensor hidden = decoder_->embed(batch, arena_);
   decoder_->forward(batch, pools_, hidden, arena_);
-  index_.resize(ids.size());
-  std::iota(index_.begin(), index_.end(), 0);
-  const Tensor normed = decoder_->final_norm(hidden, Tensor(index_.data(), DType::kI32, {batch.tokens}), arena_);
-  normed_ = Rows{config_.hidden_size, to_f32(normed)};
+  std::vector<int32_t> index(ids.size());
+  std::iota(index.begin(), index.end(), 0);
+  const Tensor normed = decoder_->final_norm(hidden, ints(kIndex, index, {batch.tokens}), arena_);
+  normed_ = Rows{config_.hidden_size, read(normed)};
   const Tensor logits = decoder_->logits(normed, arena_);
   length_ += batch.tokens;
-  return Rows{config_.vocab_size, to_f32(logits)};
+  return Rows{config_.vocab_size, read(logits)};
 }
 
 Rows SequenceRunner::prefill(const std::vector<int32_t>& ids) { return run(ids, false); }
@@ -141,22 +173,21 @@ Rows SequenceRunner::mtp(const Rows& hidden, const std::vector<int32_t>& next_id
   const Batch batch = make_batch(next_ids, begin, false);
   arena_.reset();
   const Tensor normed = arena_.allocate(options_.act, {batch.tokens, config_.hidden_size});
-  HYLAS_CHECK(options_.act == DType::kF32, "MTP goldens are in f32");
-  std::copy(hidden.values.begin(), hidden.values.end(), normed.as<float>());
+  write(hidden, normed);
   const Tensor out = decoder_->mtp_forward(batch, pools_, normed, batch.token_ids, arena_);
-  return Rows{config_.hidden_size, to_f32(out)};
+  return Rows{config_.hidden_size, read(out)};
 }
 
 Rows SequenceRunner::logits_of(const Rows& normed) {
   arena_.reset();
   const Tensor rows = arena_.allocate(options_.act, {normed.size(), config_.hidden_size});
-  std::copy(normed.values.begin(), normed.values.end(), rows.as<float>());
-  return Rows{config_.vocab_size, to_f32(decoder_->logits(rows, arena_))};
+  write(normed, rows);
+  return Rows{config_.vocab_size, read(decoder_->logits(rows, arena_))};
 }
 
 std::vector<float> SequenceRunner::kv(int32_t layer, int segment, const std::string& kind_name) const {
   const StateKind* kind = pools_.layout().find(kind_name);
-  const std::vector<float> pool = to_f32(pools_.pages_of(*kind, layer, segment));
+  const std::vector<float> pool = read(pools_.pages_of(*kind, layer, segment));
   const int64_t heads = config_.kv_heads, dim = config_.head_dim, page = options_.page_size;
   std::vector<float> out;
   for (int64_t head = 0; head < heads; ++head) {
@@ -171,7 +202,7 @@ std::vector<float> SequenceRunner::kv(int32_t layer, int segment, const std::str
 
 std::vector<float> SequenceRunner::state(const std::string& kind_name, int32_t layer) const {
   const StateKind* kind = pools_.layout().find(kind_name);
-  return to_f32(pools_.slots_of(*kind, layer).rows(1, 1));
+  return read(pools_.slots_of(*kind, layer).rows(1, 1));
 }
 
 }  // namespace hylas::test

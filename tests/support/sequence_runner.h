@@ -8,6 +8,9 @@
 
 namespace hylas::test {
 
+// Where models run in tests: "cpu", or what the environment variable HYLAS_TEST_DEVICE says ("cuda").
+std::string test_device();
+
 struct RunnerOptions {
   DType act = DType::kF32;
   DType kv = DType::kF32;
@@ -16,6 +19,7 @@ struct RunnerOptions {
   int32_t tokens_max = 1024;
   int threads = 2;
   bool with_mtp = false;
+  std::string device = test_device();
 };
 
 // Rows of f32 values.
@@ -63,6 +67,11 @@ class SequenceRunner {
   void build(std::unique_ptr<WeightSource> source);
   Batch make_batch(const std::vector<int32_t>& ids, int32_t begin, bool decode);
   Rows run(const std::vector<int32_t>& ids, bool decode);
+  // `values` where the operators read them; valid until the slot `at` is used again.
+  enum Slot { kIds, kPositions, kRowBegin, kKvLen, kPages, kRead, kWrite, kIndex, kSlots };
+  Tensor ints(Slot at, const std::vector<int32_t>& values, std::initializer_list<int64_t> dims);
+  std::vector<float> read(const Tensor& tensor) const;
+  void write(const Rows& rows, const Tensor& to);
 
   RunnerOptions options_;
   ModelConfig config_;
@@ -71,11 +80,11 @@ class SequenceRunner {
   RankComms comms_;  // of a lone rank
   std::unique_ptr<Decoder> decoder_;
   StatePools pools_;
-  std::vector<std::byte> memory_;
+  Buffer memory_;
   Arena arena_;
   int32_t length_ = 0;
   Rows normed_;
-  std::vector<int32_t> ids_, positions_, row_begin_, kv_len_, pages_, slot_read_, slot_write_, index_;
+  Buffer ints_[kSlots];
 };
 
 std::vector<float> to_f32(const Tensor& tensor);

@@ -1,5 +1,6 @@
 #pragma once
-// Gated delta rule: delta_decode.cu (recurrent form) and delta_prefill.cu (tiles of 64). Formulas: ops.h.
+// Gated delta rule: delta_decode.cu (recurrent form), delta_prefill.cu and delta_prefill_bf16.cu (tiles of 64).
+// Formulas: ops.h.
 #include "ops/cuda/views.h"
 
 namespace hylas::cuda {
@@ -25,5 +26,8 @@ struct DeltaArgs {
 void delta_decode(const DeltaArgs& args, Stream stream);
 // Rows [decode_rows, rows); a row without tokens passes its state on.
 void delta_prefill(const DeltaArgs& args, Stream stream);
+// The same on the tensor cores: bf16 activations, 128 keys, columns a multiple of 32.
+bool delta_prefill_bf16_takes(const DeltaArgs& args);
+void delta_prefill_bf16(const DeltaArgs& args, Stream stream);
 
 }  // namespace hylas::cuda

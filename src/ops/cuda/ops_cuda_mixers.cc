@@ -133,6 +133,7 @@ void OpsCuda::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, co
                           .slot_stride = pool.row_stride,
                           .batch = view(batch)};
   delta_decode(args, stream());
+  if (delta_prefill_bf16_takes(args)) return delta_prefill_bf16(args, stream());
   delta_prefill(args, stream());
 }
 

@@ -45,14 +45,20 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::make(int index) {
 
 CudaDevice::~CudaDevice() { cudaStreamDestroy(stream_); }
 
+cudaStream_t CudaDevice::stream() const {
+  cuda::check(cudaSetDevice(index_), "cudaSetDevice");
+  return stream_;
+}
+
 Result<void*> CudaDevice::allocate(size_t bytes) {
   void* memory = nullptr;
+  const cudaStream_t stream = this->stream();
   if (cudaError_t status = cudaMalloc(&memory, bytes); status != cudaSuccess) {
     cudaGetLastError();  // an allocation that failed does no harm to what follows
     return error(ErrorCode::kExhausted, "cannot allocate {} MiB on GPU {}: {} MiB are free", bytes >> 20, index_,
                  bytes_free() >> 20);
   }
-  cuda::check(cudaMemsetAsync(memory, 0, bytes, stream_), "cudaMemset");
+  cuda::check(cudaMemsetAsync(memory, 0, bytes, stream), "cudaMemset");
   return memory;
 }
 
@@ -61,28 +67,30 @@ void CudaDevice::release(void* memory, size_t) { cuda::check(cudaFree(memory), "
 // From pageable memory the call returns once the source may be changed.
 void CudaDevice::copy_from_host(void* device, const void* host, size_t bytes) {
   if (bytes == 0) return;
-  cuda::check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_), "copy to the device");
+  cuda::check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
 }
 
 void CudaDevice::copy_to_host(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return;
-  cuda::check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copy to the host");
+  cuda::check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copy to the host");
   cuda::check(cudaStreamSynchronize(stream_), "the kernels before a copy to the host");
 }
 
 void CudaDevice::copy(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
-  cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copy on the device");
+  cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy on the device");
 }
 
 size_t CudaDevice::bytes_free() const {
   size_t free = 0, total = 0;
+  cuda::check(cudaSetDevice(index_), "cudaSetDevice");
   cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   return free;
 }
 
 size_t CudaDevice::bytes_total() const {
   size_t free = 0, total = 0;
+  cuda::check(cudaSetDevice(index_), "cudaSetDevice");
   cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   return total;
 }

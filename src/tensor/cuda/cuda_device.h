@@ -17,7 +17,8 @@ class CudaDevice final : public Device {
   ~CudaDevice() override;
 
   const char* name() const override { return "cuda"; }
-  cudaStream_t stream() const { return stream_; }
+  // Makes the device the calling thread's, as launches and allocations want it.
+  cudaStream_t stream() const;
   int index() const { return index_; }
   int multiprocessors() const { return multiprocessors_; }
 

@@ -1,7 +1,6 @@
 #pragma once
-// HostStore: owns the memory of weights that are not views of a file.
+// WeightStore: owns the memory of weights that are not views of a file.
 #include <cstddef>
-#include <memory>
 #include <vector>
 
 #include "base/result.h"
@@ -9,15 +8,17 @@
 
 namespace hylas {
 
-// Small pieces share a block, because a process may have only some 65,000 mappings. Not thread-safe.
-class HostStore {
+// Small pieces share a block of `block_bytes`: a process may have only some 65,000 mappings, and a GPU's memory comes
+// in pages of megabytes. `device` outlives the store. Not thread-safe.
+class WeightStore {
  public:
-  HostStore() : device_(make_cpu_device()) {}
+  WeightStore(Device& device, size_t block_bytes) : device_(&device), block_bytes_(block_bytes) {}
   // 64-byte aligned, zeroed, never freed before the store. kExhausted with the sizes.
   Result<std::byte*> allocate(size_t bytes);
 
  private:
-  std::unique_ptr<Device> device_;  // before the blocks: they give their memory back to it
+  Device* device_;
+  size_t block_bytes_;
   std::vector<Buffer> blocks_;
   size_t used_ = 0;  // of the last small block
   int small_ = -1;   // its index; -1: none yet
