@@ -22,9 +22,12 @@ Result<DType> choose_dtype(const char* flag, const std::string& value, DType aut
 }
 
 Status check_flags(const EngineOptions& options) {
-  if (options.device != "cpu") {
-    return error(ErrorCode::kUnsupported, "--device {}: this build computes on the CPU only (--device cpu)",
-                 options.device);
+  if (options.device != "cpu" && options.device != "cuda") {
+    return error(ErrorCode::kInvalid, "--device {}: must be cpu or cuda", options.device);
+  }
+  if (options.device == "cuda" && options.parallel.world() > 1) {
+    return error(ErrorCode::kUnsupported, "--device cuda runs one rank; {} ranks run with --device cpu",
+                 options.parallel.world());
   }
   if (options.load_format != "auto" && options.load_format != "dummy") {
     return error(ErrorCode::kInvalid, "--load-format {}: must be auto or dummy", options.load_format);
@@ -121,7 +124,9 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
   decoder.page_size = options.page_size;
   decoder.dispatch_tokens = std::max(1, options.ep_dispatch_tokens);
 
-  const int32_t chunk = options.chunked_prefill_size == -1 ? kCpuPrefillTokens : options.chunked_prefill_size;
+  const bool cuda = options.device == "cuda";
+  const int32_t chunk_default = cuda ? kCudaPrefillTokens : kCpuPrefillTokens;
+  const int32_t chunk = options.chunked_prefill_size == -1 ? chunk_default : options.chunked_prefill_size;
   // The groups share a step's tokens and the sequences.
   chosen.prefill_tokens_max =
       std::max(kChunkUnit, std::min(chunk, options.max_prefill_tokens) / dp / kChunkUnit * kChunkUnit);
@@ -129,7 +134,8 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
   chosen.kv_tokens_max = options.max_total_tokens;
   chosen.running_max = (options.max_running_requests + dp - 1) / dp;
   chosen.running_bound = chosen.running_max ? chosen.running_max : kRunningMaxDefault;
-  chosen.memory_fraction = options.mem_fraction_static == 0 ? kCpuMemoryFraction : options.mem_fraction_static;
+  const double fraction = cuda ? kCudaMemoryFraction : kCpuMemoryFraction;
+  chosen.memory_fraction = options.mem_fraction_static == 0 ? fraction : options.mem_fraction_static;
   chosen.limits = {.tokens_max = chosen.prefill_tokens_max + chosen.running_bound,
                    .rows_max = chosen.running_bound,
                    .context_length = chosen.context_length,

@@ -17,6 +17,9 @@ namespace hylas {
 // per byte) that more would not make prefill faster, while a decoding request waits for one such step at most; the
 // activations of 512 rows still lie near the processor.
 constexpr int32_t kCpuPrefillTokens = 512;
+// On a GPU: enough that the experts' weights are read for many tokens each; and of its memory, which nothing shares.
+constexpr int32_t kCudaPrefillTokens = 8192;
+constexpr double kCudaMemoryFraction = 0.9;
 // Of the free memory. The other half is for what shares the machine's memory here and has its own on a GPU: the page
 // cache of the weights' files, the server, and retracted sequences.
 constexpr double kCpuMemoryFraction = 0.5;

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "model/manifest.h"
+#include "ops/cuda_ops.h"
 #include "weights/checkpoint_source.h"
 #include "weights/dummy_source.h"
 
@@ -122,6 +123,11 @@ void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, cons
   if (info.eos_ids.empty()) log::warn("the checkpoint names no end-of-sequence id: only lengths and stops end a text");
 }
 
+Result<std::unique_ptr<Ops>> make_ops(const EngineOptions& options, int32_t threads) {
+  if (options.device == "cuda") return make_cuda_ops({});
+  return make_cpu_ops({.threads = threads, .isa = options.isa.c_str()});
+}
+
 // The ranks with their weights, but without memory for sequences.
 Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen,
                                                       MemoryUse& use) {
@@ -132,7 +138,8 @@ Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& optio
   HYLAS_ASSIGN(auto sources, open_weights(options, chosen.model, count));
   std::vector<std::unique_ptr<Rank>> ranks;
   for (int32_t i = 0; i < count; ++i) {
-    HYLAS_ASSIGN(std::unique_ptr<Ops> ops, make_cpu_ops({.threads = threads, .isa = options.isa.c_str()}));
+    HYLAS_ASSIGN(std::unique_ptr<Ops> ops, make_ops(options, threads));
+    if (options.device == "cuda") sources[i]->place_on(ops->device());
     // Pages of a mapped file count as free memory even when they are in use: so take the weights off what was free
     // before.
     if (i == 0) use.free_bytes = static_cast<int64_t>(ops->device().bytes_free());

@@ -102,9 +102,15 @@ TEST(Configuration, TheBudgetGetsWhatWasAskedFor) {
 }
 
 TEST(Configuration, RefusesWhatThisBuildCannotDo) {
-  Error cuda = refusal([](EngineOptions& o) { o.device = "cuda"; });
-  EXPECT_EQ(cuda.code, ErrorCode::kUnsupported);
-  EXPECT_THAT(cuda.message, HasSubstr("--device cuda"));
+  Error device = refusal([](EngineOptions& o) { o.device = "tpu"; });
+  EXPECT_EQ(device.code, ErrorCode::kInvalid);
+  EXPECT_THAT(device.message, HasSubstr("--device tpu: must be cpu or cuda"));
+  Error ranks = refusal([](EngineOptions& o) {
+    o.device = "cuda";
+    o.parallel.pp = 2;
+  });
+  EXPECT_EQ(ranks.code, ErrorCode::kUnsupported);
+  EXPECT_THAT(ranks.message, HasSubstr("--device cuda runs one rank"));
   Error kv = refusal([](EngineOptions& o) { o.kv_cache_dtype = "float16"; });
   EXPECT_EQ(kv.code, ErrorCode::kUnsupported);
   EXPECT_THAT(kv.message, HasSubstr("--kv-cache-dtype float16: must be auto, bfloat16, fp8_e4m3, float32"));
