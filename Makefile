@@ -11,7 +11,7 @@ export CCACHE_NOHASHDIR := 1
 
 CONFIGURE = cmake -S . -G Ninja --log-level=NOTICE
 NINJA     = ninja -j $(JOBS)
-.PHONY: help demo build test test-asan test-tsan fuzz bench format clean
+.PHONY: help demo build cuda test test-asan test-tsan fuzz bench format clean
 
 help:
 	@echo 'hylas serves Qwen3.5 models. On a fresh Debian 12 or Ubuntu 24.04 (git, make and python3 are enough):'
@@ -20,6 +20,7 @@ help:
 	@echo '                  ONCE=1 ends after the answer   PORT=30001   MODEL=/path/to/checkpoint'
 	@echo '  make test       build and run every test'
 	@echo '  make build      build the program: build/release/hylas'
+	@echo '  make cuda       the same with the CUDA backend (nvcc of CUDA 13): build/cuda/hylas, and its tests'
 	@echo
 	@echo '  make test-asan  every test under AddressSanitizer and UndefinedBehaviorSanitizer  (QUICK=1: the quick part)'
 	@echo '  make test-tsan  every test under ThreadSanitizer                                  (QUICK=1: the quick part)'
@@ -40,6 +41,11 @@ build:
 	@scripts/setup.sh build
 	@$(CONFIGURE) -B build/release -DCMAKE_BUILD_TYPE=$(BUILD_TYPE)
 	@$(NINJA) -C build/release hylas
+
+cuda:
+	@scripts/setup.sh build test
+	@$(CONFIGURE) -B build/cuda -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DHYLAS_CUDA=ON
+	@$(NINJA) -C build/cuda hylas test_cuda test_model
 
 test:
 	@scripts/setup.sh build test
