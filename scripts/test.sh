@@ -16,7 +16,7 @@ select=(-LE sanitize_quick)
 # A report is a failure: each sanitizer ends with a code of its own. TSan needs fixed addresses on some kernels.
 export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
 export UBSAN_OPTIONS=print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
-export TSAN_OPTIONS=second_deadlock_stack=1${TSAN_OPTIONS:+:$TSAN_OPTIONS}
+export TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$PWD/scripts/tsan_suppressions.txt${TSAN_OPTIONS:+:$TSAN_OPTIONS}
 run=()
 setarch -R true 2>/dev/null && run=(setarch -R)
 
