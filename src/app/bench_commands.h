@@ -6,5 +6,6 @@ namespace hylas {
 
 void add_bench_serve(CLI::App& bench_command, Action& action);
 void add_bench_offline(CLI::App& bench_command, Action& action);
+void add_bench_simulate(CLI::App& bench_command, Action& action);
 
 }  // namespace hylas

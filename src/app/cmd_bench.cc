@@ -10,6 +10,7 @@ void add_bench(CLI::App& app, Action& action) {
   bench->require_subcommand(1);
   add_bench_serve(*bench, action);
   add_bench_offline(*bench, action);
+  add_bench_simulate(*bench, action);
 }
 
 }  // namespace hylas

@@ -1,120 +1,176 @@
-// hylas plan: what a model needs and what fits, from its config.json alone.
+// hylas plan: topology, partition, memory and traffic of a layout, from config.json alone.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 
 #include "app/commands.h"
+#include "app/layout_name.h"
 #include "app/model_path.h"
 #include "app/options.h"
 #include "base/progress.h"
-#include "engine/configuration.h"
-#include "model/manifest.h"
+#include "engine/layout_plan.h"
 #include "tensor/device.h"
 
 namespace hylas {
 namespace {
 
 constexpr const char* kExamples = R"(Examples:
-  hylas plan --model qwen3.5-35b-a3b-fp8 --memory-gib 64 --context-length 32768
+  hylas plan --model qwen3.5-35b-a3b-fp8 --gpu-memory 80GB --context-length 32768
+  hylas plan --model qwen3.5-397b-a17b-fp8 --gpu-memory 141GB --tp-size 2 --pp-size 4 --kv-cache-dtype fp8_e4m3
   hylas plan --model-path ~/models/Qwen3.5-4B --kv-cache-dtype fp8_e4m3 --json
-Weights are those of the text model and the MTP head. The largest batch is of sequences of the whole context length.)";
+It takes the flags of `hylas serve`, so that a whole command line can be tried. docs/plan.md explains the output.)";
 
 struct PlanOptions {
   Options common;
   std::string model;
-  double memory_gib = 0;
+  std::string gpu_memory;
   bool json = false;
 };
 
 struct Plan {
-  ModelConfig model;
-  DecoderOptions types;
-  int32_t context_length = 0;
-  int64_t weight_bytes = 0;
-  int64_t kv_bytes_per_token = 0;
-  int64_t state_bytes_per_sequence = 0;
-  int64_t memory_bytes = 0;
-  double memory_fraction = 0;
-  int64_t cache_bytes = 0;    // what is left for KV and states
-  int64_t largest_batch = 0;  // sequences of context_length tokens
-};
+  EngineConfiguration chosen;
+  LayoutPlan layout;
+  int64_t rank_bytes = 0;
+  int32_t rows_max = 0;  // --max-running-requests; 0: none given
 
-// Of all tensors as the family stores them; FP8 matrices have one bf16 scale for each block of 128 x 128.
-int64_t weight_bytes(const ModelConfig& model) {
-  int64_t bytes = 0;
-  for (const TensorSpec& spec : manifest(model)) {
-    bytes += spec.elements() * int64_t(dtype_bytes(spec.dtype));
-    if (spec.dtype != DType::kF8E4M3) continue;
-    int64_t rows = spec.shape[spec.shape.size() - 2], columns = spec.shape.back();
-    int64_t matrices = spec.elements() / (rows * columns);
-    bytes += matrices * ((rows + 127) / 128) * ((columns + 127) / 128) * 2;
+  int64_t largest_batch(int64_t tokens) const {
+    const int64_t fit = layout.batch(tokens);
+    return rows_max > 0 ? std::min<int64_t>(fit, rows_max) : fit;
   }
-  return bytes;
-}
+};
 
 Result<Plan> make_plan(const PlanOptions& options) {
   EngineOptions engine = options.common.engine;
   HYLAS_ASSIGN(engine.model_path, options.model.empty() ? Result(engine.model_path) : find_model(options.model));
   Plan plan;
-  HYLAS_ASSIGN(plan.model, parse_model_config(engine.model_path));
-  HYLAS_ASSIGN(EngineConfiguration chosen, configure(engine, plan.model, GenerationConfig{}));
-  plan.types = chosen.decoder;
-  plan.context_length = chosen.context_length;
-  plan.weight_bytes = weight_bytes(plan.model);
-  StateLayout layout = state_layout(plan.model, chosen.decoder);
-  plan.kv_bytes_per_token = layout.bytes_per_token();
-  plan.state_bytes_per_sequence = layout.bytes_per_sequence();
-  plan.memory_bytes =
-      options.memory_gib > 0 ? int64_t(options.memory_gib * double(1 << 30)) : int64_t(make_cpu_device()->bytes_free());
-  plan.memory_fraction = chosen.memory_fraction;
-  int64_t left = std::max<int64_t>(plan.memory_bytes - plan.weight_bytes, 0);
-  plan.cache_bytes = int64_t(double(left) * plan.memory_fraction);
-  int32_t page = chosen.limits.page_size;
-  int64_t pages = (int64_t(plan.context_length) + page - 1) / page;
-  plan.largest_batch = plan.cache_bytes / (pages * page * plan.kv_bytes_per_token + plan.state_bytes_per_sequence);
+  plan.rows_max = engine.max_running_requests;
+  if (!options.gpu_memory.empty() && engine.mem_fraction_static == 0) engine.mem_fraction_static = kGpuMemoryFraction;
+  HYLAS_ASSIGN(const ModelConfig model, parse_model_config(engine.model_path));
+  HYLAS_ASSIGN(plan.chosen, configure(engine, model, GenerationConfig{}));
+  if (options.gpu_memory.empty()) {
+    plan.rank_bytes = static_cast<int64_t>(make_cpu_device()->bytes_free()) / plan.chosen.parallel.world();
+  } else {
+    HYLAS_ASSIGN(plan.rank_bytes, parse_bytes("--gpu-memory", options.gpu_memory));
+  }
+  HYLAS_ASSIGN(plan.layout, plan_layout(plan.chosen, plan.rank_bytes));
   return plan;
 }
 
+int64_t full_layers(const ModelConfig& model) { return std::ranges::count(model.layer_types, LayerKind::kFull); }
+
+int64_t most(const LayoutPlan& layout, int64_t StagePlan::*figure) {
+  int64_t most = 0;
+  for (const StagePlan& stage : layout.stages) most = std::max(most, stage.*figure);
+  return most;
+}
+
+boost::json::object to_json(const StagePlan& stage) {
+  return {{"layers", boost::json::array{stage.layer_begin, stage.layer_end}},
+          {"full_attention_layers", stage.full_layers},
+          {"cost_share", stage.cost_share},
+          {"weight_bytes", stage.weight_bytes},
+          {"kv_bytes_per_token", stage.kv_bytes_per_token},
+          {"state_bytes_per_sequence", stage.state_bytes_per_sequence},
+          {"cache_bytes", stage.cache_bytes},
+          {"link_bytes_per_token",
+           {{"stage", stage.link.stage},
+            {"all_reduce", stage.link.all_reduce},
+            {"gather", stage.link.gather},
+            {"dispatch", stage.link.dispatch},
+            {"combine", stage.link.combine}}}};
+}
+
 boost::json::object to_json(const Plan& plan) {
-  auto full = std::ranges::count(plan.model.layer_types, LayerKind::kFull);
-  return {{"architecture", plan.model.architecture},
-          {"layers", plan.model.num_layers},
-          {"full_attention_layers", full},
-          {"experts", plan.model.experts},
-          {"dtype", dtype_name(plan.types.act)},
-          {"kv_cache_dtype", dtype_name(plan.types.kv)},
-          {"mamba_ssm_dtype", dtype_name(plan.types.state)},
-          {"ranks", 1},
-          {"weight_bytes", plan.weight_bytes},
-          {"kv_bytes_per_token", plan.kv_bytes_per_token},
-          {"state_bytes_per_sequence", plan.state_bytes_per_sequence},
-          {"memory_bytes", plan.memory_bytes},
-          {"memory_fraction", plan.memory_fraction},
-          {"cache_bytes", plan.cache_bytes},
-          {"context_length", plan.context_length},
-          {"largest_batch", plan.largest_batch}};
+  const EngineConfiguration& chosen = plan.chosen;
+  int64_t cache = plan.rank_bytes;
+  boost::json::array stages;
+  for (const StagePlan& stage : plan.layout.stages) {
+    stages.push_back(to_json(stage));
+    cache = std::min(cache, stage.cache_bytes);
+  }
+  return {{"architecture", chosen.model.architecture},
+          {"layers", chosen.model.num_layers},
+          {"full_attention_layers", full_layers(chosen.model)},
+          {"experts", chosen.model.experts},
+          {"dtype", dtype_name(chosen.decoder.act)},
+          {"kv_cache_dtype", dtype_name(chosen.decoder.kv)},
+          {"mamba_ssm_dtype", dtype_name(chosen.decoder.state)},
+          {"ranks", chosen.parallel.world()},
+          {"tp", chosen.parallel.tp},
+          {"pp", chosen.parallel.pp},
+          {"ep", chosen.parallel.ep},
+          {"dp", chosen.parallel.dp},
+          {"plans_in_flight", chosen.plans_in_flight_max},
+          {"prefill_tokens", chosen.prefill_tokens_max * chosen.parallel.dp},
+          {"weight_bytes", plan.layout.weight_bytes_total},
+          {"kv_bytes_per_token", most(plan.layout, &StagePlan::kv_bytes_per_token)},
+          {"state_bytes_per_sequence", most(plan.layout, &StagePlan::state_bytes_per_sequence)},
+          {"memory_bytes", plan.rank_bytes},
+          {"memory_fraction", chosen.memory_fraction},
+          {"cache_bytes", cache},
+          {"context_length", chosen.context_length},
+          {"largest_batch", plan.largest_batch(chosen.context_length)},
+          {"stages", stages}};
+}
+
+void print_stages(const Plan& plan) {
+  fmt::print(
+      "\nstage  layers    full attention   cost   of a rank: weights   KV of a token  state of a sequence  "
+      "room for both\n");
+  for (size_t s = 0; s < plan.layout.stages.size(); ++s) {
+    const StagePlan& stage = plan.layout.stages[s];
+    fmt::print("{:>5}  {:<9} {:>13} {:>7.1f}% {:>19} {:>15} {:>20} {:>14}\n", s,
+               fmt::format("{}-{}", stage.layer_begin, stage.layer_end - 1), stage.full_layers, 100 * stage.cost_share,
+               human_bytes(double(stage.weight_bytes)), human_bytes(double(stage.kv_bytes_per_token)),
+               human_bytes(double(stage.state_bytes_per_sequence)), human_bytes(double(stage.cache_bytes)));
+  }
+}
+
+void print_links(const Plan& plan) {
+  if (plan.chosen.parallel.world() == 1) return;
+  fmt::print(
+      "\nA rank sends for each token of its sequences:\n"
+      "stage  to the next stage  all-reduce     gather  to experts  from experts\n");
+  for (size_t s = 0; s < plan.layout.stages.size(); ++s) {
+    const LinkBytes& link = plan.layout.stages[s].link;
+    fmt::print("{:>5}  {:>17} {:>11} {:>10} {:>11} {:>13}\n", s, human_bytes(link.stage), human_bytes(link.all_reduce),
+               human_bytes(link.gather), human_bytes(link.dispatch), human_bytes(link.combine));
+  }
 }
 
 void print(const Plan& plan) {
-  auto full = std::ranges::count(plan.model.layer_types, LayerKind::kFull);
-  fmt::print("{}: {} layers, {} of them full attention", plan.model.architecture, plan.model.num_layers, full);
-  if (plan.model.experts > 0) fmt::print(", {} experts", plan.model.experts);
-  fmt::print("\n  weights              {}\n", human_bytes(double(plan.weight_bytes)));
-  fmt::print("  KV for each token    {} ({})\n", human_bytes(double(plan.kv_bytes_per_token)),
-             dtype_name(plan.types.kv));
-  fmt::print("  state per sequence   {} ({})\n", human_bytes(double(plan.state_bytes_per_sequence)),
-             dtype_name(plan.types.state));
-  fmt::print("  memory               {}, of which {} for KV and states ({} of what the weights leave)\n",
-             human_bytes(double(plan.memory_bytes)), human_bytes(double(plan.cache_bytes)), plan.memory_fraction);
-  fmt::print("  largest batch        {} sequences of {} tokens\n", plan.largest_batch, plan.context_length);
+  const EngineConfiguration& chosen = plan.chosen;
+  const ModelConfig& model = chosen.model;
+  fmt::print("{}: {} layers, {} of them full attention", model.architecture, model.num_layers, full_layers(model));
+  if (model.experts > 0) fmt::print(", {} experts", model.experts);
+  fmt::print("\nweights {}{}, KV in {}, states in {}, activations in {}\n",
+             human_bytes(double(plan.layout.weight_bytes_total)), chosen.parallel.world() > 1 ? " on all ranks" : "",
+             dtype_name(chosen.decoder.kv), dtype_name(chosen.decoder.state), dtype_name(chosen.decoder.act));
+  fmt::print("{}\n", describe(chosen.parallel));
+  print_stages(plan);
+  print_links(plan);
+  fmt::print("\n{} of memory a rank; of what the weights leave, {} is for KV and states\n",
+             human_bytes(double(plan.rank_bytes)), chosen.memory_fraction);
+  fmt::print("steps of {} prompt tokens, {} plans in flight\n", chosen.prefill_tokens_max * chosen.parallel.dp,
+             chosen.plans_in_flight_max);
+  for (const int32_t tokens : {kTypicalTokens, chosen.context_length}) {
+    if (tokens == kTypicalTokens && tokens >= chosen.context_length) continue;
+    fmt::print("largest batch: {} sequences of {} tokens{}\n", plan.largest_batch(tokens), tokens,
+               plan.rows_max > 0 && plan.layout.batch(tokens) > plan.rows_max
+                   ? fmt::format(" (--max-running-requests; {} fit)", plan.layout.batch(tokens))
+                   : "");
+  }
 }
 
 Status run_plan(const PlanOptions& options) {
-  HYLAS_TRY(check_engine_options(options.common));
-  HYLAS_ASSIGN(Plan plan, make_plan(options));
+  Options common = options.common;
+  // Memory and partition do not depend on parts that only serving needs.
+  if (common.refused) fmt::print(stderr, "hylas plan: {}; the plan is made without it\n", common.refused->message);
+  common.refused.reset();
+  HYLAS_TRY(check_engine_options(common));
+  HYLAS_ASSIGN(const Plan plan, make_plan(options));
   if (options.json) {
     fmt::print("{}\n", boost::json::serialize(to_json(plan)));
   } else {
@@ -127,21 +183,21 @@ Status run_plan(const PlanOptions& options) {
 
 void add_plan(CLI::App& app, Action& action) {
   auto options = std::make_shared<PlanOptions>();
-  CLI::App* command = app.add_subcommand("plan", "What a model needs and what fits, without its weights");
+  CLI::App* command = app.add_subcommand("plan", "What a layout holds, what fits and what its links carry");
   add_engine_options(*command, options->common);
+  add_server_options(*command, options->common);
   command->remove_option(command->get_option("--model-path"));
   CLI::Option_group* which = command->add_option_group("Model (one of)");
   which->add_option("--model-path", options->common.engine.model_path, "Folder with a config.json, or the file");
   which->add_option("--model", options->model, "A released model, such as qwen3.5-4b: see models/configs");
   which->require_option(1);
-  command->add_option("--memory-gib", options->memory_gib, "Memory to plan for; 0: what is free here")
-      ->check(CLI::NonNegativeNumber)
+  command->add_option("--gpu-memory", options->gpu_memory, "Memory of a rank, such as 141GB; else what is free here")
       ->group("Plan");
   command->add_flag("--json", options->json, "Machine-readable")->group("Plan");
   command->footer(kExamples);
   command->callback([options, &action] {
     action = [options] {
-      Status status = run_plan(*options);
+      const Status status = run_plan(*options);
       return status.ok() ? 0 : fail(status.error());
     };
   });

@@ -81,7 +81,7 @@ def test_a_broken_template_is_named(tmp_path):
 
 
 def test_plan():
-    code, out, log = run("plan", "--model", "Qwen3.5-397B-A17B-FP8", "--memory-gib", 1024, "--context-length", 4096, "--json",
+    code, out, log = run("plan", "--model", "Qwen3.5-397B-A17B-FP8", "--gpu-memory", "1024GiB", "--context-length", 4096, "--json",
                          "--kv-cache-dtype", "fp8_e4m3", "--mamba-ssm-dtype", "float16")
     assert code == 0, log
     plan = json.loads(out)
