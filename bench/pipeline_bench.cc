@@ -43,16 +43,17 @@ double mean(const std::vector<double>& values) {
 
 void print_comparison(const char* what, const RealRun& real, const SimulatedRun& simulated) {
   const auto line = [](const std::string& name, double measured, double predicted, const char* unit) {
-    fmt::print("  {:<22} measured {:>9.2f} {}, predicted {:>9.2f} {} ({:+.1f} %)\n", name, measured, unit, predicted, unit,
-               100 * (predicted / measured - 1));
+    fmt::print("  {:<22} measured {:>9.2f} {}, predicted {:>9.2f} {} ({:+.1f} %)\n", name, measured, unit, predicted,
+               unit, 100 * (predicted / measured - 1));
   };
   fmt::print("{}\n", what);
   line("duration", real.duration_us * 1e-3, simulated.duration_us * 1e-3, "ms");
   line("TTFT, mean", real.ttft_mean_us * 1e-3, mean(simulated.ttft_us) * 1e-3, "ms");
   for (size_t s = 0; s < real.bubble_ratio.size(); ++s) {
     const double predicted = simulated.bubble_ratio(static_cast<int32_t>(s));
-    fmt::print("  {:<22} measured {:>9.2f} %,  predicted {:>9.2f} %  ({:+.1f} points)\n", fmt::format("bubble, stage {}", s),
-               100 * real.bubble_ratio[s], 100 * predicted, 100 * (predicted - real.bubble_ratio[s]));
+    fmt::print("  {:<22} measured {:>9.2f} %,  predicted {:>9.2f} %  ({:+.1f} points)\n",
+               fmt::format("bubble, stage {}", s), 100 * real.bubble_ratio[s], 100 * predicted,
+               100 * (predicted - real.bubble_ratio[s]));
   }
 }
 
@@ -62,7 +63,8 @@ void compare_sleeping(const char* what, const std::vector<SimulatedRequest>& req
   RealRun real;
   {
     SleepingStages stages(options, step_us);
-    real = run_real(options, requests, [&](const PlanPtr& plan) { stages.push(plan); }, stages.reports());
+    real = run_real(
+        options, requests, [&](const PlanPtr& plan) { stages.push(plan); }, stages.reports());
   }
   const SimulatedPipeline pipeline{options, step_us, [](const StepPlan&) { return 0.0; }};
   print_comparison(what, real, simulate(pipeline, {requests, static_cast<int32_t>(requests.size())}));
@@ -99,7 +101,8 @@ class RealRanks {
 
   // Once: plan ids begin at 1.
   RealRun run(const std::vector<SimulatedRequest>& requests) {
-    return run_real(scheduler_, requests, [&](const PlanPtr& plan) { ranks_->push(plan); }, reports_);
+    return run_real(
+        scheduler_, requests, [&](const PlanPtr& plan) { ranks_->push(plan); }, reports_);
   }
   const SchedulerOptions& scheduler() const { return scheduler_; }
 

@@ -88,7 +88,8 @@ void measure(int32_t stages, int32_t groups) {
   while (true) {
     const EngineStats before = scheduler.stats();
     // Only steps in which all sequences decode count.
-    const bool counts = before.running == kSequences && before.prompt_tokens_total == uint64_t{kSequences} * kPromptTokens;
+    const bool counts =
+        before.running == kSequences && before.prompt_tokens_total == uint64_t{kSequences} * kPromptTokens;
     while (true) {
       const double begin_us = cpu_us();
       std::optional<StepPlan> plan = scheduler.next_plan();
@@ -110,10 +111,11 @@ void measure(int32_t stages, int32_t groups) {
     if (counts) results_us += cpu_us() - begin_us;
   }
   const auto n = static_cast<double>(steps);
-  fmt::print("{} stage(s), {} dp group(s): {:.1f} us a step (plan {:.1f}, queues {:.1f}, result {:.1f}), {:.0f} rows a step, "
-             "{} steps\n",
-             stages, groups, (planning_us + pushing_us + results_us) / n, planning_us / n, pushing_us / n, results_us / n,
-             static_cast<double>(rows) / n, steps);
+  fmt::print(
+      "{} stage(s), {} dp group(s): {:.1f} us a step (plan {:.1f}, queues {:.1f}, result {:.1f}), {:.0f} rows a step, "
+      "{} steps\n",
+      stages, groups, (planning_us + pushing_us + results_us) / n, planning_us / n, pushing_us / n, results_us / n,
+      static_cast<double>(rows) / n, steps);
 }
 
 }  // namespace

@@ -34,9 +34,7 @@ class StepBudget {
   }
 
  private:
-  double row_us(double prefix, double tokens) const {
-    return cost_.of(StepLoad::of(prefix, tokens)) - cost_.step_us;
-  }
+  double row_us(double prefix, double tokens) const { return cost_.of(StepLoad::of(prefix, tokens)) - cost_.step_us; }
   const StepCost& cost_;
   const int32_t tokens_whole_;
   const double us_whole_;

@@ -75,8 +75,8 @@ Roofline::Load Roofline::load_of_rows(std::span<const PlanRow> rows) const {
     group.logits += row.sample ? 1 : 0;
     all += length;
   }
-  Load most = *std::max_element(groups.begin(), groups.end(),
-                                [](const Load& a, const Load& b) { return a.tokens < b.tokens; });
+  Load most =
+      *std::max_element(groups.begin(), groups.end(), [](const Load& a, const Load& b) { return a.tokens < b.tokens; });
   most.tokens_all = all;
   return most;
 }
@@ -100,8 +100,8 @@ void Roofline::add_linear_attention(const Load& load, StepTime& time) const {
   time.mixer_us += std::max(flops / gpu_.bf16_flops * 1e6, memory_us(io + state));
   // Of a token: projections written; convolution in and out; norm of the output with its gate, in the type of the last
   // product's input, which reads it; the layer's input twice (projections, a and b), its output once.
-  const double shard = kBf16Bytes * (channels + values) + 2 * kBf16Bytes * channels +
-                       2 * kBf16Bytes * values + 2 * in_bytes * values;
+  const double shard =
+      kBf16Bytes * (channels + values) + 2 * kBf16Bytes * channels + 2 * kBf16Bytes * values + 2 * in_bytes * values;
   const double whole = hidden * (in_bytes + 2 * kBf16Bytes);
   time.glue_us += memory_us(load.tokens * (shard + whole));
   add_all_reduce(load.tokens, sizes_.attn_tp(), time);
@@ -154,8 +154,8 @@ void Roofline::add_dense(const Load& load, StepTime& time) const {
   const double width = static_cast<double>(model_.intermediate_size) / sizes_.tp;
   time.gemm_us += gemm_us(load.tokens_all, 2 * hidden * width, model_.quantised);
   time.gemm_us += gemm_us(load.tokens_all, hidden * width, model_.quantised);
-  time.glue_us += memory_us(load.tokens_all *
-                            (hidden * (in_bytes + kBf16Bytes) + width * (4 * kBf16Bytes + 2 * in_bytes)));
+  time.glue_us +=
+      memory_us(load.tokens_all * (hidden * (in_bytes + kBf16Bytes) + width * (4 * kBf16Bytes + 2 * in_bytes)));
   add_all_reduce(load.tokens_all, sizes_.tp, time);
 }
 

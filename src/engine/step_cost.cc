@@ -9,7 +9,7 @@ namespace {
 
 // Terms of about one for steps of some thousand tokens: the fit is then well conditioned.
 constexpr double kTokensScale = 1024, kPairsScale = 1024.0 * 1024.0;
-constexpr double kForget = 0.99;             // weight of a step, against the one after it
+constexpr double kForget = 0.99;  // weight of a step, against the one after it
 // Of the weights at first, against a noise of one. While all steps have the same tokens, a and b cannot be told apart:
 // then the time counts as the tokens', because a is believed to be small.
 constexpr std::array<double, 3> kCovarianceAtStart = {1e2, 1e8, 1e8};
@@ -55,7 +55,8 @@ void StepCostModel::add(const StepLoad& load, double us) {
     const double limit = kDeviationsMax * surprise * std::max(deviation_us_, 1e-3 * std::abs(predicted));
     off = std::clamp(off, -limit, limit);
   }
-  deviation_us_ += (std::abs(off) / surprise - deviation_us_) / std::min(static_cast<double>(steps_ + 1), kStepsRemembered);
+  deviation_us_ +=
+      (std::abs(off) / surprise - deviation_us_) / std::min(static_cast<double>(steps_ + 1), kStepsRemembered);
   ++steps_;
   // What steps do not tell apart must not be forgotten: the covariance would grow without end.
   double trace = 0;

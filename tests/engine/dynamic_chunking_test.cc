@@ -1,5 +1,5 @@
-// Dynamic chunk sizes (--enable-dynamic-chunking), from measured step times to the plans: chunks of a long prompt shrink
-// and take equal time, and the text stays the same.
+// Dynamic chunk sizes (--enable-dynamic-chunking), from measured step times to the plans: chunks of a long prompt
+// shrink and take equal time, and the text stays the same.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -57,7 +57,7 @@ TEST(DynamicChunking, LearnsFromStepTimesAndThenCutsStepsOfEqualTime) {
     EXPECT_LE(chunks[i].length, chunks[i - 1].length);
     if (chunks[i].length == 128) continue;  // an eighth of the budget
     const double us = kCost.of(StepLoad::of(chunks[i].begin, chunks[i].length));
-const double unit_us = kCost.of(StepLoad::of(chunks[i].begin, chunks[i].length + 64)) - us;
+    const double unit_us = kCost.of(StepLoad::of(chunks[i].begin, chunks[i].length + 64)) - us;
     EXPECT_LE(us, 1.02 * first_us) << chunks[i].length << " tokens after " << chunks[i].begin;
     EXPECT_GT(us + unit_us, 0.98 * first_us) << chunks[i].length << " tokens after " << chunks[i].begin;
   }

@@ -42,9 +42,7 @@ TEST(Partition, TheHeadTakesLayersOffTheLastStageAndTheEmbeddingOffTheFirst) {
   EXPECT_THAT(layers_of(equal_layers(60, 3, 0), 4), ElementsAre(13, 16, 16, 15));
 }
 
-TEST(Partition, ADearLayerStandsAlone) {
-  EXPECT_THAT(layers_of({{1, 1, 1, 9, 1, 1}, 0, 0}, 3), ElementsAre(3, 1, 2));
-}
+TEST(Partition, ADearLayerStandsAlone) { EXPECT_THAT(layers_of({{1, 1, 1, 9, 1, 1}, 0, 0}, 3), ElementsAre(3, 1, 2)); }
 
 TEST(Partition, NoOtherCutIsCheaper) {
   const uint64_t seed = 21;

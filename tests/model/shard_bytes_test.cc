@@ -68,7 +68,8 @@ TEST(ShardBytes, EveryRankOfEveryLayoutLoadsWhatThePlanSays) {
         for (int32_t rank = 0; rank < sizes.world(); ++rank) {
           const DecoderOptions options = options_of(model, sizes, rank);
           EXPECT_EQ(load(model, options).bytes, shard_bytes(model, options))
-              << layout.name() << ", rank " << rank << " of\n" << describe(sizes);
+              << layout.name() << ", rank " << rank << " of\n"
+              << describe(sizes);
         }
       }
     }
@@ -89,9 +90,9 @@ TEST(ShardBytes, AStageReadsOnlyItsOwnLayersAndTheLastOneTheHead) {
 TEST(ShardBytes, TheProjectionOfALinearLayerIsReadAsThreeSegments) {
   const ModelConfig model = parse_model_config(test::layout_model_path({LayoutKind::kMoe, 8})).value();
   const std::set<std::string> names = load(model, options_of(model, {.tp = 2}, 1)).names;
-  for (const char* part : {"in_proj_qkv.weight[rows 64:128]", "in_proj_qkv.weight[rows 192:256]",
-                           "in_proj_qkv.weight[rows 384:512]", "conv1d.weight[rows 64:128]",
-                           "conv1d.weight[rows 192:256]", "conv1d.weight[rows 384:512]"}) {
+  for (const char* part :
+       {"in_proj_qkv.weight[rows 64:128]", "in_proj_qkv.weight[rows 192:256]", "in_proj_qkv.weight[rows 384:512]",
+        "conv1d.weight[rows 64:128]", "conv1d.weight[rows 192:256]", "conv1d.weight[rows 384:512]"}) {
     EXPECT_THAT(names, Contains(HasSubstr(part)));
   }
 }

@@ -50,10 +50,10 @@ TEST(Shapes, TheSeedsLayoutsAreAccepted) {
 }
 
 TEST(Shapes, EveryReleasedModelIsAcceptedOnTwoAndFourRanks) {
-  for (const char* name : {"qwen3.5-0.8b", "qwen3.5-2b", "qwen3.5-4b", "qwen3.5-9b", "qwen3.5-27b", "qwen3.5-27b-fp8",
-                           "qwen3.5-35b-a3b", "qwen3.5-35b-a3b-fp8", "qwen3.5-122b-a10b", "qwen3.5-122b-a10b-fp8",
-                           "qwen3.5-397b-a17b", "qwen3.5-397b-a17b-fp8", "qwen3.8-2.4t-a95b",
-                           "qwen3.8-2.4t-a95b-fp8"}) {
+  for (const char* name :
+       {"qwen3.5-0.8b", "qwen3.5-2b", "qwen3.5-4b", "qwen3.5-9b", "qwen3.5-27b", "qwen3.5-27b-fp8", "qwen3.5-35b-a3b",
+        "qwen3.5-35b-a3b-fp8", "qwen3.5-122b-a10b", "qwen3.5-122b-a10b-fp8", "qwen3.5-397b-a17b",
+        "qwen3.5-397b-a17b-fp8", "qwen3.8-2.4t-a95b", "qwen3.8-2.4t-a95b-fp8"}) {
     for (int tp : {2, 4}) EXPECT_EQ(refusal(released(name), {.tp = tp}), "accepted") << name << " tp " << tp;
   }
 }
@@ -98,15 +98,13 @@ TEST(Shapes, ExpertsAreSpreadWhole) {
 }
 
 TEST(Shapes, ADenseModelHasNoExpertsToSpread) {
-  EXPECT_EQ(refusal(released("qwen3.5-9b"), {.tp = 2, .ep = 2}),
-            "--ep-size 2: a dense model has no experts to spread");
+  EXPECT_EQ(refusal(released("qwen3.5-9b"), {.tp = 2, .ep = 2}), "--ep-size 2: a dense model has no experts to spread");
 }
 
 TEST(Shapes, AttentionIsSplitOverTheRanksOfADpGroupOnly) {
   const auto six_heads = [](ModelConfig& c) { c.heads = 6; };
   EXPECT_EQ(refusal(six_heads, {.tp = 4, .dp = 2}), "accepted") << "three heads on each of two ranks";
-  EXPECT_EQ(refusal(six_heads, {.tp = 4, .dp = 1}),
-            "num_attention_heads 6 cannot be split over 4 ranks (--tp-size)");
+  EXPECT_EQ(refusal(six_heads, {.tp = 4, .dp = 1}), "num_attention_heads 6 cannot be split over 4 ranks (--tp-size)");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.heads = 7; }, {.tp = 4, .dp = 2}),
             "num_attention_heads 7 cannot be split over 2 ranks (--tp-size / --dp-size)");
 }
@@ -178,7 +176,8 @@ TEST(Ranges, CoverEverythingOnce) {
       }
     };
     covers(query_heads, model.heads, sizes.attn_tp(), [](const RankPlace& p) { return p.attn_rank; });
-    covers(linear_value_heads, model.linear_value_heads, sizes.attn_tp(), [](const RankPlace& p) { return p.attn_rank; });
+    covers(linear_value_heads, model.linear_value_heads, sizes.attn_tp(),
+           [](const RankPlace& p) { return p.attn_rank; });
     covers(experts_held, model.experts, sizes.ep, [](const RankPlace& p) { return p.ep_rank; });
     covers(expert_widths, model.moe_intermediate_size, sizes.moe_tp(), [](const RankPlace& p) { return p.moe_rank; });
   }
