@@ -12,5 +12,5 @@ file(GLOB cuda_hosts CONFIGURE_DEPENDS src/*/cuda/*.cc)
 set_source_files_properties(${cuda_hosts} PROPERTIES INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS}")
 # The libraries' names only: their headers are not for everybody.
 target_link_libraries(hylas_tensor INTERFACE $<LINK_ONLY:CUDA::cudart_static>)
-target_link_libraries(hylas_ops INTERFACE $<LINK_ONLY:hylas_cuda_kernels>)
+target_link_libraries(hylas_ops INTERFACE $<LINK_ONLY:hylas_cuda_kernels> $<LINK_ONLY:CUDA::cublasLt>)
 target_link_libraries(hylas_cuda_kernels INTERFACE $<LINK_ONLY:hylas_tensor> $<LINK_ONLY:CUDA::cudart_static>)

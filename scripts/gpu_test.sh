@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The tests that need a GPU, for a machine that has one but neither compiler nor network:
-#   scripts/gpu_test.sh pack     after `make cuda`: the test programs, stripped, and the libraries they need, into .gpu/
+#   scripts/gpu_test.sh pack     after `make cuda`: the programs, stripped, and the libraries they need, into .gpu/
 #   scripts/gpu_test.sh          runs them from .gpu/, or from build/cuda where that stands; compute-sanitizer's memcheck
 #                                too with SANITIZE=1. Ends with exit code 0 only if everything passed.
-# Carry the repository with .gpu/ to the other machine; the driver is all it needs.
+# Carry the repository with .gpu/ to the other machine, which needs the driver and CUDA's libcublasLt.so.13.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 programs="test_cuda test_model hylas"
@@ -14,9 +14,9 @@ pack() {
   mkdir -p .gpu/lib
   for program in $programs; do
     strip -o ".gpu/$program" "build/cuda/$program"
-    # Not those of the C library and the compiler: every Linux has them, and they belong together.
+    # Not those of the C library and the compiler, which every Linux has, nor cuBLASLt, which comes with CUDA.
     ldd "build/cuda/$program" | awk '$3 ~ /^\// { print $3 }' |
-      grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libgcc_s|libstdc\+\+)\.so' |
+      grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libgcc_s|libstdc\+\+|libcublasLt)\.so' |
       while read -r library; do cp -Lu "$library" .gpu/lib/; done
   done
   du -sh .gpu

@@ -80,7 +80,7 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   weights.experts_total = config.experts;
   weights.experts_per_token = config.experts_per_token;
   weights.hidden = config.hidden_size;
-  weights.slices = slices_of(shard.sizes.moe_tp());
+  weights.slices = slices_of(shard.sizes.moe_tp(), context.expert_slices_total);
   const int64_t hidden = config.hidden_size, shared = config.shared_intermediate_size;
   const Range columns = shared_widths(config, shard);
   HYLAS_ASSIGN(weights.router, source.linear(prefix + "gate", config.experts, hidden));

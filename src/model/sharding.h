@@ -41,6 +41,6 @@ Range experts_held(const ModelConfig& config, const Shard& shard);
 
 // Partial sums of a row-parallel product that a rank of a group of `ranks` keeps (ops.h). Beyond four ranks each has
 // one, and the order of the sum is no longer the single rank's.
-constexpr int64_t slices_of(int32_t ranks) { return ranks >= kSlicesTotal ? 1 : kSlicesTotal / ranks; }
+constexpr int64_t slices_of(int32_t ranks, int32_t total = kSlicesTotal) { return ranks >= total ? 1 : total / ranks; }
 
 }  // namespace hylas

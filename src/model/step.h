@@ -17,6 +17,7 @@ struct LoadContext {
   const Shard& shard;
   WeightSource& source;
   int32_t dispatch_tokens;
+  int32_t expert_slices_total;  // the operators' (ops.h)
 };
 
 struct Step {

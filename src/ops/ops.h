@@ -5,6 +5,7 @@
 //  - Activations ("act") are f32 or bf16, one choice per rank; every sum is accumulated in f32.
 //  - The result of a row (token, head, sequence) depends on that row's inputs only: not on other rows, their number,
 //    the number of threads, or where a chunk was cut at a multiple of 64 positions. So batch mates change nothing.
+//    (The GPU's bf16 products keep this among calls of fewer than 512 rows and among larger ones: ops/cuda/gemm_large.h.)
 //  - Row-parallel products are kept as `slices` partial sums over fixed quarters of the input dimension, so that any
 //    tensor-parallel size adds the same numbers in the same order (docs: six ideas, "order is fixed").
 //  - A row with state_write == -1 is padding: its outputs are unspecified and it writes no page and no state.
@@ -53,6 +54,9 @@ class Ops {
  public:
   virtual ~Ops() = default;
   virtual Device& device() = 0;
+  // Partial sums that the experts' products are kept as over a whole tensor-parallel group: kSlicesTotal, unless the
+  // device gives up that every group size adds the same numbers in the same order.
+  virtual int32_t expert_slices_total() const { return kSlicesTotal; }
 
   // out[t] = table[ids[t] - vocab_begin]; zero where the table, rows [vocab_begin, vocab_begin + V) of the vocabulary,
   // has no such row: then the sum over the ranks of a vocabulary-parallel table is exact.

@@ -1,8 +1,8 @@
 #pragma once
-// One warp's attention over blocks of 64 keys on the tensor cores: 16 query rows of 256 dimensions. Keys and values go
-// from memory to registers as the instruction wants them, without a transposition in between: a lane's eight
-// neighbouring dimensions of a value serve as one column of eight instructions (attention columns are dimensions in any
-// order), see block_values.
+// One warp's attention over blocks of 64 keys on the tensor cores: 16 query rows of 256 dimensions. Keys and values are
+// copied to shared memory as they are; a lane then takes eight neighbouring dimensions at a time, which serve as one
+// column of eight instructions (a value's dimensions may come in any order), see block_values: no transposition in
+// between.
 #include "ops/cuda/attention.h"
 #include "ops/cuda/element.cuh"
 #include "ops/cuda/mma.cuh"
@@ -16,6 +16,34 @@ constexpr int kBlockKeys = 64;
 __device__ __forceinline__ uint4 load_8(const Bf16* from) { return *reinterpret_cast<const uint4*>(from); }
 __device__ __forceinline__ uint4 load_8(const F8* from) { return e4m3_to_bf16(*reinterpret_cast<const uint2*>(from)); }
 
+// 64 keys or values of one head in shared memory: rows of 16-byte chunks, placed so that a warp's reads meet no bank
+// twice.
+template <class K>
+struct Block {
+  static constexpr int kChunks = kDim * static_cast<int>(sizeof(K)) / 16;
+  static constexpr int kBytes = kBlockKeys * kChunks * 16;
+  uint4* memory;
+
+  static __device__ __forceinline__ int place(int key, int chunk) {
+    return key * kChunks + (chunk ^ (((key & 1) << 2) ^ (((key >> 1) & 3) << 1)));
+  }
+  // Dimensions [8 eighth, 8 eighth + 8) of a key as bf16.
+  __device__ __forceinline__ uint4 eight(int key, int eighth) const {
+    if constexpr (sizeof(K) == 1) {
+      return load_8(reinterpret_cast<const K*>(memory + place(key, eighth / 2)) + eighth % 2 * 8);
+    } else {
+      return memory[place(key, eighth)];
+    }
+  }
+  // Starts the copy of 64 positions by `threads` threads; from `end` on there are zeros.
+  __device__ __forceinline__ void start(const K* from, int end, int thread, int threads) const {
+    for (int i = thread; i < kBlockKeys * kChunks; i += threads) {
+      const int key = i / kChunks, chunk = i % kChunks;
+      copy_async(memory + place(key, chunk), from + (key < end ? key * kDim + chunk * (16 / sizeof(K)) : 0), key < end);
+    }
+  }
+};
+
 // Running softmax of the rows g and g + 8 of a lane 4 g + t. sum[c][e] are the columns 64 c + 8 (2t, 2t + 1) + e.
 struct WarpAttention {
   float highest[2] = {-INFINITY, -INFINITY};
@@ -25,14 +53,15 @@ struct WarpAttention {
 
 // score[n] = rows . keys 8 n ..: queries at `low` and `high` (rows g and g + 8; null: a row that is not there).
 template <class K>
-__device__ __forceinline__ void block_scores(const Bf16* low, const Bf16* high, const K* keys, float (&score)[8][4]) {
+__device__ __forceinline__ void block_scores(const Bf16* low, const Bf16* high, const Block<K>& keys,
+                                             float (&score)[8][4]) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll 2
   for (int d = 0; d < kDim; d += 32) {
     const uint4 zero = {};
     const uint4 a = low ? load_8(low + d + 8 * t) : zero, b = high ? load_8(high + d + 8 * t) : zero;
 #pragma unroll
-    for (int n = 0; n < 8; ++n) mma_32(score[n], a, b, load_8(keys + (8 * n + g) * kDim + d + 8 * t));
+    for (int n = 0; n < 8; ++n) mma_32(score[n], a, b, keys.eight(8 * n + g, d / 8 + t));
   }
 }
 
@@ -86,10 +115,11 @@ __device__ __forceinline__ uint32_t pack(float first, float second) {
   return *reinterpret_cast<const uint32_t*>(&value);
 }
 
-// sum += weights . values. Of values beyond `end` keys nothing is read. Per 16 keys and 64 dimensions a lane reads
+// sum += weights . values; from `end` keys on there is nothing to add. Per 16 keys and 64 dimensions a lane reads
 // dimensions 8 g .. 8 g + 7 of keys 2t, 2t + 1, 2t + 8, 2t + 9; instruction e takes dimension 8 g + e as its column g.
 template <class K>
-__device__ __forceinline__ void block_values(const K* values, int end, const float (&weight)[8][4], WarpAttention& w) {
+__device__ __forceinline__ void block_values(const Block<K>& values, int end, const float (&weight)[8][4],
+                                             WarpAttention& w) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int kk = 0; kk < 4; ++kk) {
@@ -103,8 +133,7 @@ __device__ __forceinline__ void block_values(const K* values, int end, const flo
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int k = 16 * kk + 2 * t + (i & 1) + 8 * (i >> 1);
-        uint4 value = {};
-        if (k < end) value = load_8(values + k * kDim + 64 * c + 8 * g);
+        const uint4 value = values.eight(k, 8 * c + g);
         key[i][0] = value.x;
         key[i][1] = value.y;
         key[i][2] = value.z;

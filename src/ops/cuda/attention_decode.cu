@@ -23,7 +23,8 @@ struct Splits {
 
 template <class K>
 __global__ void __launch_bounds__(32 * kWarps) attention_split_kernel(AttentionArgs args, Splits splits) {
-  __shared__ float merged[kPairs][kDim + 8];
+  extern __shared__ __align__(16) unsigned char memory[];
+  float(&merged)[kPairs][kDim + 8] = *reinterpret_cast<float(*)[kPairs][kDim + 8]>(memory);  // once the blocks are read
   __shared__ float highest[kWarps][kPairs], totals[kWarps][kPairs];
   const BatchView& batch = args.batch;
   const int row = splits.first_row + blockIdx.z, kv_head = blockIdx.y, split = blockIdx.x;
@@ -34,13 +35,22 @@ __global__ void __launch_bounds__(32 * kWarps) attention_split_kernel(AttentionA
                   static_cast<int64_t>(kv_head) * group * kDim;
   const int block = split * kSplit + warp * kBlockKeys, end = min(length - block, kBlockKeys);
   WarpAttention w;
+  const Block<K> keys = {reinterpret_cast<uint4*>(memory + 2 * warp * Block<K>::kBytes)};
+  const Block<K> values = {reinterpret_cast<uint4*>(memory + (2 * warp + 1) * Block<K>::kBytes)};
   if (end > 0) {
+    keys.start(block_at<K>(args, args.k_pages, row, kv_head, block), end, lane, 32);
+    commit_copies();
+    values.start(block_at<K>(args, args.v_pages, row, kv_head, block), end, lane, 32);
+    commit_copies();
+    wait_copies<1>();
+    __syncwarp();
     float score[8][4] = {};
-    block_scores(g < group ? q + g * kDim : nullptr, g + 8 < group ? q + (g + 8) * kDim : nullptr,
-                 block_at<K>(args, args.k_pages, row, kv_head, block), score);
+    block_scores(g < group ? q + g * kDim : nullptr, g + 8 < group ? q + (g + 8) * kDim : nullptr, keys, score);
     const int seen[2] = {end, end};
     block_weights(seen, args.scale, score, w);
-    block_values(block_at<K>(args, args.v_pages, row, kv_head, block), end, score, w);
+    wait_copies<0>();
+    __syncwarp();
+    block_values(values, end, score, w);
   }
   finish_totals(w);
   if (lane % 4 == 0) {
@@ -108,6 +118,15 @@ __global__ void __launch_bounds__(kDim) attention_merge_kernel(AttentionArgs arg
       from_f32<Bf16>(sum / total * sigmoid(gate));
 }
 
+template <class K>
+void launch_split(const AttentionArgs& args, const Splits& pieces, const dim3& grid, Stream stream) {
+  constexpr int kBytes = 2 * kWarps * Block<K>::kBytes;
+  static_assert(kBytes >= static_cast<int>(sizeof(float)) * kPairs * (kDim + 8));
+  check(cudaFuncSetAttribute(attention_split_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+        "attention (shared memory)");
+  attention_split_kernel<K><<<grid, 32 * kWarps, kBytes, stream>>>(args, pieces);
+}
+
 }  // namespace
 
 void attention_decode(const AttentionArgs& args, float* workspace, size_t workspace_bytes, Stream stream) {
@@ -121,9 +140,9 @@ void attention_decode(const AttentionArgs& args, float* workspace, size_t worksp
     const auto here = static_cast<unsigned>(rows - first < rows_at_once ? rows - first : rows_at_once);
     const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads), here);
     if (args.kv_dtype == DType::kF8E4M3) {
-      attention_split_kernel<F8><<<grid, 32 * kWarps, 0, stream>>>(args, pieces);
+      launch_split<F8>(args, pieces, grid, stream);
     } else {
-      attention_split_kernel<Bf16><<<grid, 32 * kWarps, 0, stream>>>(args, pieces);
+      launch_split<Bf16>(args, pieces, grid, stream);
     }
     attention_merge_kernel<<<dim3(static_cast<unsigned>(args.heads), here), kDim, 0, stream>>>(args, pieces);
   }

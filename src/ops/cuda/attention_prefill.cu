@@ -1,4 +1,5 @@
-// Prefill rows: a block has 64 (token, head) pairs of one kv head, a warp 16; blocks of 64 keys in ascending order.
+// Prefill rows: a block has 128 (token, head) pairs of one kv head, a warp 16; blocks of 64 keys in ascending order,
+// the next one's copy beside the arithmetic.
 #include "ops/cuda/attention_bf16.cuh"
 #include "ops/cuda/row_tile.cuh"
 #include "tensor/cuda/cuda_error.h"
@@ -6,11 +7,13 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = 8;
+constexpr int kThreads = 32 * kWarps;
 constexpr int kPairs = 16 * kWarps;
 
 template <class K>
-__global__ void __launch_bounds__(32 * kWarps) attention_prefill_kernel(AttentionArgs args, int tile_tokens) {
+__global__ void __launch_bounds__(kThreads, 1) attention_prefill_kernel(AttentionArgs args, int tile_tokens) {
+  extern __shared__ __align__(16) unsigned char memory[];
   const BatchView& batch = args.batch;
   // The last tiles of a row have the most keys: they begin first.
   const RowTile tile =
@@ -31,13 +34,34 @@ __global__ void __launch_bounds__(32 * kWarps) attention_prefill_kernel(Attentio
                    ? static_cast<const Bf16*>(args.q.data) + (begin + token[r]) * args.q.stride + head[r] * kDim
                    : nullptr;
   }
+  const auto keys = [&](int block) {
+    return Block<K>{reinterpret_cast<uint4*>(memory + block / kBlockKeys % 2 * 2 * Block<K>::kBytes)};
+  };
+  const auto values = [&](int block) { return Block<K>{keys(block).memory + Block<K>::kBytes / 16}; };
+  const auto start = [&](int block) {
+    if (block < end) {
+      const int here = min(end - block, kBlockKeys);
+      keys(block).start(block_at<K>(args, args.k_pages, tile.row, kv_head, block), here, threadIdx.x, kThreads);
+      values(block).start(block_at<K>(args, args.v_pages, tile.row, kv_head, block), here, threadIdx.x, kThreads);
+    }
+    commit_copies();
+  };
   WarpAttention w;
+  // What the warp's last pair sees.
+  const int warp_end = position + (16 * warp + 15) / group + 1;
+  start(0);
   for (int block = 0; block < end; block += kBlockKeys) {
-    float score[8][4] = {};
-    block_scores(query[0], query[1], block_at<K>(args, args.k_pages, tile.row, kv_head, block), score);
-    const int seen[2] = {position + token[0] + 1 - block, position + token[1] + 1 - block};
-    block_weights(seen, args.scale, score, w);
-    block_values(block_at<K>(args, args.v_pages, tile.row, kv_head, block), min(end - block, kBlockKeys), score, w);
+    start(block + kBlockKeys);
+    wait_copies<1>();
+    __syncthreads();
+    if (block < warp_end) {
+      float score[8][4] = {};
+      block_scores(query[0], query[1], keys(block), score);
+      const int seen[2] = {position + token[0] + 1 - block, position + token[1] + 1 - block};
+      block_weights(seen, args.scale, score, w);
+      block_values(values(block), min(end - block, kBlockKeys), score, w);
+    }
+    __syncthreads();
   }
   finish_totals(w);
 #pragma unroll
@@ -61,6 +85,14 @@ __global__ void __launch_bounds__(32 * kWarps) attention_prefill_kernel(Attentio
   }
 }
 
+template <class K>
+void launch(const AttentionArgs& args, int tile_tokens, const dim3& grid, Stream stream) {
+  constexpr int kBytes = 4 * Block<K>::kBytes;
+  check(cudaFuncSetAttribute(attention_prefill_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+        "attention (shared memory)");
+  attention_prefill_kernel<K><<<grid, kThreads, kBytes, stream>>>(args, tile_tokens);
+}
+
 }  // namespace
 
 void attention_prefill(const AttentionArgs& args, Stream stream) {
@@ -69,9 +101,9 @@ void attention_prefill(const AttentionArgs& args, Stream stream) {
   if (tiles == 0) return;
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(args.kv_heads));
   if (args.kv_dtype == DType::kF8E4M3) {
-    attention_prefill_kernel<F8><<<grid, 32 * kWarps, 0, stream>>>(args, tile_tokens);
+    launch<F8>(args, tile_tokens, grid, stream);
   } else {
-    attention_prefill_kernel<Bf16><<<grid, 32 * kWarps, 0, stream>>>(args, tile_tokens);
+    launch<Bf16>(args, tile_tokens, grid, stream);
   }
   check_launch("attention (prefill)");
 }

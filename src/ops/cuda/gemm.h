@@ -51,6 +51,9 @@ void gemm_f32(const Product& product, Stream stream);
 // x bf16; weights bf16 or fp8; rows of x and of the weights at multiples of 16 bytes. Answers whether it can.
 bool gemm_bf16_takes(const Product& product);
 void gemm_bf16(const Product& product, Stream stream);
+// dequantize.cu: weight [outputs, inputs] fp8 with its scales as bf16 rows of `inputs`.
+void dequantize(const WeightView& weight, int64_t outputs, int64_t inputs, void* to, Stream stream);
+
 // Rows of a run for the tile that gemm_bf16 takes at `rows_per_expert` rows on average.
 int gemm_run_rows(int64_t rows_per_expert);
 

@@ -12,6 +12,7 @@ Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
   HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_));
+  HYLAS_ASSIGN(ops->large_, LargeGemm::make());
   return std::unique_ptr<Ops>(std::move(ops));
 }
 
@@ -91,6 +92,12 @@ void OpsCuda::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& wei
                       static_cast<int>(x.row_elements() / dim), static_cast<int>(dim), stream());
 }
 
+void OpsCuda::multiply(const Product& product) {
+  workspace_.reset();
+  if (large_->takes(product, workspace_)) return large_->run(product, workspace_, stream());
+  cuda::multiply(product, stream());
+}
+
 void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
   check_act(x);
   HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
@@ -110,7 +117,7 @@ void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std
     product.outputs = outs[i].dim(1);
     product.out = view(outs[i]);
     set_slices(product, 1);
-    multiply(product, stream());
+    multiply(product);
   }
 }
 
@@ -131,7 +138,7 @@ void OpsCuda::linear_partial(const Tensor& x, const LinearWeight& weight, const 
   product.out = {partials.data, DType::kF32, partials.dim(2)};
   product.slice_stride = partials.row_stride;
   set_slices(product, static_cast<int>(partials.dim(0)));
-  multiply(product, stream());
+  multiply(product);
 }
 
 void OpsCuda::silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) {

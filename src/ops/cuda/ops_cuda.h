@@ -2,6 +2,7 @@
 // OpsCuda: checks the shapes that ops.h promises and launches kernels in the device's stream.
 #include <memory>
 
+#include "ops/cuda/gemm_large.h"
 #include "ops/cuda/moe.h"
 #include "ops/cuda/sampler.h"
 #include "ops/cuda/workspace.h"
@@ -15,6 +16,8 @@ class OpsCuda final : public Ops {
   static Result<std::unique_ptr<Ops>> make(const CudaOpsOptions& options);
 
   Device& device() override { return *device_; }
+  // Four would cost a prefill four times the traffic of every expert's results.
+  int32_t expert_slices_total() const override { return 1; }
   void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
@@ -50,11 +53,13 @@ class OpsCuda final : public Ops {
  private:
   explicit OpsCuda(std::unique_ptr<CudaDevice> device) : device_(std::move(device)), sampler_(*device_) {}
   Stream stream() const { return device_->stream(); }
+  void multiply(const Product& product);
 
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
   Buffer memory_;
   Workspace workspace_;
   std::unique_ptr<Moe> moe_;
+  std::unique_ptr<LargeGemm> large_;
   Sampler sampler_;
 };
 
