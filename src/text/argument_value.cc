@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "text/json_escape.h"
 #include "text/tool_schema.h"
 
 namespace hylas {
@@ -50,34 +51,6 @@ std::optional<std::string> container_json(std::string_view text, unsigned types)
 }
 
 }  // namespace
-
-void append_json_escaped(std::string_view text, std::string& out) {
-  for (char c : text) {
-    switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-        } else {
-          out += c;
-        }
-    }
-  }
-}
 
 std::string argument_json(std::string_view text, unsigned types) {
   std::string_view bare = trimmed(text);

@@ -6,9 +6,6 @@
 
 namespace hylas {
 
-// Appends `text` escaped as the inside of a JSON string. Any cut of the text gives the same concatenation.
-void append_json_escaped(std::string_view text, std::string& out);
-
 // JSON of a parameter whose schema allows `types` (bits of JsonType): null, numbers, booleans, objects and arrays where
 // the text reads as one that is allowed (objects and arrays also in Python's notation), else a string.
 std::string argument_json(std::string_view text, unsigned types);

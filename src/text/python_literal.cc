@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "text/argument_value.h"
+#include "text/json_escape.h"
 #include "text/unicode.h"
 
 namespace hylas {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "text/argument_value.h"
+#include "text/json_escape.h"
 #include "text/partial_tag.h"
 
 namespace hylas {

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "text/json_escape.h"
 #include "text/unicode.h"
 
 namespace hylas::jinja {
@@ -57,42 +58,22 @@ void append_repr(const Value& value, std::string& out, Runtime& runtime) {
 
 void append_json_string(std::string_view text, bool ascii_only, std::string& out) {
   out += '"';
-  const char* end = text.data() + text.size();
-  for (const char* p = text.data(); p < end;) {
-    Utf8Char c = decode_utf8(p, end);
-    switch (c.code_point) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      case '\b':
-        out += "\\b";
-        break;
-      case '\f':
-        out += "\\f";
-        break;
-      default:
-        if (c.code_point < 0x20 || (ascii_only && c.code_point > 0x7e && c.code_point < 0x10000)) {
-          out += fmt::format("\\u{:04x}", c.code_point);
-        } else if (ascii_only && c.code_point >= 0x10000) {
-          int32_t offset = c.code_point - 0x10000;
-          out += fmt::format("\\u{:04x}\\u{:04x}", 0xd800 + (offset >> 10), 0xdc00 + (offset & 0x3ff));
-        } else {
-          out.append(p, c.length);
-        }
+  if (!ascii_only) {
+    append_json_escaped(text, out);
+  } else {
+    const char* end = text.data() + text.size();
+    for (const char* p = text.data(); p < end;) {
+      Utf8Char c = decode_utf8(p, end);
+      if (c.code_point < 0x7f) {
+        append_json_escaped({p, static_cast<size_t>(c.length)}, out);
+      } else if (c.code_point < 0x10000) {
+        out += fmt::format("\\u{:04x}", c.code_point);
+      } else {
+        int32_t offset = c.code_point - 0x10000;
+        out += fmt::format("\\u{:04x}\\u{:04x}", 0xd800 + (offset >> 10), 0xdc00 + (offset & 0x3ff));
+      }
+      p += c.length;
     }
-    p += c.length;
   }
   out += '"';
 }
