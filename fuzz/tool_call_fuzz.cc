@@ -11,7 +11,7 @@ namespace {
 const boost::json::array& tools() {
   static const boost::json::array parsed =
       boost::json::parse(R"([{"function": {"name": "f", "parameters": {"properties": {
-    "s": {"type": "string"}, "i": {"type": "integer"}, "o": {"type": "object"}, 
+    "s": {"type": "string"}, "i": {"type": "integer"}, "o": {"type": "object"},
     "n": {"type": ["string", "null"]}}}}}])")
           .as_array();
   return parsed;

@@ -69,8 +69,7 @@ Result<GenerationRequest> read_sampling(const value* params, const ApiLimits& li
   return generation;
 }
 
-Result<NativeItem> parse_item(const object& from, PromptInput prompt, size_t i, size_t items,
-                              const ApiLimits& limits) {
+Result<NativeItem> parse_item(const object& from, PromptInput prompt, size_t i, size_t items, const ApiLimits& limits) {
   NativeItem item{.prompt = std::move(prompt)};
   HYLAS_ASSIGN(const value* params, of_item(from, "sampling_params", i, items));
   HYLAS_ASSIGN(item.generation, read_sampling(params, limits));

@@ -68,9 +68,8 @@ TEST(Gsm8kRun, AsksNothingMoreOnceTheServerHasFailed) {
   EXPECT_EQ(summary.failure->message, "the server died");
   EXPECT_EQ(std::count_if(lines.begin(), lines.end(), [](auto& line) { return line.contains("text"); }), 10);
   // In any order: an answer that was under way may come after the failure.
-  EXPECT_TRUE(std::any_of(lines.begin(), lines.end(), [](auto& line) {
-    return line.contains("error") && line.at("error") == "the server died";
-  }));
+  EXPECT_TRUE(std::any_of(lines.begin(), lines.end(),
+                          [](auto& line) { return line.contains("error") && line.at("error") == "the server died"; }));
   EXPECT_THAT(to_text(summary), HasSubstr("Incomplete: 10 of 100"));
   EXPECT_EQ(to_json(summary).at("summary").at("complete"), false);
 }

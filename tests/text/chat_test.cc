@@ -60,12 +60,11 @@ TEST(Chat, TemplateArgumentsReachTheTemplate) {
 
 TEST(Chat, MessagesOfAnyShapeNeverCrash) {
   std::string source = test_data_text("models/templates/qwen3.6.jinja");
-  for (
-      const char* messages :
-      {"[]", "[1, null, \"x\", [], {}]", R"([{"role": 5, "content": {"a": 1}}])",
-       R"([{"role": "user", "content": [1, {}]}])",
-       R"([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [1, {}, {"function": 5}]}])",
-       R"([{"role": "user", "content": "a"},
+  for (const char* messages :
+       {"[]", "[1, null, \"x\", [], {}]", R"([{"role": 5, "content": {"a": 1}}])",
+        R"([{"role": "user", "content": [1, {}]}])",
+        R"([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [1, {}, {"function": 5}]}])",
+        R"([{"role": "user", "content": "a"},
            {"role": "assistant", "tool_calls": [{"function": {"name": {}, "arguments": [1]}}]}])"}) {
     Result<std::string> text = render(source.c_str(), prompt_of(messages));
     EXPECT_FALSE(text.ok()) << messages << *text;

@@ -165,9 +165,8 @@ TEST(Tokenizer, BrokenFilesAreInvalid) {
            {changed_json([](auto& root) { root.at("model").at("vocab").as_object()["!"] = 1; }), "another token"},
            {changed_json([](auto& root) { root.at("model").at("vocab").as_object().erase("!"); }), "byte 33"},
            {changed_json([](auto& root) { root.at("model").at("merges").as_array()[0] = "x"; }), "merges[0]"},
-           {changed_json([](auto& root) {
-              root.at("model").at("merges").as_array()[7] = boost::json::array{"zq", "qz"};
-            }),
+           {changed_json(
+                [](auto& root) { root.at("model").at("merges").as_array()[7] = boost::json::array{"zq", "qz"}; }),
             "merges[7]"},
            {changed_json([](auto& root) { root.at("added_tokens").at(0).as_object()["id"] = 5; }), "another token"},
            {changed_json([](auto& root) { root.at("added_tokens").as_array()[2] = 5; }), "added_tokens[2]"},

@@ -28,7 +28,7 @@ template <class... Args>
 
 // What a template may use; generous for real ones, an end for malicious ones.
 struct Limits {
-  int64_t steps_max = 5'000'000;       // evaluated nodes, visited items and copied blocks of 64 bytes
+  int64_t steps_max = 5'000'000;        // evaluated nodes, visited items and copied blocks of 64 bytes
   size_t bytes_max = size_t{64} << 20;  // of the output, and of any one string
   size_t items_max = 1'000'000;         // of any one list or dictionary
   int depth_max = 400;                  // of nested blocks, expressions and macro calls
