@@ -11,6 +11,8 @@ if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(isa_avx2_flags "")
   set(isa_avx512_flags "")
 endif()
-set_source_files_properties(${isa_scalar} PROPERTIES COMPILE_OPTIONS "-O3")
-set_source_files_properties(${isa_avx2} PROPERTIES COMPILE_OPTIONS "-O3;${isa_no_warnings};${isa_avx2_flags}")
-set_source_files_properties(${isa_avx512} PROPERTIES COMPILE_OPTIONS "-O3;${isa_no_warnings};${isa_avx512_flags}")
+set_source_files_properties(${isa_scalar} PROPERTIES COMPILE_OPTIONS "${kernel_optimization}")
+set_source_files_properties(${isa_avx2} PROPERTIES COMPILE_OPTIONS
+  "${kernel_optimization};${isa_no_warnings};${isa_avx2_flags}")
+set_source_files_properties(${isa_avx512} PROPERTIES COMPILE_OPTIONS
+  "${kernel_optimization};${isa_no_warnings};${isa_avx512_flags}")

@@ -15,7 +15,7 @@ endif()
 
 # The CPU kernels are where the time goes.
 file(GLOB kernel_sources CONFIGURE_DEPENDS src/ops/cpu/*.cc)
-set_source_files_properties(${kernel_sources} PROPERTIES COMPILE_OPTIONS -O3)
+set_source_files_properties(${kernel_sources} PROPERTIES COMPILE_OPTIONS ${kernel_optimization})
 if(TARGET hylas_ops)
   include(cmake/cpu_isa.cmake)
 endif()

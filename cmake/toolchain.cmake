@@ -7,6 +7,7 @@ find_program(MOLD_PROGRAM mold)
 
 # -O2 compiles quickly; the kernels, where the time goes, ask for -O3 themselves (cmake/floor_dependencies.cmake).
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(kernel_optimization -O3)
 
 add_library(hylas_options INTERFACE)
 target_compile_options(hylas_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers -fno-math-errno -ffp-contract=off)
@@ -22,6 +23,7 @@ if(HYLAS_FUZZ)
 endif()
 if(sanitizers)
   set(CMAKE_CXX_FLAGS_RELEASE "-O1 -DNDEBUG")  # compiles faster, and keeps stack traces readable
+  set(kernel_optimization -O1)                 # ops/cpu/attention.cc: 12 s of compiling, over 20 s at -O3
   target_compile_options(hylas_options INTERFACE
     -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   target_link_options(hylas_options INTERFACE -fsanitize=${sanitizers})
