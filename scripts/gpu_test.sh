@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests that need a GPU, for a machine that has one but neither compiler nor network:
 #   scripts/gpu_test.sh pack     after `make cuda`: the programs, stripped, and the libraries they need, into .gpu/
-#   scripts/gpu_test.sh          runs them from .gpu/, or from build/cuda where that stands; compute-sanitizer's memcheck
+#   scripts/gpu_test.sh pack     after `make cuda`: the programs, stripped, and their libraries, into .gpu/
 #                                too with SANITIZE=1. Ends with exit code 0 only if everything passed.
 # Carry the repository with .gpu/ to the other machine, which needs the driver and CUDA's libcublasLt.so.13.
 set -euo pipefail
