@@ -8,6 +8,7 @@
 #include "app/options.h"
 #include "base/clock.h"
 #include "base/queue.h"
+#include "engine/node_worker.h"
 
 namespace hylas {
 namespace {
@@ -65,6 +66,7 @@ Status bench(const OfflineOptions& options) {
   HYLAS_TRY(check_engine_options(options.common));
   HYLAS_TRY(bench_points(options.bench));
   HYLAS_ASSIGN(TextModel text, load_text(options.common));
+  if (options.common.engine.node_rank > 0) return run_node(options.common.engine);
   HYLAS_ASSIGN(auto engine, Engine::start(options.common.engine));
   boost::json::object subject{{"model", engine->info().model_name}, {"dtype", engine->info().dtype}};
   Status status = run_bench(options.bench, engine->info().vocab_size, std::move(subject),

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/queue.h"
+#include "engine/node_worker.h"
 #include "serve/output_text.h"
 #include "text/chat.h"
 
@@ -138,6 +139,7 @@ Status generate(const GenerateOptions& options) {
   HYLAS_ASSIGN(std::vector<int32_t> prompt, prompt_of(options, text));
   EngineOptions engine_options = options.common.engine;
   engine_options.vocab_tokens = text.tokenizer->vocab_size();
+  if (engine_options.node_rank > 0) return run_node(engine_options);
   HYLAS_ASSIGN(auto engine, Engine::start(engine_options));
   int32_t room = engine->info().context_length - int32_t(prompt.size());
   if (prompt.empty() || room < 1) {

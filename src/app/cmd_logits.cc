@@ -7,6 +7,7 @@
 
 #include "app/commands.h"
 #include "app/options.h"
+#include "engine/node_worker.h"
 #include "engine/plan_runner.h"
 #include "weights/safetensors_writer.h"
 
@@ -94,6 +95,7 @@ Status run(const LogitsOptions& options) {
   HYLAS_TRY(check_engine_options(options.common));
   EngineOptions engine = options.common.engine;
   engine.max_running_requests = 1;
+  if (engine.node_rank > 0) return run_node(engine);
   HYLAS_ASSIGN(Startup startup, start_up(engine));
   PlanRunner runner(std::move(startup));
   HYLAS_TRY(check_input(options, runner.info()));

@@ -14,6 +14,7 @@
 #include "base/net.h"
 #include "base/signals.h"
 #include "base/thread.h"
+#include "engine/node_worker.h"
 #include "serve/api_server.h"
 
 namespace hylas {
@@ -82,15 +83,24 @@ void serve_until_signal(Engine& engine, ApiServer& server, double shutdown_timeo
   stopped = true;
 }
 
+// What all nodes of an instance start their engines with.
+EngineOptions engine_options_of(const Options& options, const TextModel& text) {
+  EngineOptions engine = options.engine;
+  engine.vocab_tokens = text.tokenizer->vocab_size();
+  return engine;
+}
+
 Status serve(const Options& options) {
   HYLAS_TRY(check_engine_options(options));
   block_stop_signals();
   int64_t started_us = now_us();
+  if (options.engine.node_rank > 0) {  // node 0 alone speaks HTTP
+    HYLAS_ASSIGN(TextModel text, load_text(options));
+    return run_node(engine_options_of(options, text));
+  }
   HYLAS_ASSIGN(auto http, HttpServer::bind(http_options(options)));  // first: a port in use shows at once
   HYLAS_ASSIGN(TextModel text, load_text(options));
-  EngineOptions engine_options = options.engine;
-  engine_options.vocab_tokens = text.tokenizer->vocab_size();
-  HYLAS_ASSIGN(auto engine, Engine::start(engine_options));
+  HYLAS_ASSIGN(auto engine, Engine::start(engine_options_of(options, text)));
   HYLAS_ASSIGN(ServeOptions serving, serve_options(options, engine->info()));
   std::string name = serving.model_name;
   ApiServer server(std::move(http), *engine, text, std::move(serving));

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "app/mapped_flags.h"
+#include "app/node_options.h"
 #include "app/unavailable.h"
 #include "base/log.h"
 
@@ -174,6 +175,7 @@ void add_engine_options(CLI::App& command, Options& options) {
   add_memory_options(command, options.engine);
   add_schedule_options(command, options);
   add_parallel_options(command, options.engine);
+  add_node_options(command, options.engine);
   add_mapped_flags(command, options.mapped);
   command.add_option("--log-level", options.log_level, "How much is logged to stderr")
       ->check(one_of({"trace", "debug", "info", "warn", "error"}))
@@ -248,18 +250,30 @@ Status check_engine_options(const Options& options) {
 
 std::vector<std::string> environment_arguments(const CLI::App& command, const std::vector<std::string>& arguments) {
   std::vector<std::string> from_environment;
+  const auto add = [&](const std::string& flag, const std::string& value, const std::string& source) {
+    from_environment.push_back(fmt::format("--{}={}", flag, value));
+    fmt::print(stderr, "hylas: {} sets --{}{}{}\n", source, flag, flag == "api-key" ? "" : " ",
+               flag == "api-key" ? "" : value);
+  };
   for (const CLI::Option* option : command.get_options()) {
     for (const std::string& flag : option->get_lnames()) {
       if (flag == "help" || given(*option, arguments)) continue;
       for (const std::string& name : environment_names(flag)) {
         const char* value = std::getenv(name.c_str());
         if (!value) continue;
-        from_environment.push_back(fmt::format("--{}={}", flag, value));
-        fmt::print(stderr, "hylas: {} sets --{}{}{}\n", name, flag, flag == "api-key" ? "" : " ",
-                   flag == "api-key" ? "" : value);
+        add(flag, value, name);
         break;
       }
     }
+  }
+  // Whoever gives --nnodes says all about the nodes.
+  const auto open = [&](const std::string& flag) {
+    const CLI::Option* option = command.get_option_no_throw("--" + flag);
+    return option && !given(*option, arguments) && !given(*option, from_environment);
+  };
+  if (!open("nnodes")) return from_environment;
+  for (const NodeDefault& one : node_defaults(std::getenv)) {
+    if (open(one.flag)) add(one.flag, one.value, one.source);
   }
   return from_environment;
 }

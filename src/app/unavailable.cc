@@ -15,9 +15,6 @@ struct Unavailable {
 };
 
 constexpr Unavailable kWithValue[] = {
-    {"--nnodes", "1", "serving on several nodes"},
-    {"--node-rank", "0", "serving on several nodes"},
-    {"--dist-init-addr", kAnyValue, "serving on several nodes"},
     {"--disaggregation-mode", "null", "prefill-decode disaggregation"},
     {"--disaggregation-ib-device", kAnyValue, "prefill-decode disaggregation"},
     {"--disaggregation-bootstrap-port", kAnyValue, "prefill-decode disaggregation"},

@@ -3,11 +3,14 @@
 #include <poll.h>
 #include <ucp/api/ucp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <list>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -35,6 +38,8 @@ struct Operation {
   size_t received = 0;
   std::string failure;
   bool done = false;
+  bool posted = false;          // nobody awaits it: it belongs to the fabric
+  std::vector<std::byte> copy;  // a posted message
 };
 
 std::string status_text(ucs_status_t status) { return ucs_status_string(status); }
@@ -52,6 +57,7 @@ struct UcxFabric::Impl {
   std::condition_variable finished;
   std::vector<Operation*> inbox;                            // guarded by mutex
   std::vector<std::pair<int32_t, std::string>> lost_inbox;  // guarded by mutex
+  std::vector<std::unique_ptr<Operation>> spare;            // guarded by mutex: finished posts, for their memory
   bool stopping = false;                                    // guarded by mutex
 
   // The progress thread's own.
@@ -62,6 +68,7 @@ struct UcxFabric::Impl {
   std::map<int32_t, Peer> peers;
   std::list<Operation*> active;
   std::thread thread;
+  std::optional<std::chrono::steady_clock::time_point> stopping_since;
   int32_t self = 0;
 
   ~Impl();
@@ -72,11 +79,17 @@ struct UcxFabric::Impl {
   void start(Operation* op);
   void start_connect(Operation* op);
   void complete(Operation* op, std::string failure);
+  void recycle(Operation* op, const std::string& failure);
+  bool may_stop();
   bool reap();
   void mark_lost(int32_t peer, const std::string& reason);
   static void endpoint_failed(void* context, ucp_ep_h endpoint, ucs_status_t status);
+  void enqueue(Operation& op);
   Status submit(Operation& op);
 };
+
+// What a clean end waits for: unsent messages, and peers that do not answer.
+constexpr auto kCloseWait = std::chrono::seconds(2);
 
 void UcxFabric::Impl::endpoint_failed(void* context, ucp_ep_h endpoint, ucs_status_t status) {
   auto* impl = static_cast<Impl*>(context);
@@ -141,10 +154,7 @@ void UcxFabric::Impl::run() {
     bool worked = take_inbox();
     while (ucp_worker_progress(worker) != 0) worked = true;
     worked |= reap();
-    {
-      std::lock_guard lock(mutex);
-      stop = stopping && active.empty() && inbox.empty();
-    }
+    stop = may_stop();
     if (worked || stop) continue;
     // Nothing to do: sleep until UCX or a caller has news. The timeout lets keep-alive run.
     if (ucp_worker_arm(worker) != UCS_OK) continue;
@@ -152,11 +162,22 @@ void UcxFabric::Impl::run() {
     poll(&event, 1, 500);
   }
   close_endpoints();
+  for (Operation* op : active) recycle(op, "");
+}
+
+// A posted message that no peer takes is given up in the end.
+bool UcxFabric::Impl::may_stop() {
+  std::lock_guard lock(mutex);
+  if (!stopping || !inbox.empty()) return false;
+  const auto now = std::chrono::steady_clock::now();
+  if (!stopping_since) stopping_since = now;
+  const bool only_posts = std::all_of(active.begin(), active.end(), [](const Operation* op) { return op->posted; });
+  return active.empty() || (only_posts && now - *stopping_since > kCloseWait);
 }
 
 // A living peer's endpoint is flushed: what was sent arrives. The wait is bounded, since the peer may be gone.
 void UcxFabric::Impl::close_endpoints() {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  const auto deadline = std::chrono::steady_clock::now() + kCloseWait;
   for (auto& [id, peer] : peers) {
     ucp_request_param_t params{};
     params.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
@@ -219,10 +240,17 @@ void UcxFabric::Impl::start(Operation* op) {
 }
 
 void UcxFabric::Impl::complete(Operation* op, std::string failure) {
+  if (op->posted) return recycle(op, failure);
   std::lock_guard lock(mutex);
   op->failure = std::move(failure);
   op->done = true;
   finished.notify_all();
+}
+
+void UcxFabric::Impl::recycle(Operation* op, const std::string& failure) {
+  if (!failure.empty()) mark_lost(op->peer, failure);
+  std::lock_guard lock(mutex);
+  spare.emplace_back(op);
 }
 
 // Hands finished requests back to their callers.
@@ -262,13 +290,17 @@ void UcxFabric::Impl::mark_lost(int32_t id, const std::string& reason) {
   if (on_lost) on_lost(id, reason);
 }
 
-Status UcxFabric::Impl::submit(Operation& op) {
+void UcxFabric::Impl::enqueue(Operation& op) {
   {
     std::lock_guard lock(mutex);
-    if (stopping) return error(ErrorCode::kUnavailable, "the connection to node {} is closing", op.peer);
+    HYLAS_CHECK(!stopping, "a call after the fabric's end");
     inbox.push_back(&op);
   }
   ucp_worker_signal(worker);
+}
+
+Status UcxFabric::Impl::submit(Operation& op) {
+  enqueue(op);
   std::unique_lock lock(mutex);
   finished.wait(lock, [&] { return op.done; });
   if (op.failure.empty()) return {};
@@ -301,6 +333,26 @@ Status UcxFabric::send(int32_t peer, uint64_t tag, const void* data, size_t byte
                .data = const_cast<void*>(data),
                .bytes = bytes};
   return impl_->submit(op);
+}
+
+void UcxFabric::post(int32_t peer, uint64_t tag, const void* data, size_t bytes) {
+  std::unique_ptr<Operation> op;
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (!impl_->spare.empty()) {
+      op = std::move(impl_->spare.back());
+      impl_->spare.pop_back();
+    }
+  }
+  std::vector<std::byte> copy = op ? std::move(op->copy) : std::vector<std::byte>();
+  copy.resize(bytes);
+  if (bytes > 0) std::memcpy(copy.data(), data, bytes);
+  if (!op) op = std::make_unique<Operation>();
+  *op = {.kind = Operation::Kind::kSend, .peer = peer, .tag = wire_tag(impl_->self, tag), .bytes = bytes};
+  op->copy = std::move(copy);
+  op->data = op->copy.data();
+  op->posted = true;
+  impl_->enqueue(*op.release());
 }
 
 Status UcxFabric::recv(int32_t peer, uint64_t tag, void* data, size_t bytes) {

@@ -36,6 +36,8 @@ class UcxFabric {
 
   // Returns when `data` may be reused. kIo when the peer is lost.
   Status send(int32_t peer, uint64_t tag, const void* data, size_t bytes);
+  // Copies `data` and returns. The message goes out in order with those of send(). If it cannot, the peer is lost.
+  void post(int32_t peer, uint64_t tag, const void* data, size_t bytes);
   // Waits for the message with `tag` from `peer`, of exactly `bytes`. kIo when the peer is lost or the size differs.
   Status recv(int32_t peer, uint64_t tag, void* data, size_t bytes);
   // A message whose size only the sender knows; the receiver refuses more than `bytes_max`.

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "base/queue.h"
 #include "base/thread.h"
-#include "engine/rank_threads.h"
+#include "engine/instance_ranks.h"
 #include "engine/rate_meter.h"
 #include "engine/report_merge.h"
 #include "engine/scheduler.h"
@@ -47,7 +47,7 @@ class ThreadedEngine final : public Engine {
         scheduler_(startup.scheduler),
         timeline_(info_.parallel.pp),
         merge_(info_.parallel),
-        ranks_(std::move(startup.ranks), startup.scheduler.plans_in_flight_max,
+        ranks_(std::move(startup.ranks), std::move(startup.cluster), startup.scheduler.plans_in_flight_max,
                [this](RankReport report) { inbox_.push(std::move(report)); }) {
     publish_stats();
     scheduler_thread_ = start_thread("scheduler", [this] { run_scheduler(); });
@@ -198,7 +198,7 @@ class ThreadedEngine final : public Engine {
   std::condition_variable drained_changed_;
   std::mutex stop_mutex_;  // one thread stops the others
   ReportMerge merge_;  // the scheduler thread's
-  RankThreads ranks_;
+  InstanceRanks ranks_;
   std::jthread scheduler_thread_;
 };
 

@@ -15,7 +15,7 @@ namespace hylas {
 struct EngineOptions {
   std::string model_path;
   std::string load_format = "auto";     // auto | dummy
-  std::string device = "cpu";           // cpu
+  std::string device = "cpu";           // cpu, cuda
   std::string dtype = "auto";           // auto | bfloat16 | float32
   std::string kv_cache_dtype = "auto";  // auto | bfloat16 | fp8_e4m3
   std::string state_dtype = "auto";     // --mamba-ssm-dtype: auto | float32 | float16 | bfloat16
@@ -31,6 +31,9 @@ struct EngineOptions {
   int32_t vocab_tokens = 0;          // ids below this may be sampled (the tokenizer's); 0 = all rows of the vocabulary
 
   ParallelSizes parallel;                // --tp-size, --pp-size, --ep-size, --dp-size, --nnodes
+  int32_t node_rank = 0;                 // which of the nodes this process is
+  std::string dist_init_addr;            // host:port of node 0, with several nodes
+  int32_t dist_timeout_s = 600;          // for all nodes to come
   bool enable_dp_attention = false;      // what --dp-size > 1 needs
   std::string pp_layer_partition;        // "15,15,15,15"; empty = balanced by cost
   int32_t pp_async_batch_depth = -1;     // plans in flight beyond one for each stage; -1 = 1

@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "base/queue.h"
-#include "engine/rank_threads.h"
+#include "engine/instance_ranks.h"
 #include "engine/report_merge.h"
 #include "engine/startup.h"
 
@@ -15,7 +15,8 @@ class PlanRunner {
       : info_(std::move(startup.info)),
         scheduler_(startup.scheduler),
         merge_(info_.parallel),
-        ranks_(std::move(startup.ranks), 1, [this](RankReport report) { reports_.push(std::move(report)); }) {}
+        ranks_(std::move(startup.ranks), std::move(startup.cluster), 1,
+               [this](RankReport report) { reports_.push(std::move(report)); }) {}
 
   const EngineInfo& info() const { return info_; }
   const SchedulerOptions& scheduler() const { return scheduler_; }
@@ -36,7 +37,7 @@ class PlanRunner {
   uint64_t plans_ = 0;
   Queue<RankReport> reports_{SIZE_MAX};
   ReportMerge merge_;
-  RankThreads ranks_;
+  InstanceRanks ranks_;
 };
 
 }  // namespace hylas

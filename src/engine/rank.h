@@ -56,6 +56,8 @@ class Rank {
 
   // Does the parts of the plan in order (step_plan.h). Rows are those of this rank's dp group, if it reports them.
   StepResult execute(const StepPlan& plan);
+  // After the last plan: takes what other stages have sent.
+  void finish() { feed_.finish(); }
 
  private:
   Rank() = default;

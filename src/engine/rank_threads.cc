@@ -19,6 +19,7 @@ RankThreads::RankThreads(std::vector<std::unique_ptr<Rank>> ranks, int32_t plans
       while (auto plan = worker.plans->pop()) {
         on_report_(RankReport{worker.rank->place(), worker.rank->execute(**plan)});
       }
+      worker.rank->finish();
     });
   }
 }

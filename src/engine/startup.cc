@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "comm/node_pipe.h"
+#include "engine/node_settings.h"
 #include "model/manifest.h"
 #include "ops/cuda_ops.h"
 #include "weights/checkpoint_source.h"
@@ -87,7 +89,7 @@ SchedulerOptions make_scheduler_options(const EngineConfiguration& chosen, const
   return scheduler;
 }
 
-// Of all ranks together.
+// Of all ranks of this node together.
 struct MemoryUse {
   int64_t free_bytes = 0;  // before anything
   int64_t weight_bytes = 0;
@@ -114,7 +116,9 @@ void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, cons
   log::info(
       "memory{}: weights {}, KV {} for {} tokens ({} pages of {}), state {} for {} sequences, activations {}; {} of {} "
       "free bytes may be used",
-      ranks > 1 ? fmt::format(" (a rank's KV, state and activations; weights of all {})", ranks) : "",
+      ranks > 1 ? fmt::format(" (a rank's KV, state and activations; weights of the {} ranks here)",
+                              ranks / chosen.parallel.nodes)
+                : "",
       human_bytes(use.weight_bytes), human_bytes(budget.page_bytes_total), budget.pages * info.page_size, budget.pages,
       info.page_size, human_bytes(budget.slot_bytes_total), budget.slots, human_bytes(budget.arena_bytes),
       chosen.memory_fraction, human_bytes(use.free_bytes - use.weight_bytes));
@@ -123,18 +127,31 @@ void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, cons
   if (info.eos_ids.empty()) log::warn("the checkpoint names no end-of-sequence id: only lengths and stops end a text");
 }
 
+// The handles of this node's ranks, by rank.
+std::vector<RankComms> make_comms(const ParallelSizes& sizes, int32_t node, Cluster* cluster) {
+  if (!cluster) return make_local_comms_of_ranks(sizes);
+  const int32_t stages = sizes.pp / sizes.nodes;
+  std::vector<RankComms> comms = make_local_stage_comms(sizes, node * stages, (node + 1) * stages);
+  const NodeGone on_gone = [cluster](int32_t gone, const Error& why) { cluster->lose(gone, why.message); };
+  for (int32_t tp_rank = 0; tp_rank < sizes.tp; ++tp_rank) {
+    std::vector<std::unique_ptr<Pipe>> pipes = make_node_pipes(sizes, node, tp_rank, cluster->fabric(), on_gone);
+    for (int32_t stage = 0; stage < stages; ++stage) comms[stage * sizes.tp + tp_rank].pipe = std::move(pipes[stage]);
+  }
+  return comms;
+}
+
 Result<std::unique_ptr<Ops>> make_ops(const EngineOptions& options, int32_t threads) {
   if (options.device == "cuda") return make_cuda_ops({});
   return make_cpu_ops({.threads = threads, .isa = options.isa.c_str()});
 }
 
-// The ranks with their weights, but without memory for sequences.
+// This node's ranks with their weights, but without memory for sequences.
 Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen,
-                                                      MemoryUse& use) {
-  const int32_t count = chosen.parallel.world();
+                                                      Cluster* cluster, MemoryUse& use) {
+  const int32_t count = chosen.parallel.world() / chosen.parallel.nodes, first = options.node_rank * count;
   const int32_t cores = std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
   const int32_t threads = count == 1 ? options.threads : std::max(1, (options.threads ? options.threads : cores) / count);
-  std::vector<RankComms> comms = make_local_comms_of_ranks(chosen.parallel);
+  std::vector<RankComms> comms = make_comms(chosen.parallel, options.node_rank, cluster);
   HYLAS_ASSIGN(auto sources, open_weights(options, chosen.model, count));
   std::vector<std::unique_ptr<Rank>> ranks;
   for (int32_t i = 0; i < count; ++i) {
@@ -143,7 +160,7 @@ Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& optio
     // Pages of a mapped file count as free memory even when they are in use: so take the weights off what was free
     // before.
     if (i == 0) use.free_bytes = static_cast<int64_t>(ops->device().bytes_free());
-    const RankOptions rank_options{chosen.model, chosen.decoder_of(i), chosen.limits, chosen.vocab_tokens};
+    const RankOptions rank_options{chosen.model, chosen.decoder_of(first + i), chosen.limits, chosen.vocab_tokens};
     HYLAS_ASSIGN(std::unique_ptr<Rank> rank,
                  Rank::load(rank_options, std::move(ops), std::move(sources[i]), std::move(comms[i])));
     use.weight_bytes += static_cast<int64_t>(rank->weights().bytes_used());
@@ -171,22 +188,38 @@ Result<MemoryBudget> divide_memory(const EngineConfiguration& chosen, std::span<
   return least;
 }
 
+Status load(const EngineOptions& options, const EngineConfiguration& chosen, Startup& startup) {
+  MemoryUse use;
+  HYLAS_ASSIGN(startup.ranks, load_ranks(options, chosen, startup.cluster.get(), use));
+  prefetch(startup.ranks, use.weight_bytes);
+  HYLAS_ASSIGN(MemoryBudget budget, divide_memory(chosen, startup.ranks, use));
+  if (startup.cluster) {
+    const Capacity agreed = startup.cluster->agree({budget.pages, budget.slots});
+    budget.pages = agreed.pages;
+    budget.slots = agreed.slots;
+  }
+  for (const std::unique_ptr<Rank>& rank : startup.ranks) HYLAS_TRY(rank->allocate(budget.pages, budget.slots));
+  startup.info = make_info(options, chosen, budget);
+  startup.scheduler = make_scheduler_options(chosen, budget);
+  log_choices(startup.info, chosen, budget, use);
+  return {};
+}
+
 }  // namespace
 
 Result<Startup> start_up(const EngineOptions& options) {
   HYLAS_ASSIGN(ModelConfig model, parse_model_config(options.model_path));
   HYLAS_ASSIGN(GenerationConfig generation, parse_generation_config(directory_of(options.model_path)));
   HYLAS_ASSIGN(EngineConfiguration chosen, configure(options, model, generation));
+  HYLAS_ASSIGN(const ClusterOptions nodes, cluster_options(options, directory_of(options.model_path)));
   Startup startup;
-  MemoryUse use;
-  HYLAS_ASSIGN(startup.ranks, load_ranks(options, chosen, use));
-  prefetch(startup.ranks, use.weight_bytes);
-  HYLAS_ASSIGN(const MemoryBudget budget, divide_memory(chosen, startup.ranks, use));
-  for (const std::unique_ptr<Rank>& rank : startup.ranks) HYLAS_TRY(rank->allocate(budget.pages, budget.slots));
-  startup.info = make_info(options, chosen, budget);
-  startup.scheduler = make_scheduler_options(chosen, budget);
-  log_choices(startup.info, chosen, budget, use);
-  return startup;
+  if (chosen.parallel.nodes > 1) {
+    HYLAS_ASSIGN(startup.cluster, Cluster::join(nodes));
+  }
+  const Status loaded = load(options, chosen, startup);
+  if (loaded.ok()) return startup;
+  if (startup.cluster) startup.cluster->give_up(loaded.error());
+  return loaded.error();
 }
 
 }  // namespace hylas

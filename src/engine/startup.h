@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/cluster.h"
 #include "engine/configuration.h"
 #include "engine/engine.h"
 #include "engine/rank.h"
@@ -14,10 +15,12 @@ namespace hylas {
 struct Startup {
   EngineInfo info;
   SchedulerOptions scheduler;
-  std::vector<std::unique_ptr<Rank>> ranks;
+  std::unique_ptr<Cluster> cluster;          // null with one node; outlives the ranks
+  std::vector<std::unique_ptr<Rank>> ranks;  // of this node
 };
 
-// Reads the configuration, loads the weights, divides the memory and logs what was chosen.
+// Reads the configuration, meets the other nodes, loads the weights of this one's stages, divides the memory and logs
+// what was chosen.
 Result<Startup> start_up(const EngineOptions& options);
 
 }  // namespace hylas

@@ -20,6 +20,8 @@ class TokenFeed {
   // [sequence index]: input of the decode rows in `rows`, which may wait for the last stage. Then takes note of what
   // `rows`, of plan `id`, will sample. `known` as in StepPlan.
   std::span<const int32_t> resolve(uint64_t id, uint64_t known, std::span<const PlanRow> rows);
+  // Takes what is still to come: no more plans follow, and a message that nobody reads would keep a remote pipe open.
+  void finish() { take_until(UINT64_MAX); }
   // Microseconds that resolve() waited so far.
   int64_t wait_us() const { return wait_us_; }
 

@@ -1,0 +1,13 @@
+#pragma once
+// What the nodes of an instance must have in common, and how they meet: from the options.
+#include "base/result.h"
+#include "engine/cluster.h"
+#include "engine/engine.h"
+
+namespace hylas {
+
+// `directory` holds the checkpoint. kInvalid: flags for several nodes that are missing or contradict each other.
+// Threads, memory share and instruction set may differ between nodes.
+Result<ClusterOptions> cluster_options(const EngineOptions& options, const std::string& directory);
+
+}  // namespace hylas

@@ -1,0 +1,275 @@
+// Several real processes as one instance: they say what one process says, bit for bit, and end together.
+#include "engine/cluster.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <map>
+
+#include "base/byte_io.h"
+#include "engine/client.h"
+#include "engine/layout_workload.h"
+#include "engine/node_worker.h"
+#include "support/child_process.h"
+#include "support/layout_models.h"
+
+namespace hylas {
+namespace test {
+
+template <class Io>
+void fields(Io& io, Like<Said> auto& said) {
+  io(said.tokens, said.logprob_bits);
+}
+
+}  // namespace test
+
+namespace {
+
+using test::ChildProcess;
+using test::LayoutKind;
+using test::LayoutModel;
+using test::Said;
+using Children = std::vector<std::unique_ptr<ChildProcess>>;
+
+// Memory that a forked process leaves its answers in.
+class Answers {
+ public:
+  Answers() : fd_(memfd_create("answers", 0)) {}
+  ~Answers() { close(fd_); }
+  void write(const test::LayoutOutcome& outcome) const {
+    std::vector<int> indices;
+    std::vector<Said> all;
+    for (const auto& [index, said] : outcome.said) {
+      indices.push_back(index);
+      all.push_back(said);
+    }
+    ByteWriter out;
+    out(indices, all, outcome.retractions);
+    HYLAS_CHECK(::pwrite(fd_, out.bytes().data(), out.bytes().size(), 0) == std::ssize(out.bytes()));
+  }
+  test::LayoutOutcome read() const {
+    std::string bytes(static_cast<size_t>(lseek(fd_, 0, SEEK_END)), '\0');
+    HYLAS_CHECK(::pread(fd_, bytes.data(), bytes.size(), 0) == std::ssize(bytes));
+    std::vector<int> indices;
+    std::vector<Said> all;
+    test::LayoutOutcome outcome;
+    ByteReader in(bytes);
+    in(indices, all, outcome.retractions);
+    HYLAS_CHECK(in.complete(), "{} bytes of answers", bytes.size());
+    for (size_t i = 0; i < indices.size(); ++i) outcome.said[indices[i]] = all[i];
+    return outcome;
+  }
+
+ private:
+  int fd_;
+};
+
+int fail(const Error& why) {
+  fmt::print(stderr, "hylas: {}\n", why.message);
+  return 1;
+}
+
+// Node 0 with the workload, or once through if `answers` is null: then it goes on until it is ended.
+int lead(const EngineOptions& options, const Answers* answers, const std::function<void()>& ready) {
+  auto engine = Engine::start(options);
+  if (!engine.ok()) return fail(engine.error());
+  if (answers) {
+    answers->write(test::run_layout_workload(**engine));
+    return 0;
+  }
+  Client client(**engine);
+  for (int round = 0; round < 1'000'000; ++round) {
+    Request request{.prompt = std::vector<int32_t>(100, 5)};
+    request.sampling.ignore_eos = true;
+    client.wait(client.send(request));
+    if (round == 1) ready();
+  }
+  return 0;
+}
+
+int follow(const EngineOptions& options) {
+  const Status ended = run_node(options);
+  return ended.ok() ? 0 : fail(ended.error());
+}
+
+EngineOptions options_of(const LayoutModel& model, const ParallelSizes& sizes) {
+  const char* dtype = model.kind == LayoutKind::kDense ? "float32" : "bfloat16";
+  EngineOptions options = test::layout_options(layout_model_path(model), dtype, sizes);
+  options.dist_init_addr = fmt::format("127.0.0.1:{}", test::free_port());
+  options.threads =
+      sizes.world() / sizes.nodes;  // one for each rank: more of them than cores would wait for each other
+  return options;
+}
+
+using Change = std::function<void(int node, EngineOptions& options)>;
+
+Children start_nodes(const EngineOptions& options, const std::string& transports, const Answers* answers,
+                     const Change& change = {}) {
+  Children nodes;
+  for (int32_t node = 0; node < options.parallel.nodes; ++node) {
+    nodes.push_back(std::make_unique<ChildProcess>([&, node](const std::function<void()>& ready) {
+      setenv("UCX_TLS", transports.c_str(), 1);
+      EngineOptions mine = options;
+      mine.node_rank = node;
+      if (change) change(node, mine);
+      return node == 0 ? lead(mine, answers, ready) : follow(mine);
+    }));
+  }
+  return nodes;
+}
+
+const test::LayoutOutcome& one_process(const LayoutModel& model) {
+  static std::map<std::string, test::LayoutOutcome> known;
+  if (const auto found = known.find(model.name()); found != known.end()) return found->second;
+  const Answers answers;
+  ChildProcess alone([&](const auto& ready) { return lead(options_of(model, {}), &answers, ready); });
+  HYLAS_CHECK(alone.wait() == 0, "{}", alone.log());
+  return known[model.name()] = answers.read();
+}
+
+void expect_same(const test::LayoutOutcome& got, const test::LayoutOutcome& expected) {
+  ASSERT_EQ(got.said.size(), expected.said.size());
+  ASSERT_GT(expected.retractions, 0u);
+  for (const auto& [index, said] : expected.said) {
+    EXPECT_EQ(got.said.at(index).tokens, said.tokens) << "request " << index;
+    EXPECT_EQ(got.said.at(index).logprob_bits, said.logprob_bits) << "request " << index;
+  }
+}
+
+struct Case {
+  LayoutModel model;
+  ParallelSizes sizes;
+  const char* transports;
+  std::string name() const {
+    return fmt::format("{}_tp{}_pp{}_ep{}_dp{}_nodes{}_{}", model.name(), sizes.tp, sizes.pp, sizes.ep, sizes.dp,
+                       sizes.nodes, transports == std::string("tcp") ? "tcp" : "shm");
+  }
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name(); }
+
+class Nodes : public testing::TestWithParam<Case> {};
+
+TEST_P(Nodes, SayWhatOneProcessSays) {
+  const Case& c = GetParam();
+  const Answers answers;
+  Children nodes = start_nodes(options_of(c.model, c.sizes), c.transports, &answers);
+  for (auto& node : nodes) EXPECT_EQ(node->wait(), 0) << node->log();
+  ASSERT_FALSE(HasFailure());
+  for (auto& node : nodes) EXPECT_EQ(node->last_words(), "");
+  expect_same(answers.read(), one_process(c.model));
+}
+
+const LayoutModel kDense{LayoutKind::kDense, 8}, kMoe{LayoutKind::kMoe, 8};
+constexpr const char* kTcp = "tcp";
+constexpr const char* kShm = "shm,tcp";
+
+INSTANTIATE_TEST_SUITE_P(Layouts, Nodes,
+                         testing::Values(Case{kDense, {.tp = 1, .pp = 2, .nodes = 2}, kTcp},
+                                         Case{kDense, {.tp = 1, .pp = 2, .nodes = 2}, kShm},
+                                         Case{kMoe, {.tp = 1, .pp = 2, .nodes = 2}, kTcp},
+                                         Case{kMoe, {.tp = 1, .pp = 2, .nodes = 2}, kShm},
+                                         Case{kDense, {.tp = 2, .pp = 4, .nodes = 2}, kTcp},
+                                         Case{kMoe, {.tp = 2, .pp = 4, .nodes = 2}, kShm},
+                                         Case{kMoe, {.tp = 2, .pp = 2, .ep = 2, .dp = 2, .nodes = 2}, kTcp},
+                                         Case{kDense, {.tp = 1, .pp = 4, .nodes = 4}, kTcp}),
+                         [](const auto& info) { return info.param.name(); });
+
+constexpr ParallelSizes kTwo{.pp = 2, .nodes = 2};
+constexpr ParallelSizes kThree{.pp = 3, .nodes = 3};
+
+// One line, exit code 1, within 5 s of `event`.
+void expect_end(ChildProcess& node, std::chrono::steady_clock::time_point event, const std::string& about) {
+  EXPECT_EQ(node.wait(std::chrono::seconds(10)), 1) << node.log();
+  EXPECT_LT(std::chrono::steady_clock::now() - event, std::chrono::seconds(5));
+  const std::string words = node.last_words();
+  EXPECT_EQ(std::count(words.begin(), words.end(), '\n'), 1) << words;
+  EXPECT_NE(words.find(about), std::string::npos) << words;
+}
+
+struct Loss {
+  const char* name;
+  int node;
+  int signal;
+};
+class LostNode : public testing::TestWithParam<Loss> {};
+
+TEST_P(LostNode, EndsAllOthersWithOneLine) {
+  const auto [name, lost, signal] = GetParam();
+  Children nodes = start_nodes(options_of(kDense, kThree), "tcp", nullptr);
+  ASSERT_TRUE(nodes[0]->wait_until_ready()) << nodes[0]->log();
+  const auto event = std::chrono::steady_clock::now();
+  nodes[lost]->signal(signal);
+  for (int node = 0; node < 3; ++node) {
+    if (node != lost) expect_end(*nodes[node], event, fmt::format("node {} ", lost));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Killed, LostNode,
+                         testing::Values(Loss{"KilledFirst", 0, SIGKILL}, Loss{"KilledMiddle", 1, SIGKILL},
+                                         Loss{"KilledLast", 2, SIGKILL}, Loss{"SilentFirst", 0, SIGSTOP},
+                                         Loss{"SilentLast", 2, SIGSTOP}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(NodeStart, FlagsThatDifferAreRefusedOnEveryNode) {
+  Children nodes = start_nodes(options_of(kDense, kTwo), "tcp", nullptr, [](int node, EngineOptions& options) {
+    if (node == 1) options.page_size = 8;
+  });
+  for (auto& node : nodes) {
+    EXPECT_EQ(node->wait(std::chrono::seconds(30)), 1);
+    EXPECT_NE(node->last_words().find("--page-size is 8 on node 1 and 4 on node 0"), std::string::npos) << node->log();
+  }
+}
+
+TEST(NodeStart, AnotherModelIsRefusedOnEveryNode) {
+  Children nodes = start_nodes(options_of(kDense, kTwo), "tcp", nullptr, [](int node, EngineOptions& options) {
+    if (node == 1) options.model_path = test::layout_model_path({LayoutKind::kDense, 5});
+  });
+  for (auto& node : nodes) {
+    EXPECT_EQ(node->wait(std::chrono::seconds(30)), 1);
+    EXPECT_NE(node->last_words().find("the checksum of config.json is "), std::string::npos) << node->log();
+  }
+}
+
+TEST(NodeStart, ANodeThatCannotLoadEndsTheOthersWithItsReason) {
+  Children nodes = start_nodes(options_of(kDense, kTwo), "tcp", nullptr, [](int node, EngineOptions& options) {
+    if (node == 1) options.mem_fraction_static = 1e-12;
+  });
+  EXPECT_EQ(nodes[0]->wait(std::chrono::seconds(30)), 1);
+  EXPECT_EQ(nodes[1]->wait(std::chrono::seconds(30)), 1);
+  EXPECT_NE(nodes[0]->last_words().find("node 1 gave up: "), std::string::npos) << nodes[0]->log();
+  EXPECT_NE(nodes[1]->last_words(), "");
+}
+
+TEST(NodeStart, AnAddressWithoutANodeIsNamedWithTheRemedy) {
+  EngineOptions options = options_of(kDense, kTwo);
+  options.node_rank = 1;
+  options.dist_timeout_s = 1;
+  ChildProcess node([&](const auto&) { return follow(options); });
+  EXPECT_EQ(node.wait(std::chrono::seconds(20)), 1);
+  EXPECT_NE(node.last_words().find("found no node 0 at " + options.dist_init_addr), std::string::npos) << node.log();
+  EXPECT_NE(node.last_words().find("--dist-init-addr"), std::string::npos);
+}
+
+TEST(NodeStart, MissingAndContradictoryFlagsAreRefused) {
+  const auto refusal = [](const Change& change) {
+    EngineOptions options = options_of(kDense, kTwo);
+    change(0, options);
+    return Engine::start(options).error().message;
+  };
+  EXPECT_NE(refusal([](int, EngineOptions& o) { o.dist_init_addr = ""; }).find("needs --dist-init-addr"),
+            std::string::npos);
+  EXPECT_NE(refusal([](int, EngineOptions& o) { o.dist_init_addr = "nowhere"; }).find("--dist-init-addr: 'nowhere'"),
+            std::string::npos);
+  EXPECT_NE(refusal([](int, EngineOptions& o) { o.node_rank = 2; }).find("--node-rank 2: must lie between 0 and 1"),
+            std::string::npos);
+  EXPECT_NE(refusal([](int, EngineOptions& o) { o.parallel.nodes = 3; }).find("--nnodes 3 must divide --pp-size 2"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace hylas

@@ -1,0 +1,30 @@
+#pragma once
+// The workload that every layout must answer alike: prompts longer and shorter than a chunk, prefill beside decode,
+// retraction, and two requests cancelled in the middle.
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace hylas::test {
+
+// For a model of support/layout_models.h.
+EngineOptions layout_options(const std::string& path, const std::string& dtype, const ParallelSizes& sizes);
+
+// What one request said, in every bit.
+struct Said {
+  std::vector<int32_t> tokens;
+  std::vector<uint32_t> logprob_bits;
+  bool operator==(const Said&) const = default;
+};
+
+struct LayoutOutcome {
+  std::map<int, Said> said;  // by request; the cancelled ones are missing
+  uint64_t retractions = 0;
+};
+
+LayoutOutcome run_layout_workload(Engine& engine);
+
+}  // namespace hylas::test
