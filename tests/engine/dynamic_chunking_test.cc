@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/client.h"
 #include "engine/driver.h"
+#include "support/layout_models.h"
 
 namespace hylas {
 namespace {
@@ -75,6 +77,30 @@ TEST(DynamicChunking, ChangesNoText) {
     EXPECT_TRUE(driver.clean());
   }
   EXPECT_EQ(dynamic, fixed);
+}
+
+// Real ranks: the same tokens, whatever times the machine gave and so however the prompts were cut.
+TEST(DynamicChunking, TheEngineSaysTheSame) {
+  std::vector<std::vector<int32_t>> said[2];
+  for (const bool dynamic : {false, true}) {
+    EngineOptions options;
+    options.model_path = test::layout_model_path({test::LayoutKind::kDense, 5});
+    options.load_format = "dummy";
+    options.parallel.pp = 2;
+    options.threads = 2;
+    options.chunked_prefill_size = 192;
+    options.max_running_requests = 4;
+    options.max_total_tokens = 8192;
+    options.enable_dynamic_chunking = dynamic;
+    auto started = Engine::start(options);
+    ASSERT_TRUE(started.ok()) << started.error().message;
+    Client client(**started);
+    std::vector<RequestId> ids;
+    for (uint64_t i = 0; i < 4; ++i)
+      ids.push_back(client.send(make_request(1900 - 61 * static_cast<int32_t>(i), 8, i)));
+    for (const RequestId id : ids) said[dynamic].push_back(client.wait(id).tokens);
+  }
+  EXPECT_EQ(said[0], said[1]);
 }
 
 }  // namespace
