@@ -1,6 +1,6 @@
 #pragma once
-// Flags of SGLang's that choose among implementations of something which hylas has one of: taken, so that a command line
-// keeps working, and answered with a line on what hylas does instead.
+// Flags of SGLang's that choose among implementations of something which hylas has one of: taken, so that a command
+// line keeps working, and answered with a line on what hylas does instead.
 #include <string>
 #include <vector>
 

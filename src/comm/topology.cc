@@ -13,8 +13,8 @@ Status check_sizes(const ParallelSizes& s) {
   HYLAS_TRY(positive("--dp-size", s.dp));
   HYLAS_TRY(positive("--nnodes", s.nodes));
   if ((s.tp & (s.tp - 1)) != 0) {
-    return error(ErrorCode::kUnsupported, "--tp-size {} must be a power of two: partial sums are added by a binary tree",
-                 s.tp);
+    return error(ErrorCode::kUnsupported,
+                 "--tp-size {} must be a power of two: partial sums are added by a binary tree", s.tp);
   }
   if (s.tp % s.dp != 0) {
     return error(ErrorCode::kUnsupported,

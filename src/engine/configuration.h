@@ -48,8 +48,8 @@ struct EngineConfiguration {
   BudgetInputs budget(int64_t free_bytes, int64_t arena_bytes, const StateLayout& layout) const;
 };
 
-// kUnsupported: a device, type or parallel layout that this build does not have; kInvalid: numbers out of range or against each other.
-// Both name the flag and what it may be.
+// kUnsupported: a device, type or parallel layout that this build does not have; kInvalid: numbers out of range or
+// against each other. Both name the flag and what it may be.
 Result<EngineConfiguration> configure(const EngineOptions& options, const ModelConfig& model,
                                       const GenerationConfig& generation);
 

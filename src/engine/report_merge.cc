@@ -20,7 +20,8 @@ std::optional<StepResult> ReportMerge::add(RankReport report) {
     --found->missing;
   }
   if (found->missing > 0) return std::nullopt;
-  HYLAS_CHECK(found == partial_.begin(), "plan {} is done before plan {}", found->result.id, partial_.front().result.id);
+  HYLAS_CHECK(found == partial_.begin(), "plan {} is done before plan {}", found->result.id,
+              partial_.front().result.id);
   StepResult done = std::move(found->result);
   partial_.pop_front();
   return done;

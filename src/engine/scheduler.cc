@@ -116,8 +116,8 @@ void Scheduler::plan_decode(StepPlan& plan) {
   }
 }
 
-// Who decodes in this plan, oldest first. With several stages: those whose last token has reached the first stage by the
-// time that the plan does, the longest waiting ones first, and no more than this plan's share of all.
+// Who decodes in this plan, oldest first. With several stages: those whose last token has reached the first stage by
+// the time that the plan does, the longest waiting ones first, and no more than this plan's share of all.
 std::vector<Sequence*> Scheduler::decoders(int32_t group) const {
   std::vector<Sequence*> chosen;
   int64_t decoding = 0;

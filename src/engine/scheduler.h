@@ -5,7 +5,8 @@
 // Rules, in one place:
 //  - A plan has one decode row for every sequence that can decode, then prefill chunks for the rest of the step.
 //  - Up to `plans_in_flight_max` plans are out at a time. A decode row is planned before the token it reads has come
-//    back (the ranks know it); a token that overran a stop is discarded. Sequences with a grammar wait for their tokens.
+//    back (the ranks know it); a token that overran a stop is discarded. Sequences with a grammar wait for their
+//    tokens.
 //  - With several pipeline stages a sequence decodes at most once in that many plans, and a plan takes no more than its
 //    share of the decoding sequences: so the stages all have work, and none waits for a token that is still under way.
 //  - Every dp group has its own pages, slots and prefill tokens. A sequence joins the group with the least work.

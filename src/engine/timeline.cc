@@ -52,7 +52,8 @@ std::string Timeline::trace_json() const {
                           step.wait_us);
     }
     json += fmt::format(
-        R"({{"name":"plan {}","ph":"X","pid":0,"tid":{},"ts":{},"dur":{},"args":{{"lane":{},"decode_rows":{},"prefill_tokens":{}}}}},)",
+        R"({{"name":"plan {}","ph":"X","pid":0,"tid":{},"ts":{},"dur":{},)"
+        R"("args":{{"lane":{},"decode_rows":{},"prefill_tokens":{}}}}},)",
         step.plan, step.stage, work_us, step.end_us - work_us, sent->lane, sent->decode_rows, sent->prefill_tokens);
   }
   if (json.back() == ',') json.pop_back();

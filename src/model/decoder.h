@@ -28,11 +28,12 @@ struct DecoderOptions {
   int32_t dispatch_tokens = 128;  // that a rank sends to other ranks' experts at a time (model/expert_exchange.h)
 };
 
-// The state table of this rank: its own layers and heads (cache/state_layout.h): kinds "kv", "delta", "conv" and, with MTP, "mtp_kv".
+// The state table of this rank: its own layers and heads (cache/state_layout.h): kinds "kv", "delta", "conv" and, with
+// MTP, "mtp_kv".
 StateLayout state_layout(const ModelConfig& config, const DecoderOptions& options);
 
-// Not thread-safe: the rank's thread. Lifetime: `ops`, `source`, `comms` and `pools` outlive it. With several ranks in a
-// stage all of them make the same calls in the same order.
+// Not thread-safe: the rank's thread. Lifetime: `ops`, `source`, `comms` and `pools` outlive it. With several ranks in
+// a stage all of them make the same calls in the same order.
 class Decoder {
  public:
   static Result<std::unique_ptr<Decoder>> make(const ModelConfig& config, const DecoderOptions& options,

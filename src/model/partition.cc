@@ -9,7 +9,8 @@ namespace {
 double feed_forward_cost(const ModelConfig& config) {
   const double hidden = config.hidden_size;
   if (config.experts == 0) return 3 * hidden * config.intermediate_size;
-  const double expert = 3 * hidden * config.moe_intermediate_size, shared = 3 * hidden * config.shared_intermediate_size;
+  const double expert = 3 * hidden * config.moe_intermediate_size,
+               shared = 3 * hidden * config.shared_intermediate_size;
   return hidden * (config.experts + 1) + config.experts_per_token * expert + shared;
 }
 

@@ -29,7 +29,8 @@ StateKind conv_kind(const ModelConfig& config, const DecoderOptions& options) {
 StateKind delta_kind(const ModelConfig& config, const DecoderOptions& options) {
   return StateKind{.name = "delta",
                    .scope = StateScope::kPerSequence,
-                   .segments = {{"s", linear_value_heads(config, options.shard).count, config.linear_key_dim * config.linear_value_dim}},
+                   .segments = {{"s", linear_value_heads(config, options.shard).count,
+                                 config.linear_key_dim * config.linear_value_dim}},
                    .dtype = options.state};
 }
 

@@ -29,7 +29,8 @@ Result<Tensor> CheckpointSource::fetch(const std::string& name, std::span<const 
   const MatrixShape matrix = matrix_shape(info->shape);
   const Range rows = resolve(part.rows, matrix.rows), columns = resolve(part.columns, matrix.columns);
   if (!within(rows, matrix.rows) || !within(columns, matrix.columns)) {
-    return error(ErrorCode::kInvalid, "{}: tensor `{}` is a matrix of {} x {}; rows [{}, {}), columns [{}, {}) are wanted",
+    return error(ErrorCode::kInvalid,
+                 "{}: tensor `{}` is a matrix of {} x {}; rows [{}, {}), columns [{}, {}) are wanted",
                  checkpoint_->dir(), name, matrix.rows, matrix.columns, rows.begin, rows.begin + rows.count,
                  columns.begin, columns.begin + columns.count);
   }

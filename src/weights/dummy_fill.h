@@ -22,8 +22,8 @@ DummyKind dummy_kind(const std::string& name);
 // so that reading the wrong one shows.
 float dummy_scale(const std::string& weight_name, int64_t block);
 
-// Fills contiguous `out` (bf16 or fp8_e4m3, [rows, columns]) with a window of the matrix `name`, whose rows have `pitch`
-// elements: out[r][c] is element begin + r * pitch + c.
+// Fills contiguous `out` (bf16 or fp8_e4m3, [rows, columns]) with a window of the matrix `name`, whose rows have
+// `pitch` elements: out[r][c] is element begin + r * pitch + c.
 void fill_dummy(const std::string& name, int64_t begin, int64_t pitch, const Tensor& out, int threads);
 
 }  // namespace hylas

@@ -1,8 +1,8 @@
 #pragma once
 // FakeRank: a rank without a model. Its "KV" is the token itself and its "state" a running hash, so the next token
 // depends on every byte that a real one would read: a page or slot that was given to two sequences, lost in a swap or
-// advanced twice changes the text. `expected_text` says what the text must be, from the request alone. It stands for the
-// ranks of all dp groups and stages; a pipeline is the time between a plan and its result.
+// advanced twice changes the text. `expected_text` says what the text must be, from the request alone. It stands for
+// the ranks of all dp groups and stages; a pipeline is the time between a plan and its result.
 #include <cstdint>
 #include <map>
 #include <optional>
