@@ -34,7 +34,8 @@ __device__ void read_keys(const DeltaArgs& args, const T* qkv, int key_head, Sha
   for (int i = lane; i < dim; i += 32) to[i] *= scale;
 }
 
-template <class T, class S, int V>
+// kWhole: keys and columns fill the block, and nothing needs to be asked.
+template <class T, class S, int V, bool kWhole>
 __global__ void __launch_bounds__(32 * kGroups) delta_decode_kernel(DeltaArgs args) {
   __shared__ Shared<V> shared;
   const int head = blockIdx.x, row = blockIdx.y, lane = threadIdx.x % 32, group = threadIdx.x / 32;
@@ -44,14 +45,14 @@ __global__ void __launch_bounds__(32 * kGroups) delta_decode_kernel(DeltaArgs ar
   const int64_t head_offset = static_cast<int64_t>(head) * args.key_dim * dim + column;
   const S* from = static_cast<const S*>(args.pool) + read * args.slot_stride + head_offset;
   S* to = static_cast<S*>(args.pool) + write * args.slot_stride + head_offset;
-  const bool there = column < dim;  // V divides dim
+  const bool there = kWhole || column < dim;  // V divides dim
   // Key i of the group is i * kGroups + group.
   float state[kKeysHeld][V];
 #pragma unroll
   for (int i = 0; i < kKeysHeld; ++i) {
     const int key = i * kGroups + group;
     for (float& value : state[i]) value = 0.f;
-    if (read >= 0 && there && key < args.key_dim) load<V>(from + key * dim, state[i]);
+    if (read >= 0 && there && (kWhole || key < args.key_dim)) load<V>(from + key * dim, state[i]);
   }
   const int64_t t = args.batch.row_begin[row];
   const T* qkv = static_cast<const T*>(args.qkv.data) + t * args.qkv.stride;
@@ -75,7 +76,7 @@ __global__ void __launch_bounds__(32 * kGroups) delta_decode_kernel(DeltaArgs ar
 #pragma unroll
   for (int i = 0; i < kKeysHeld; ++i) {
     const int key = i * kGroups + group;
-    if (key >= args.key_dim) continue;
+    if (!kWhole && key >= args.key_dim) continue;
     for (int c = 0; c < V; ++c) old[c] = fmaf(shared.key[key], state[i][c], old[c]);
   }
   sum_groups(old);
@@ -83,7 +84,7 @@ __global__ void __launch_bounds__(32 * kGroups) delta_decode_kernel(DeltaArgs ar
 #pragma unroll
   for (int i = 0; i < kKeysHeld; ++i) {
     const int key = i * kGroups + group;
-    if (key >= args.key_dim) continue;
+    if (!kWhole && key >= args.key_dim) continue;
     for (int c = 0; c < V; ++c) {
       state[i][c] = fmaf(shared.key[key], old[c], decay * state[i][c]);
       result[c] = fmaf(shared.query[key], state[i][c], result[c]);
@@ -95,13 +96,13 @@ __global__ void __launch_bounds__(32 * kGroups) delta_decode_kernel(DeltaArgs ar
   for (int c = 0; c < V && group == 0 && there; ++c) out[c] = from_f32<T>(result[c]);
 }
 
-template <int V>
+template <int V, bool kWhole>
 void launch(const DeltaArgs& args, Stream stream) {
   const dim3 grid(static_cast<unsigned>(args.value_heads), static_cast<unsigned>(args.batch.decode_rows),
                   static_cast<unsigned>((args.value_dim + 32 * V - 1) / (32 * V)));
   with_f32_bf16(args.qkv.dtype, [&]<class T>(T) {
     with_state_type(args.pool_dtype,
-                    [&]<class S>(S) { delta_decode_kernel<T, S, V><<<grid, 32 * kGroups, 0, stream>>>(args); });
+                    [&]<class S>(S) { delta_decode_kernel<T, S, V, kWhole><<<grid, 32 * kGroups, 0, stream>>>(args); });
   });
 }
 
@@ -113,10 +114,13 @@ void delta_decode(const DeltaArgs& args, Stream stream) {
   constexpr int kWide = 4, kBlocksWanted = 264;
   const bool whole =
       args.value_dim % kWide == 0 && args.slot_stride % kWide == 0 && reinterpret_cast<uintptr_t>(args.pool) % 16 == 0;
-  if (whole && args.value_heads * args.batch.decode_rows >= kBlocksWanted) {
-    launch<kWide>(args, stream);
+  const bool full = args.key_dim == kDeltaDimMax && args.value_dim == kDeltaDimMax;
+  if (whole && full && args.value_heads * args.batch.decode_rows >= kBlocksWanted) {
+    launch<kWide, true>(args, stream);
+  } else if (full) {
+    launch<1, true>(args, stream);
   } else {
-    launch<1>(args, stream);
+    launch<1, false>(args, stream);
   }
   check_launch("delta_rule (decode)");
 }
