@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "app/bench_commands.h"
-#include "app/layout_name.h"
 #include "app/model_path.h"
+#include "engine/layout_name.h"
 #include "engine/layout_plan.h"
 #include "engine/roofline.h"
 #include "engine/simulator.h"

@@ -6,10 +6,10 @@
 #include <memory>
 
 #include "app/commands.h"
-#include "app/layout_name.h"
 #include "app/model_path.h"
 #include "app/options.h"
 #include "base/progress.h"
+#include "engine/layout_name.h"
 #include "engine/layout_plan.h"
 #include "tensor/device.h"
 

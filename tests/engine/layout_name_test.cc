@@ -1,4 +1,4 @@
-#include "app/layout_name.h"
+#include "engine/layout_name.h"
 
 #include <gtest/gtest.h>
 
