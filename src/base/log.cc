@@ -1,8 +1,27 @@
 #include "base/log.h"
 
 #include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
 namespace hylas::log {
+namespace {
+
+spdlog::level::level_enum of(Level level) {
+  switch (level) {
+    case Level::kDebug: return spdlog::level::debug;
+    case Level::kInfo: return spdlog::level::info;
+    case Level::kWarn: return spdlog::level::warn;
+    case Level::kError: return spdlog::level::err;
+  }
+  return spdlog::level::err;
+}
+
+}  // namespace
+
+bool is_enabled(Level level) { return spdlog::should_log(of(level)); }
+
+void write(Level level, std::string_view text) { spdlog::log(of(level), "{}", text); }
+
 bool init(const std::string& level) {
   auto parsed = spdlog::level::from_str(level);
   if (parsed == spdlog::level::off && level != "off") return false;
@@ -12,4 +31,5 @@ bool init(const std::string& level) {
   spdlog::set_default_logger(logger);
   return true;
 }
+
 }  // namespace hylas::log
