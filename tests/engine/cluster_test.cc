@@ -2,11 +2,16 @@
 #include "engine/cluster.h"
 
 #include <gtest/gtest.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <map>
@@ -74,7 +79,7 @@ int fail(const Error& why) {
   return 1;
 }
 
-// Node 0 with the workload, or once through if `answers` is null: then it goes on until it is ended.
+// Node 0 with the workload; without `answers` it serves requests until it is ended.
 int lead(const EngineOptions& options, const Answers* answers, const std::function<void()>& ready) {
   auto engine = Engine::start(options);
   if (!engine.ok()) return fail(engine.error());
@@ -86,8 +91,9 @@ int lead(const EngineOptions& options, const Answers* answers, const std::functi
   for (int round = 0; round < 1'000'000; ++round) {
     Request request{.prompt = std::vector<int32_t>(100, 5)};
     request.sampling.ignore_eos = true;
+    request.sampling.max_new_tokens = 8;
     client.wait(client.send(request));
-    if (round == 1) ready();
+    if (round == 0) ready();
   }
   return 0;
 }
@@ -178,6 +184,67 @@ INSTANTIATE_TEST_SUITE_P(Layouts, Nodes,
                                          Case{kMoe, {.tp = 2, .pp = 2, .ep = 2, .dp = 2, .nodes = 2}, kTcp},
                                          Case{kDense, {.tp = 1, .pp = 4, .nodes = 4}, kTcp}),
                          [](const auto& info) { return info.param.name(); });
+
+constexpr int kNoNamespaces = 77;
+
+// `ip` stands in a folder that not every PATH has.
+bool ip(const std::string& arguments) {
+  return std::system(fmt::format("PATH=$PATH:/usr/sbin:/sbin ip {} >&2", arguments).c_str()) == 0;
+}
+
+// A network namespace of this process' own, with its devices in /sys, where UCX looks for them.
+bool enter_own_network() {
+  constexpr int kParts = CLONE_NEWNET | CLONE_NEWNS;
+  if (unshare(kParts) != 0 && unshare(CLONE_NEWUSER | kParts) != 0) return false;
+  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return false;
+  return mount("sysfs", "/sys", "sysfs", 0, nullptr) == 0;
+}
+
+// Up, and so is the other end of its cable: before, UCX would not take it.
+bool wait_until_running(const char* device) {
+  const int any = socket(AF_INET, SOCK_DGRAM, 0);
+  ifreq request{};
+  std::string(device).copy(request.ifr_name, IFNAMSIZ - 1);
+  bool running = false;
+  for (int i = 0; i < 10'000 && !running; ++i) {
+    running = ioctl(any, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_RUNNING) != 0;
+    if (!running) usleep(1000);
+  }
+  close(any);
+  return running;
+}
+
+// Two nodes, each in a network namespace of its own, with a virtual cable between them and no loopback device.
+int run_in_namespaces(EngineOptions options, const Answers& answers) {
+  if (!enter_own_network()) return kNoNamespaces;
+  if (!ip("link add left type veth peer name right")) return kNoNamespaces;
+  setenv("UCX_TLS", "tcp", 1);
+  options.dist_init_addr = "10.99.0.1:20000";
+  ChildProcess other([&](const std::function<void()>& ready) {
+    if (!enter_own_network()) return kNoNamespaces;
+    ready();
+    while (if_nametoindex("right") == 0) usleep(1000);
+    if (!ip("addr add 10.99.0.2/24 dev right") || !ip("link set right up") || !wait_until_running("right")) return 1;
+    options.node_rank = 1;
+    return follow(options);
+  });
+  if (!other.wait_until_ready()) return kNoNamespaces;
+  if (!ip(fmt::format("link set right netns {}", other.pid()))) return kNoNamespaces;
+  if (!ip("addr add 10.99.0.1/24 dev left") || !ip("link set left up") || !wait_until_running("left")) return 1;
+  const int code = lead(options, &answers, [] {});
+  const int its_code = other.wait().value_or(1);
+  fmt::print(stderr, "the other node ended with {}:\n{}", its_code, other.log());
+  return code == 0 ? its_code : code;
+}
+
+TEST(NodesInNetworkNamespaces, SayWhatOneProcessSays) {
+  const Answers answers;
+  ChildProcess both([&](const auto&) { return run_in_namespaces(options_of(kDense, {.pp = 2, .nodes = 2}), answers); });
+  const std::optional<int> code = both.wait();
+  if (code == kNoNamespaces) GTEST_SKIP() << "no network namespaces here: " << both.log();
+  ASSERT_EQ(code, 0) << both.log();
+  expect_same(answers.read(), one_process(kDense));
+}
 
 constexpr ParallelSizes kTwo{.pp = 2, .nodes = 2};
 constexpr ParallelSizes kThree{.pp = 3, .nodes = 3};
