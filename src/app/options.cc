@@ -128,6 +128,10 @@ void add_parallel_options(CLI::App& command, EngineOptions& engine) {
       ->capture_default_str()
       ->group(kGroup);
   command
+      .add_flag("--enable-dynamic-chunking", engine.enable_dynamic_chunking,
+                "Prefill chunks shrink as their prefix grows, so that steps take equal time")
+      ->group(kGroup);
+  command
       .add_option("--ep-dispatch-tokens", engine.ep_dispatch_tokens,
                   "Tokens that a rank sends to other ranks' experts at a time")
       ->check(CLI::Range(1, 1 << 16))
