@@ -106,7 +106,8 @@ void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, cons
     std::string layers;
     for (size_t stage = 0; stage + 1 < chosen.stage_begins.size(); ++stage) {
       const int32_t begin = chosen.stage_begins[stage], end = chosen.stage_begins[stage + 1];
-      const auto full = std::count(model.layer_types.begin() + begin, model.layer_types.begin() + end, LayerKind::kFull);
+      const auto full =
+          std::count(model.layer_types.begin() + begin, model.layer_types.begin() + end, LayerKind::kFull);
       layers += fmt::format("{}[{}, {}) with {} full-attention layers", stage ? ", " : "", begin, end, full);
     }
     log::info("layers of the stages: {}; {} plans in flight", layers, chosen.plans_in_flight_max);
@@ -150,7 +151,8 @@ Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& optio
                                                       Cluster* cluster, MemoryUse& use) {
   const int32_t count = chosen.parallel.world() / chosen.parallel.nodes, first = options.node_rank * count;
   const int32_t cores = std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
-  const int32_t threads = count == 1 ? options.threads : std::max(1, (options.threads ? options.threads : cores) / count);
+  const int32_t threads =
+      count == 1 ? options.threads : std::max(1, (options.threads ? options.threads : cores) / count);
   std::vector<RankComms> comms = make_comms(chosen.parallel, options.node_rank, cluster);
   HYLAS_ASSIGN(auto sources, open_weights(options, chosen.model, count));
   std::vector<std::unique_ptr<Rank>> ranks;

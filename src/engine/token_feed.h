@@ -1,6 +1,6 @@
 #pragma once
-// TokenFeed: how the first stage of a pipeline learns what the last one sampled. The last stage sends the tokens of each
-// plan down the pipe; the first takes them when a row needs them, or when they are known to have been sent.
+// TokenFeed: how the first stage of a pipeline learns what the last one sampled. The last stage sends the tokens of
+// each plan down the pipe; the first takes them when a row needs them, or when they are known to have been sent.
 #include <cstdint>
 #include <deque>
 #include <span>
