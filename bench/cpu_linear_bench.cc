@@ -68,7 +68,8 @@ class Bench {
         shape.name, dtype_name(dtype), tokens, best * 1e6, bytes / best / 1e9,
         100 * bytes / best / roofline_.bytes_per_second(), operations / best / 1e9,
         100 * operations / best / roofline_.flops(), processor * 1e6,
-        100 * bytes / processor / roofline_.bytes_per_second(), 100 * operations / processor / roofline_.flops());
+        100 * bytes / processor / roofline_.bytes_per_processor_second(),
+        100 * operations / processor / roofline_.flops_per_processor_second());
   }
   void print_ceilings() const {
     fmt::print("ceilings: read {:.1f} GB/s, FMA {:.1f} GFLOP/s\n", roofline_.bytes_per_second() / 1e9,

@@ -114,12 +114,20 @@ struct Gemm {
   // Outputs [output, min(output + 4, end)) of one row.
   static HYLAS_INLINE void finish(const Product& product, int slice, int64_t row, int64_t output, int64_t end,
                                   const float* totals) {
+    const int64_t outputs = end - output < 4 ? end - output : 4;
+    const auto sum4 = [&](float* out) HYLAS_LAMBDA_INLINE {
+      V::sum4(V::load(totals), V::load(totals + L), V::load(totals + 2 * L), V::load(totals + 3 * L), out);
+    };
+    if (outputs == 4 && !product.out_bf16 && product.format != WeightFormat::kFp8) {
+      return sum4(static_cast<float*>(product.out) + slice * product.slice_stride + row * product.row_stride + output -
+                  product.first_output);
+    }
     float sums[4];
-    V::sum4(V::load(totals), V::load(totals + L), V::load(totals + 2 * L), V::load(totals + 3 * L), sums);
+    sum4(sums);
     if (product.format == WeightFormat::kFp8) {
       for (float& sum : sums) sum *= kFp8Half;
     }
-    put({&product, slice, output, end - output < 4 ? end - output : 4}, row, sums);
+    put({&product, slice, output, outputs}, row, sums);
   }
 
   // Outputs [begin, end), taken together: all rows of x pass over their weights while those are in a cache.
