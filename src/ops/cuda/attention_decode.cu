@@ -21,10 +21,35 @@ struct Splits {
   }
 };
 
+using Merged = float[kPairs][kDim + 8];
+
+// The warps' sums, each times what keeps of it beside the highest score of all: one warp after the other, a fixed
+// order.
+__device__ __forceinline__ void merge_warps(const WarpAttention& w, const float (&keep)[2], Merged& merged) {
+  const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4;
+  for (int turn = 0; turn < kWarps; ++turn) {
+    if (turn == warp) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            float& to = merged[g + i / 2 * 8][column_of(c, e, i % 2)];
+            const float value = w.sum[c][e][i] * keep[i / 2];
+            to = turn == 0 ? value : to + value;
+          }
+        }
+      }
+    }
+    __syncthreads();
+  }
+}
+
 template <class K>
 __global__ void __launch_bounds__(32 * kWarps) attention_split_kernel(AttentionArgs args, Splits splits) {
   extern __shared__ __align__(16) unsigned char memory[];
-  float(&merged)[kPairs][kDim + 8] = *reinterpret_cast<float(*)[kPairs][kDim + 8]>(memory);  // once the blocks are read
+  Merged& merged = *reinterpret_cast<Merged*>(memory);  // once the blocks are read
   __shared__ float highest[kWarps][kPairs], totals[kWarps][kPairs];
   const BatchView& batch = args.batch;
   const int row = splits.first_row + blockIdx.z, kv_head = blockIdx.y, split = blockIdx.x;
@@ -66,23 +91,7 @@ __global__ void __launch_bounds__(32 * kWarps) attention_split_kernel(AttentionA
     for (int i = 1; i < kWarps; ++i) best[r] = fmaxf(best[r], highest[i][g + 8 * r]);
     keep[r] = __expf(w.highest[r] - best[r]);
   }
-  for (int turn = 0; turn < kWarps; ++turn) {  // one warp after the other: a fixed order
-    if (turn == warp) {
-#pragma unroll
-      for (int c = 0; c < 4; ++c) {
-#pragma unroll
-        for (int e = 0; e < 8; ++e) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            float& to = merged[g + i / 2 * 8][column_of(c, e, i % 2)];
-            const float value = w.sum[c][e][i] * keep[i / 2];
-            to = turn == 0 ? value : to + value;
-          }
-        }
-      }
-    }
-    __syncthreads();
-  }
+  merge_warps(w, keep, merged);
   for (int i = threadIdx.x; i < group * kDim; i += 32 * kWarps) {
     splits.at(row, args.heads, kv_head * group + i / kDim, split)[i % kDim] = merged[i / kDim][i % kDim];
   }
@@ -121,7 +130,7 @@ __global__ void __launch_bounds__(kDim) attention_merge_kernel(AttentionArgs arg
 template <class K>
 void launch_split(const AttentionArgs& args, const Splits& pieces, const dim3& grid, Stream stream) {
   constexpr int kBytes = 2 * kWarps * Block<K>::kBytes;
-  static_assert(kBytes >= static_cast<int>(sizeof(float)) * kPairs * (kDim + 8));
+  static_assert(kBytes >= static_cast<int>(sizeof(Merged)));
   check(cudaFuncSetAttribute(attention_split_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "attention (shared memory)");
   attention_split_kernel<K><<<grid, 32 * kWarps, kBytes, stream>>>(args, pieces);

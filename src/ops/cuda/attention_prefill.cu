@@ -11,6 +11,25 @@ constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kPairs = 16 * kWarps;
 
+// What this lane has of row r of the warp: its head of token t, times the gate.
+__device__ __forceinline__ void write_out(const AttentionArgs& args, int64_t t, int head, int r,
+                                          const WarpAttention& w) {
+  const Bf16* gate = static_cast<const Bf16*>(args.qg.data) + t * args.qg.stride + (2 * head + 1) * kDim;
+  Bf16* out = static_cast<Bf16*>(args.out.data) + t * args.out.stride + head * kDim;
+  const float inverse = 1.f / w.total[r];
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int d = column_of(c, e, i);
+        out[d] = from_f32<Bf16>(w.sum[c][e][2 * r + i] * inverse * sigmoid(to_f32(gate[d])));
+      }
+    }
+  }
+}
+
 template <class K>
 __global__ void __launch_bounds__(kThreads, 1) attention_prefill_kernel(AttentionArgs args, int tile_tokens) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -66,22 +85,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_prefill_kernel(Attentio
   finish_totals(w);
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    if (!query[r]) continue;
-    const int64_t t = begin + token[r];
-    const Bf16* gate = static_cast<const Bf16*>(args.qg.data) + t * args.qg.stride + (2 * head[r] + 1) * kDim;
-    Bf16* out = static_cast<Bf16*>(args.out.data) + t * args.out.stride + head[r] * kDim;
-    const float inverse = 1.f / w.total[r];
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int d = column_of(c, e, i);
-          out[d] = from_f32<Bf16>(w.sum[c][e][2 * r + i] * inverse * sigmoid(to_f32(gate[d])));
-        }
-      }
-    }
+    if (query[r]) write_out(args, begin + token[r], head[r], r, w);
   }
 }
 
