@@ -115,7 +115,7 @@ TEST_P(GoldenLayouts, GreedyTokensAreTheReferences) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenLayouts, testing::ValuesIn(test::golden_models()),
+INSTANTIATE_TEST_SUITE_P(ModelsSlow, GoldenLayouts, testing::ValuesIn(test::golden_models()),
                          [](const auto& info) { return info.param.test_name(); });
 
 }  // namespace

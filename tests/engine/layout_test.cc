@@ -81,7 +81,20 @@ TEST_P(Layouts, SayWhatOneRankSays) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Matrix, Layouts, testing::ValuesIn(all_cases()),
+// What the sanitizers' quick run takes of it: all four sizes at once, and a pipeline with as many stages as there may be.
+std::vector<Case> some_cases() {
+  std::vector<Case> cases;
+  for (const Case& c : all_cases()) {
+    const ParallelSizes& s = c.sizes;
+    const bool mixed = s.tp == 2 && s.pp == 2 && s.ep == 2 && s.dp == 2 && c.model.kind == LayoutKind::kMoe;
+    const bool deep = s.tp == 2 && s.pp == 4 && s.dp == 1 && c.model.kind == LayoutKind::kDense;
+    if (c.model.layers == 5 && (mixed || deep)) cases.push_back(c);
+  }
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(Some, Layouts, testing::ValuesIn(some_cases()),
+                         [](const auto& info) { return info.param.name(); });
+INSTANTIATE_TEST_SUITE_P(MatrixSlow, Layouts, testing::ValuesIn(all_cases()),
                          [](const auto& info) { return info.param.name(); });
 
 }  // namespace
