@@ -81,7 +81,7 @@ TEST_P(Layouts, SayWhatOneRankSays) {
   }
 }
 
-// What the sanitizers' quick run takes of it: all four sizes at once, and a pipeline with as many stages as there may be.
+// What the sanitizers take of it: all four sizes at once, and a pipeline of as many stages as there may be.
 std::vector<Case> some_cases() {
   std::vector<Case> cases;
   for (const Case& c : all_cases()) {
