@@ -39,6 +39,21 @@ std::vector<uint32_t> token_rows(const Tokenizer& tokenizer, int32_t rows) {
   return mask;
 }
 
+// Bits of the rows that JSON may contain: a control character but the line break stands nowhere in it that matters, and
+// xgrammar lets some into strings.
+std::vector<uint32_t> json_rows(const Tokenizer& tokenizer, int32_t rows) {
+  std::vector<uint32_t> mask = token_rows(tokenizer, rows);
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 && c != '\n'; };
+  for (int32_t id = 0; id < std::min(rows, tokenizer.vocab_size()); ++id) {
+    if (std::ranges::any_of(tokenizer.token_bytes(id), is_control)) mask[id / 32] &= ~(uint32_t{1} << id % 32);
+  }
+  return mask;
+}
+
+bool has_bit(const std::vector<uint32_t>& mask, int32_t id) {
+  return id >= 0 && static_cast<size_t>(id / 32) < mask.size() && (mask[id / 32] >> id % 32 & 1);
+}
+
 // The reason in one line, without the time and place that xgrammar writes before it: "[12:00:00] a/b.cc:12: reason".
 std::string reason_of(std::string_view text) {
   size_t place = text.starts_with('[') ? text.find(".cc:") : std::string_view::npos;
@@ -53,11 +68,13 @@ class CompiledGrammar {
  public:
   xgrammar::CompiledGrammar grammar;
   std::shared_ptr<const std::vector<uint32_t>> token_rows;
+  std::shared_ptr<const std::vector<uint32_t>> allowed_rows;  // of the grammar's tokens; null: all
 };
 
 struct GrammarCompiler::State {
   State(const Tokenizer& tokenizer, int32_t vocab_rows, std::span<const int32_t> stop_ids)
       : token_rows(std::make_shared<const std::vector<uint32_t>>(hylas::token_rows(tokenizer, vocab_rows))),
+        json_rows(std::make_shared<const std::vector<uint32_t>>(hylas::json_rows(tokenizer, vocab_rows))),
         compiler(xgrammar::TokenizerInfo(vocabulary_rows(tokenizer, vocab_rows), xgrammar::VocabType::RAW, vocab_rows,
                                          std::vector<int32_t>(stop_ids.begin(), stop_ids.end())),
                  std::clamp<int>(static_cast<int>(std::thread::hardware_concurrency()), 1, kThreadsMax), true,
@@ -65,12 +82,13 @@ struct GrammarCompiler::State {
 
   // xgrammar reports errors of the source as exceptions.
   template <class F>
-  Compiled compile(const char* what, size_t source_bytes, const F& compile_source) {
+  Compiled compile(const char* what, size_t source_bytes, const F& compile_source,
+                   std::shared_ptr<const std::vector<uint32_t>> allowed_rows = nullptr) {
     if (source_bytes > kSourceBytesMax) {
       return error(ErrorCode::kInvalid, "{} is {} bytes long, more than {}", what, source_bytes, kSourceBytesMax);
     }
     try {
-      return std::make_shared<const CompiledGrammar>(CompiledGrammar{compile_source(), token_rows});
+      return std::make_shared<const CompiledGrammar>(CompiledGrammar{compile_source(), token_rows, allowed_rows});
     } catch (const std::exception& failure) {
       return error(ErrorCode::kInvalid, "{} cannot be used: {}", what, reason_of(failure.what()));
     }
@@ -81,6 +99,7 @@ struct GrammarCompiler::State {
   }
 
   std::shared_ptr<const std::vector<uint32_t>> token_rows;
+  std::shared_ptr<const std::vector<uint32_t>> json_rows;
   xgrammar::GrammarCompiler compiler;
 };
 
@@ -94,11 +113,12 @@ GrammarCompiler::Compiled GrammarCompiler::json_schema(std::string_view schema) 
   Result<json::value> parsed = json::parse(schema);
   if (!parsed) return error(ErrorCode::kInvalid, "the JSON schema is no JSON: {}", parsed.error().message);
   return state_->compile("the JSON schema", schema.size(),
-                         [&] { return state_->compile_schema(std::string(schema), true); });
+                         [&] { return state_->compile_schema(std::string(schema), true); }, state_->json_rows);
 }
 
 GrammarCompiler::Compiled GrammarCompiler::json_object() {
-  return state_->compile("the JSON grammar", 0, [&] { return state_->compile_schema(R"({"type": "object"})", false); });
+  const auto any_object = [&] { return state_->compile_schema(R"({"type": "object"})", false); };
+  return state_->compile("the JSON grammar", 0, any_object, state_->json_rows);
 }
 
 GrammarCompiler::Compiled GrammarCompiler::regex(std::string_view pattern) {
@@ -140,15 +160,14 @@ GrammarMatcher::~GrammarMatcher() = default;
 GrammarMatcher::GrammarMatcher(GrammarMatcher&&) noexcept = default;
 
 bool GrammarMatcher::accept(int32_t id) {
-  const std::vector<uint32_t>& rows = *state_->grammar->token_rows;
-  bool is_token = id >= 0 && static_cast<size_t>(id / 32) < rows.size() && (rows[id / 32] >> id % 32 & 1);
-  if (!is_token) return false;
+  if (!has_bit(*state_->grammar->token_rows, id)) return false;
   if (!state_->started) {
     ++state_->before;
     state_->started = id == *state_->starts_after;
     return true;
   }
   if (terminated()) return false;
+  if (state_->grammar->allowed_rows && !has_bit(*state_->grammar->allowed_rows, id)) return false;
   if (!state_->matcher.AcceptToken(id)) return false;
   ++state_->matched;
   return true;
@@ -173,6 +192,8 @@ void GrammarMatcher::fill_mask(std::span<uint32_t> bitmask) {
   tensor.dtype = xgrammar::GetBitmaskDLType();
   tensor.shape = &words;
   state_->matcher.FillNextTokenBitmask(&tensor);
+  if (!state_->grammar->allowed_rows) return;
+  for (size_t i = 0; i < bitmask.size(); ++i) bitmask[i] &= (*state_->grammar->allowed_rows)[i];
 }
 
 bool GrammarMatcher::terminated() const { return state_->matcher.IsTerminated(); }

@@ -60,6 +60,25 @@ TEST_F(GrammarTest, AnyJsonObject) {
   EXPECT_FALSE(takes(compiler().json_object(), "[1]"));
 }
 
+// JSON readers refuse them; xgrammar's strings take some.
+TEST_F(GrammarTest, JsonHasNoControlCharacters) {
+  const auto any_object = compiler().json_object();
+  const auto schema = compiler().json_schema(R"({"type": "object", "properties": {"a": {"type": "string"}}})");
+  for (const auto& grammar : {any_object, schema}) {
+    GrammarMatcher matcher(compiled(grammar));
+    for (int32_t id : tiny_tokenizer().encode("{\"a\": \"x")) ASSERT_TRUE(matcher.accept(id));
+    int controls = 0;
+    for (int32_t id = 0; id < tiny_tokenizer().vocab_size(); ++id) {
+      const std::string_view bytes = tiny_tokenizer().token_bytes(id);
+      if (bytes.size() != 1 || static_cast<unsigned char>(bytes[0]) >= 0x20) continue;
+      ++controls;
+      EXPECT_FALSE(allowed(matcher, id)) << "byte " << int{bytes[0]};
+      EXPECT_FALSE(matcher.accept(id)) << "byte " << int{bytes[0]};
+    }
+    EXPECT_EQ(controls, 32);
+  }
+}
+
 TEST_F(GrammarTest, RegularExpressionAndEbnf) {
   EXPECT_TRUE(takes(compiler().regex("(ab)+[0-9]{2}"), "abab12"));
   EXPECT_FALSE(takes(compiler().regex("(ab)+[0-9]{2}"), "ab1"));
