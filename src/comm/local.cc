@@ -49,6 +49,11 @@ size_t row_bytes(const Tensor& tensor) {
   return static_cast<size_t>(tensor.row_elements()) * dtype_bytes(tensor.dtype);
 }
 
+// No rows may come with no memory.
+void copy_bytes(void* to, const void* from, size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
 std::byte* row_at(const Tensor& tensor, int64_t row) {
   return static_cast<std::byte*>(tensor.data) + row * tensor.row_stride * dtype_bytes(tensor.dtype);
 }
@@ -73,7 +78,7 @@ class LocalComm final : public Comm {
     for (int32_t r = 0; r < size(); ++r) {
       if (r == rank_) continue;
       const int64_t from = count * r / size(), to = count * (r + 1) / size();
-      std::memcpy(out.as<float>() + from, group_->posted[r].out.as<float>() + from, (to - from) * sizeof(float));
+      copy_bytes(out.as<float>() + from, group_->posted[r].out.as<float>() + from, (to - from) * sizeof(float));
     }
     group_->barrier();
   }
@@ -94,7 +99,7 @@ class LocalComm final : public Comm {
     int64_t row = 0;
     for (int32_t r = 0; r < size(); ++r) {
       const Tensor& from = group_->posted[r].in;
-      std::memcpy(row_at(out, row), from.data, row_counts[r] * row_bytes(from));
+      copy_bytes(row_at(out, row), from.data, row_counts[r] * row_bytes(from));
       row += row_counts[r];
     }
     group_->barrier();
@@ -106,7 +111,7 @@ class LocalComm final : public Comm {
     for (int32_t r = 0; r < size(); ++r) {
       const Tensor& from = group_->posted[r].in;
       const size_t bytes = row_bytes(from);
-      for (int64_t t = 0; t < in.dim(0); ++t) std::memcpy(row_at(out, t) + r * bytes, row_at(from, t), bytes);
+      for (int64_t t = 0; t < in.dim(0); ++t) copy_bytes(row_at(out, t) + r * bytes, row_at(from, t), bytes);
     }
     group_->barrier();
   }
@@ -121,7 +126,7 @@ class LocalComm final : public Comm {
                   recv_rows[r]);
       int64_t skip = 0;
       for (int32_t to = 0; to < rank_; ++to) skip += peer.counts[to];
-      std::memcpy(row_at(out, row), row_at(peer.in, skip), recv_rows[r] * row_bytes(in));
+      copy_bytes(row_at(out, row), row_at(peer.in, skip), recv_rows[r] * row_bytes(in));
       row += recv_rows[r];
     }
     group_->barrier();

@@ -38,9 +38,12 @@ class CpuDevice final : public Device {
   }
 
   void release(void* memory, size_t bytes) override { munmap(memory, bytes); }
-  void copy_from_host(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
-  void copy_to_host(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
-  void copy(void* to, const void* from, size_t bytes) override { std::memmove(to, from, bytes); }
+  void copy_from_host(void* device, const void* host, size_t bytes) override { copy(device, host, bytes); }
+  void copy_to_host(void* host, const void* device, size_t bytes) override { copy(host, device, bytes); }
+  // Nothing may come with no memory.
+  void copy(void* to, const void* from, size_t bytes) override {
+    if (bytes > 0) std::memmove(to, from, bytes);
+  }
 
   size_t bytes_free() const override {
     std::ifstream file("/proc/meminfo");
