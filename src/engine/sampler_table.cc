@@ -11,8 +11,7 @@ void SamplerTable::start(const SequenceStart& start) {
   HYLAS_CHECK(!entry.live, "sequence {} starts twice", start.sequence);
   const SamplingParams& sampling = start.sampling;
   entry = Entry{.live = true, .sampling = sampling, .stop_ids = start.stop_ids};
-  entry.keeps_history =
-      sampling.repetition_penalty != 1.f || sampling.frequency_penalty != 0.f || sampling.presence_penalty != 0.f;
+  entry.keeps_history = has_penalties(sampling);
   for (int32_t token : start.prompt) ++entry.history.prompt[token];
 }
 

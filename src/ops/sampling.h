@@ -41,6 +41,25 @@ struct SampleRow {
   int32_t top_logprobs = -1;             // -1: no logprobs; 0: the chosen token's; n: and the n best
 };
 
+// Of a SampleRow, or of the parameters that it is made from.
+inline bool has_penalties(const auto& sampling) {
+  return sampling.repetition_penalty != 1.f || sampling.frequency_penalty != 0.f || sampling.presence_penalty != 0.f;
+}
+// Whether the token is drawn from other logits than the model's.
+inline bool changes_logits(const SampleRow& row) {
+  return has_penalties(row) || !row.bias.empty() || !row.blocked.empty() || !row.allowed.empty();
+}
+// The draw, uniform in [0, 1), of 53 bits: splitmix64 of the seed, then of the step. The same on every device.
+inline double uniform_draw(uint64_t seed, int64_t step) {
+  const auto mix = [](uint64_t x) {
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+  };
+  return static_cast<double>(mix(mix(seed) ^ static_cast<uint64_t>(step)) >> 11) * 0x1p-53;
+}
+
 struct TokenLogprob {
   int32_t token;
   float logprob;

@@ -12,24 +12,8 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// Uniform in [0, 1), of 53 bits; splitmix64 of the seed, then of the step.
-double uniform(uint64_t seed, int64_t step) {
-  auto mix = [](uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-  };
-  return static_cast<double>(mix(mix(seed) ^ static_cast<uint64_t>(step)) >> 11) * 0x1p-53;
-}
-
-bool changes_logits(const SampleRow& row) {
-  return row.repetition_penalty != 1.f || row.frequency_penalty != 0.f || row.presence_penalty != 0.f ||
-         !row.bias.empty() || !row.blocked.empty() || !row.allowed.empty();
-}
-
 void apply_penalties(const SampleRow& row, float* x, int32_t count) {
-  if (row.repetition_penalty == 1.f && row.frequency_penalty == 0.f && row.presence_penalty == 0.f) return;
+  if (!has_penalties(row)) return;
   HYLAS_CHECK(row.history != nullptr, "penalties need a token history");
   auto repeat = [&](int32_t token) { x[token] *= x[token] > 0 ? 1 / row.repetition_penalty : row.repetition_penalty; };
   const TokenHistory& history = *row.history;
@@ -83,7 +67,7 @@ class Draw {
 
   // Every filter keeps a beginning of the candidates in their order (before(), candidates.h), which is never sorted.
   int32_t token() {
-    double share = uniform(row_.seed, row_.step), total = 0;
+    double share = uniform_draw(row_.seed, row_.step), total = 0;
     if (row_.top_k > 0 && row_.top_k < count_) {
       candidates_ = best_candidates(kernels_, scratch_, x_, count_, row_.top_k);
       weigh();

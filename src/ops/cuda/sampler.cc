@@ -10,21 +10,6 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// Uniform in [0, 1), of 53 bits; splitmix64 of the seed, then of the step: the CPU's.
-double uniform(uint64_t seed, int64_t step) {
-  auto mix = [](uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-  };
-  return static_cast<double>(mix(mix(seed) ^ static_cast<uint64_t>(step)) >> 11) * 0x1p-53;
-}
-
-bool has_penalties(const SampleRow& row) {
-  return row.repetition_penalty != 1.f || row.frequency_penalty != 0.f || row.presence_penalty != 0.f;
-}
-
 // The edits of one row, one per token: penalties, then bias, then what is blocked.
 void add_edits(const SampleRow& row, int32_t index, int32_t count, std::vector<LogitEdit>& edits) {
   std::map<int32_t, LogitEdit> by_token;
@@ -55,10 +40,6 @@ void add_edits(const SampleRow& row, int32_t index, int32_t count, std::vector<L
   for (const auto& [token, edit] : by_token) edits.push_back(edit);
 }
 
-bool changes_logits(const SampleRow& row) {
-  return has_penalties(row) || !row.bias.empty() || !row.blocked.empty() || !row.allowed.empty();
-}
-
 DrawParams draw_params(const SampleRow& row) {
   DrawParams params;
   params.greedy = row.temperature <= 0.f || !std::isfinite(1 / row.temperature);
@@ -66,7 +47,7 @@ DrawParams draw_params(const SampleRow& row) {
   params.top_k = std::max(row.top_k, 0);
   params.top_p = row.top_p;
   params.min_p = row.min_p;
-  params.share = uniform(row.seed, row.step);
+  params.share = uniform_draw(row.seed, row.step);
   return params;
 }
 
