@@ -193,30 +193,4 @@ bool WeightSource::count(const std::string& name, size_t bytes) {
   return added;
 }
 
-namespace {
-
-Status check_block(const LinearWeight& whole, const char* axis, int64_t begin) {
-  if (whole.weight.dtype != DType::kF8E4M3 || begin % kFp8Block == 0) return {};
-  return error(ErrorCode::kUnsupported, "an FP8 matrix cannot be cut at {} {}, only at multiples of {}", axis, begin,
-               kFp8Block);
-}
-
-int64_t blocks(int64_t size) { return (size + kFp8Block - 1) / kFp8Block; }
-
-}  // namespace
-
-Result<LinearWeight> weight_rows(const LinearWeight& whole, int64_t begin, int64_t count) {
-  HYLAS_TRY(check_block(whole, "row", begin));
-  LinearWeight shard{whole.weight.rows(begin, count), {}};
-  if (whole.scale) shard.scale = whole.scale.rows(begin / kFp8Block, blocks(count));
-  return shard;
-}
-
-Result<LinearWeight> weight_columns(const LinearWeight& whole, int64_t begin, int64_t count) {
-  HYLAS_TRY(check_block(whole, "column", begin));
-  LinearWeight shard{whole.weight.columns(begin, count), {}};
-  if (whole.scale) shard.scale = whole.scale.columns(begin / kFp8Block, blocks(count));
-  return shard;
-}
-
 }  // namespace hylas

@@ -90,8 +90,4 @@ class WeightSource {
   size_t bytes_used_ = 0;
 };
 
-// Shards of a matrix at hand, without copying. FP8: `begin` must be a multiple of 128 (kUnsupported, naming both).
-Result<LinearWeight> weight_rows(const LinearWeight& whole, int64_t begin, int64_t count);
-Result<LinearWeight> weight_columns(const LinearWeight& whole, int64_t begin, int64_t count);
-
 }  // namespace hylas

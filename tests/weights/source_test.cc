@@ -187,40 +187,51 @@ TEST(CheckpointSource, Fp8ShardsBeginAndEndAtBlocks) {
 
 class Shards : public testing::Test {
  protected:
-  // 300 x 260: ragged last blocks. values[r][c] = r + c mod 7, scale of block (i, j) = 10 i + j.
+  // `x` is 300 x 260, with ragged last blocks; the scale of block (i, j) is 3 i + j. `p` is 100 x 100, bf16.
   Shards() {
     for (size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<uint8_t>(i % 251);
     for (size_t i = 0; i < scales_.size(); ++i) scales_[i] = static_cast<float>(i);
+    HYLAS_CHECK(write_safetensors(dir_.file("model.safetensors"),
+                                  {{"x.weight", Tensor(values_.data(), DType::kF8E4M3, {300, 260})},
+                                   {"x.weight_scale_inv", Tensor(scales_.data(), DType::kF32, {3, 3})},
+                                   {"p.weight", Tensor(values_.data(), DType::kBF16, {100, 100})}})
+                    .ok());
   }
   std::array<uint8_t, 300 * 260> values_{};
   std::array<float, 9> scales_{};
-  LinearWeight fp8_{Tensor(values_.data(), DType::kF8E4M3, {300, 260}), Tensor(scales_.data(), DType::kF32, {3, 3})};
+  TempDir dir_;
 };
 
 TEST_F(Shards, EveryElementKeepsItsScale) {
-  const LinearWeight rows = weight_rows(fp8_, 128, 172).value();
-  const LinearWeight shard = weight_columns(rows, 128, 132).value();
-  ASSERT_EQ(shard.weight.dim(0), 172);
-  ASSERT_EQ(shard.weight.dim(1), 132);
+  CheckpointSource source = open_source(dir_.path());
+  const Range last{128, 172};
+  const LinearWeight rows = source.linear_rows("x", 300, 260, {&last, 1}).value();
+  const LinearWeight columns = source.linear_columns("x", 300, 260, {128, 132}).value();
+  ASSERT_EQ(rows.weight.dim(0), 172);
+  ASSERT_EQ(columns.weight.dim(1), 132);
   for (int64_t r : {0, 127, 128, 171}) {
     for (int64_t c : {0, 127, 128, 131}) {
-      EXPECT_EQ(shard.weight.row<uint8_t>(r)[c], values_[(r + 128) * 260 + c + 128]);
-      EXPECT_EQ(shard.scale.row<float>(r / 128)[c / 128], scales_[(r / 128 + 1) * 3 + c / 128 + 1]);
+      EXPECT_EQ(rows.weight.row<uint8_t>(r)[c], values_[(r + 128) * 260 + c]);
+      EXPECT_EQ(rows.scale.row<float>(r / 128)[c / 128], scales_[(r / 128 + 1) * 3 + c / 128]);
+      EXPECT_EQ(columns.weight.row<uint8_t>(r)[c], values_[r * 260 + c + 128]);
+      EXPECT_EQ(columns.scale.row<float>(r / 128)[c / 128], scales_[r / 128 * 3 + c / 128 + 1]);
     }
   }
-  EXPECT_EQ(shard.weight.row_stride, 260);
-  EXPECT_EQ(shard.scale.row_stride, 3);
+  EXPECT_EQ(columns.weight.row_stride, 260);
+  EXPECT_EQ(columns.scale.row_stride, 3);
 }
 
 TEST_F(Shards, Fp8IsCutOnlyBetweenBlocks) {
-  for (const auto& refused : {weight_rows(fp8_, 64, 64), weight_columns(fp8_, 100, 128)}) {
+  CheckpointSource source = open_source(dir_.path());
+  const Range half{64, 64}, one{33, 1};
+  for (const auto& refused :
+       {source.linear_rows("x", 300, 260, {&half, 1}), source.linear_columns("x", 300, 260, {100, 128})}) {
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
-    EXPECT_THAT(refused.error().message, HasSubstr("multiples of 128"));
+    EXPECT_THAT(refused.error().message, HasSubstr("its blocks are 128 wide"));
   }
-  const LinearWeight plain{Tensor(values_.data(), DType::kBF16, {100, 100}), {}};
-  EXPECT_TRUE(weight_rows(plain, 33, 1).ok());
-  EXPECT_FALSE(weight_columns(plain, 50, 25)->scale);
+  EXPECT_TRUE(source.linear_rows("p", 100, 100, {&one, 1}).ok());
+  EXPECT_FALSE(source.linear_columns("p", 100, 100, {50, 25})->scale);
 }
 
 }  // namespace
