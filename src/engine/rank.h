@@ -51,6 +51,8 @@ class Rank {
   const RankPlace& place() const { return options_.decoder.shard.place; }
   // Whether execute() returns rows: one rank of every dp group of the last stage does.
   bool reports_rows() const { return options_.is_last() && place().attn_rank == 0; }
+  // Whether anybody wants its results: those, and the first rank of every stage for its times (engine/timeline.h).
+  bool reports() const { return reports_rows() || place().tp_rank == 0; }
   Device& device() { return ops_->device(); }
   WeightSource& weights() { return *source_; }
 

@@ -17,7 +17,8 @@ RankThreads::RankThreads(std::vector<std::unique_ptr<Rank>> ranks, int32_t plans
     const std::string name = fmt::format("rank {}", worker.rank->place().rank);
     worker.thread = start_thread(name.c_str(), [this, &worker] {
       while (auto plan = worker.plans->pop()) {
-        on_report_(RankReport{worker.rank->place(), worker.rank->execute(**plan)});
+        RankReport report{worker.rank->place(), worker.rank->execute(**plan)};
+        if (worker.rank->reports()) on_report_(std::move(report));
       }
       worker.rank->finish();
     });

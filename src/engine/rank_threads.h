@@ -19,7 +19,7 @@ struct RankReport {
 
 class RankThreads {
  public:
-  // Called on rank threads.
+  // Called on rank threads, for the ranks that report().
   using OnReport = std::function<void(RankReport)>;
 
   // `plans_max` plans are out at a time at most, so push() never waits.
