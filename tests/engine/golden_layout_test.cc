@@ -7,8 +7,8 @@
 #include <set>
 #include <sstream>
 
-#include "engine/client.h"
 #include "engine/configuration.h"
+#include "engine/golden_prompts.h"
 #include "support/goldens.h"
 #include "support/layout_models.h"
 
@@ -99,19 +99,7 @@ TEST_P(GoldenLayouts, GreedyTokensAreTheReferences) {
     SCOPED_TRACE(name_of(sizes));
     Result<std::unique_ptr<Engine>> engine = Engine::start(options_of(GetParam().dir, sizes));
     ASSERT_TRUE(engine.ok()) << engine.error().message;
-    Client client(**engine);
-    std::vector<std::pair<std::string, RequestId>> sent;
-    for (const char* prompt : {"p1", "p5", "p64", "p130", "p517"}) {
-      Request request;
-      request.prompt = golden.i32(std::string(prompt) + ".input_ids");
-      request.sampling.max_new_tokens = 32;
-      request.sampling.temperature = 0;
-      request.sampling.ignore_eos = true;
-      sent.emplace_back(prompt, client.send(request));
-    }
-    for (const auto& [prompt, id] : sent) {
-      EXPECT_EQ(client.wait(id).tokens, golden.i32(prompt + ".greedy_ids")) << prompt;
-    }
+    expect_golden_tokens(**engine, golden, {"p1", "p5", "p64", "p130", "p517"});
   }
 }
 
