@@ -14,7 +14,8 @@ boost_min=1.81
 
 declare -A packages=(
   [build]="g++ cmake ninja-build pkg-config ccache mold python3-venv ca-certificates
-           libfmt-dev libspdlog-dev libcli11-dev libutf8proc-dev prometheus-cpp-dev libucx-dev"
+           libfmt-dev libspdlog-dev libcli11-dev libutf8proc-dev prometheus-cpp-dev libucx-dev
+           libssl-dev libxxhash-dev"
   [test]="libgtest-dev libgmock-dev"
   [bench]="libbenchmark-dev"
   [fuzz]="clang-19 libclang-rt-19-dev libfuzzer-19-dev"

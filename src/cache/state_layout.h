@@ -20,6 +20,7 @@ struct StateSegment {
   std::string name;
   int64_t units = 0;          // units on this rank
   int64_t unit_elements = 0;  // elements of one unit (per token for kPerToken, in all for kPerSequence)
+  int64_t unit_begin = 0;     // global number of its first unit: which heads these are
 };
 
 struct StateKind {

@@ -42,6 +42,9 @@ struct EngineOptions {
   int32_t ep_dispatch_tokens = 128;      // tokens that a rank sends to other ranks' experts at a time
 };
 
+// What an instance does of a request: all of it, the prompt, or the rest (--disaggregation-mode).
+enum class InstanceRole : uint8_t { kWhole, kPrefill, kDecode };
+
 // What an instance is, for /model_info, /server_info and the log.
 struct EngineInfo {
   std::string model_name;
@@ -53,6 +56,8 @@ struct EngineInfo {
   std::string dtype, kv_dtype, state_dtype;
   std::vector<int32_t> eos_ids;
   ParallelSizes parallel;
+  InstanceRole role = InstanceRole::kWhole;
+  uint16_t bootstrap_port = 0;  // kPrefill: where decoding instances connect
 };
 
 // One stage of the pipeline since the start.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/net.h"
 #include "ops/sampling.h"
 
 namespace hylas {
@@ -35,10 +36,17 @@ struct SamplingParams {
                                       // token at position 0: its logprob is NaN
 };
 
+// Where the prompt of a request is computed, with disaggregation: the router sends the same request to both instances.
+struct Bootstrap {
+  HostPort prefill;   // the bootstrap port of the prefilling instance
+  uint64_t room = 0;  // drawn by the router; names the request between the two instances
+};
+
 struct Request {
   std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;
   std::shared_ptr<GrammarMatcher> grammar;  // null: unconstrained. Used by the scheduler thread only once submitted.
+  std::optional<Bootstrap> bootstrap;       // what an instance that only prefills or only decodes needs
 };
 
 enum class FinishReason : uint8_t {
@@ -63,6 +71,7 @@ struct Output {
   int32_t cached_tokens = 0;                 // prompt tokens that came from a prefix cache
   std::vector<OutputToken> prompt_logprobs;  // with the first Output, if asked for; position `from` first
   std::string error;                         // kError: one line
+  bool may_retry = false;                    // kError: another instance may be able to do it
 };
 
 // Called on the scheduler thread: must only hand the value on (a queue), never block.
