@@ -5,32 +5,34 @@ namespace hylas {
 namespace {
 
 StateKind kv_kind(const ModelConfig& config, const DecoderOptions& options, const char* name) {
-  const int64_t heads = kv_heads(config, options.shard).count;
-  return StateKind{.name = name,
-                   .scope = StateScope::kPerToken,
-                   .segments = {{"k", heads, config.head_dim}, {"v", heads, config.head_dim}},
-                   .replicated = kv_replicated(config, options.shard),
-                   .dtype = options.kv};
+  const Range heads = kv_heads(config, options.shard);
+  return StateKind{
+      .name = name,
+      .scope = StateScope::kPerToken,
+      .segments = {{"k", heads.count, config.head_dim, heads.begin}, {"v", heads.count, config.head_dim, heads.begin}},
+      .replicated = kv_replicated(config, options.shard),
+      .dtype = options.kv};
 }
 
 // The convolution's last three inputs, channel-major: three segments, each split over ranks on its own.
 StateKind conv_kind(const ModelConfig& config, const DecoderOptions& options) {
   const int64_t key = config.linear_key_dim * 3;
   const int64_t value = config.linear_value_dim * 3;
-  const int64_t keys = linear_key_heads(config, options.shard).count;
+  const Range keys = linear_key_heads(config, options.shard);
+  const Range values = linear_value_heads(config, options.shard);
   return StateKind{.name = "conv",
                    .scope = StateScope::kPerSequence,
-                   .segments = {{"q", keys, key},
-                                {"k", keys, key},
-                                {"v", linear_value_heads(config, options.shard).count, value}},
+                   .segments = {{"q", keys.count, key, keys.begin},
+                                {"k", keys.count, key, keys.begin},
+                                {"v", values.count, value, values.begin}},
                    .dtype = options.act};
 }
 
 StateKind delta_kind(const ModelConfig& config, const DecoderOptions& options) {
+  const Range heads = linear_value_heads(config, options.shard);
   return StateKind{.name = "delta",
                    .scope = StateScope::kPerSequence,
-                   .segments = {{"s", linear_value_heads(config, options.shard).count,
-                                 config.linear_key_dim * config.linear_value_dim}},
+                   .segments = {{"s", heads.count, config.linear_key_dim * config.linear_value_dim, heads.begin}},
                    .dtype = options.state};
 }
 
