@@ -6,29 +6,7 @@
 #include "base/check.h"
 
 namespace hylas {
-namespace {
 
-constexpr size_t kBlockAlignment = 64;
-
-size_t aligned(size_t bytes) { return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment; }
-
-size_t elements_bytes(const StateKind& kind, int64_t elements) {
-  return static_cast<size_t>(elements) * dtype_bytes(kind.dtype);
-}
-
-// Bytes of segment `segment` in one page of one layer.
-size_t page_piece_bytes(const StateKind& kind, size_t segment, int32_t page_size) {
-  const StateSegment& piece = kind.segments[segment];
-  return elements_bytes(kind, piece.units * piece.unit_elements * page_size);
-}
-
-// Bytes of one layer in one slot.
-size_t slot_piece_bytes(const StateKind& kind) { return elements_bytes(kind, kind.layer_elements()); }
-
-}  // namespace
-
-// The memory is a row of blocks: for a per-token kind one block per (layer, segment) of all pages, for a per-sequence
-// kind one block per layer of all slots. Blocks begin at multiples of 64 bytes.
 Result<StatePools> StatePools::make(Device& device, const StateLayout& layout, int64_t pages, int32_t page_size,
                                     int64_t slots) {
   StatePools pools;
@@ -37,23 +15,8 @@ Result<StatePools> StatePools::make(Device& device, const StateLayout& layout, i
   pools.pages_ = pages;
   pools.page_size_ = page_size;
   pools.slots_ = slots;
-  size_t end = 0;
-  for (const StateKind& kind : layout.kinds) {
-    std::vector<size_t>& offsets = pools.offsets_.emplace_back();
-    auto place = [&](size_t bytes) {
-      offsets.push_back(end);
-      end += aligned(bytes);
-    };
-    for (size_t layer = 0; layer < kind.layers.size(); ++layer) {
-      if (kind.scope == StateScope::kPerSequence) {
-        place(slot_piece_bytes(kind) * slots);
-        continue;
-      }
-      for (size_t segment = 0; segment < kind.segments.size(); ++segment) {
-        place(page_piece_bytes(kind, segment, page_size) * pages);
-      }
-    }
-  }
+  pools.blocks_ = pool_blocks(layout, pages, page_size, slots);
+  const size_t end = pools.blocks_.bytes;
   Result<Buffer> memory = Buffer::make(device, end);
   if (!memory.ok()) {
     return error(memory.error().code, "{} pages of {} tokens and {} sequence slots need {} MiB: {}", pages, page_size,
@@ -74,9 +37,8 @@ std::byte* StatePools::block(size_t kind, int32_t layer, size_t segment) const {
   const StateKind& state = layout_.kinds[kind];
   auto found = std::find(state.layers.begin(), state.layers.end(), layer);
   HYLAS_CHECK(found != state.layers.end(), "layer {} has no {} on this rank", layer, state.name);
-  size_t index = found - state.layers.begin();
-  if (state.scope == StateScope::kPerToken) index = index * state.segments.size() + segment;
-  return static_cast<std::byte*>(memory_.data()) + offsets_[kind][index];
+  const size_t index = block_index(state, found - state.layers.begin(), segment);
+  return static_cast<std::byte*>(memory_.data()) + blocks_.kinds[kind][index].offset;
 }
 
 Tensor StatePools::pages_of(const StateKind& kind, int32_t layer, int segment) const {
@@ -100,18 +62,9 @@ template <class Visit>
 void StatePools::for_pieces(StateScope scope, int32_t id, Visit visit) const {
   HYLAS_CHECK(id >= 0 && id < (scope == StateScope::kPerToken ? pages_ : slots_), "id {}", id);
   for (size_t kind = 0; kind < layout_.kinds.size(); ++kind) {
-    const StateKind& state = layout_.kinds[kind];
-    if (state.scope != scope) continue;
-    for (int32_t layer : state.layers) {
-      if (scope == StateScope::kPerSequence) {
-        size_t bytes = slot_piece_bytes(state);
-        visit(block(kind, layer, 0) + bytes * id, bytes);
-        continue;
-      }
-      for (size_t segment = 0; segment < state.segments.size(); ++segment) {
-        size_t bytes = page_piece_bytes(state, segment, page_size_);
-        visit(block(kind, layer, segment) + bytes * id, bytes);
-      }
+    if (layout_.kinds[kind].scope != scope) continue;
+    for (const PoolBlock& block : blocks_.kinds[kind]) {
+      visit(static_cast<std::byte*>(memory_.data()) + block.offset + block.stride * id, block.stride);
     }
   }
 }

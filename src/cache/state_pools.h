@@ -2,9 +2,9 @@
 // StatePools: the bytes behind a StateLayout on one rank: pages for per-token kinds, slots for per-sequence kinds.
 // Page and slot ids are handed out elsewhere (PagePool, SlotPool, by the scheduler); here is only memory.
 #include <cstddef>
-#include <vector>
 
 #include "base/result.h"
+#include "cache/pool_blocks.h"
 #include "cache/state_layout.h"
 #include "tensor/device.h"
 #include "tensor/tensor.h"
@@ -23,6 +23,9 @@ class StatePools {
   int64_t pages() const { return pages_; }
   int32_t page_size() const { return page_size_; }
   int64_t slots() const { return slots_; }
+  // All of it, divided as pool_blocks() says. Device memory.
+  void* memory() const { return memory_.data(); }
+  size_t memory_bytes() const { return memory_.bytes(); }
 
   // Pages of one layer and segment: [pages, units, page_size, unit_elements]. `layer` is the global id.
   Tensor pages_of(const StateKind& kind, int32_t layer, int segment) const;
@@ -53,7 +56,7 @@ class StatePools {
   int32_t page_size_ = 0;
   int64_t slots_ = 0;
   Buffer memory_;
-  std::vector<std::vector<size_t>> offsets_;  // [kind][layer index (x segments for pages)]: offset into memory_
+  PoolBlocks blocks_;
 };
 
 }  // namespace hylas

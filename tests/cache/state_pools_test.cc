@@ -103,6 +103,35 @@ TEST_P(EveryLayout, PiecesDoNotOverlapAndAddUp) {
   EXPECT_EQ(slot_bytes, pools_.slot_bytes() * kSlots);
 }
 
+// What another instance works out from the layout and the counts is where the bytes are.
+TEST_P(EveryLayout, PoolBlocksTellWhereEveryPieceLies) {
+  const PoolBlocks blocks = pool_blocks(layout_, kPages, kPageSize, kSlots);
+  EXPECT_EQ(blocks.bytes, pools_.memory_bytes());
+  const std::vector<Piece> expected = pieces();
+  auto piece = expected.begin();
+  for (size_t k = 0; k < layout_.kinds.size(); ++k) {
+    const StateKind& kind = layout_.kinds[k];
+    for (size_t i = 0; i < blocks.kinds[k].size(); ++i) {
+      const PoolBlock& block = blocks.kinds[k][i];
+      EXPECT_EQ(block.offset % 64, 0u);
+      for (int32_t id = 0; id < (kind.scope == StateScope::kPerToken ? kPages : kSlots); ++id, ++piece) {
+        ASSERT_NE(piece, expected.end());
+        EXPECT_EQ(static_cast<std::byte*>(pools_.memory()) + block.offset + block.stride * id, piece->begin);
+        EXPECT_EQ(block.stride, piece->bytes);
+      }
+    }
+  }
+  EXPECT_EQ(piece, expected.end());
+}
+
+TEST(PoolBlocks, ALayerOfAPerTokenKindHasOneBlockForEachSegment) {
+  const StateKind pages = kv(DType::kF32, {3, 7}), slots = conv(DType::kF32, {0, 1});
+  EXPECT_EQ(block_index(pages, 1, 0), 2u);
+  EXPECT_EQ(block_index(pages, 1, 1), 3u);
+  EXPECT_EQ(block_index(slots, 1, 0), 1u);
+  EXPECT_EQ(block_index(slots, 1, 2), 1u) << "the segments of a slot lie side by side";
+}
+
 TEST_P(EveryLayout, StartsZeroed) {
   for (const std::vector<std::byte>& piece : snapshot()) {
     EXPECT_THAT(piece, testing::Each(std::byte{0}));
