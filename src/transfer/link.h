@@ -20,7 +20,7 @@ struct Region {
 // `identity` says which piece of the sequence's state this is (not where it lies): it enters the sum.
 struct Write {
   const void* from = nullptr;
-  int32_t region = 0;  // of the peer
+  int32_t region = 0;   // of the peer
   uint64_t offset = 0;  // in that region
   uint64_t bytes = 0;
   uint64_t identity = 0;

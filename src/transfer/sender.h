@@ -1,5 +1,6 @@
 #pragma once
-// Sender: pushes state from this instance's ranks to peers, part by part. Rank threads hand parts over and go on at once.
+// Sender: pushes state from this instance's ranks to peers, part by part. Rank threads hand parts over and go on at
+// once.
 #include <cstdint>
 #include <functional>
 #include <map>

@@ -1,6 +1,6 @@
 #pragma once
-// Transfer plan: which bytes of which rank go where, when a sequence moves from one instance to another. A pure function
-// of the two layouts: pairs by global layer id, segment and head, so any parallel layout maps onto any other.
+// Transfer plan: which bytes of which rank go where, when a sequence moves from one instance to another. A pure
+// function of the two layouts: pairs by global layer id, segment and head, so any parallel layout maps onto any other.
 #include <cstdint>
 #include <span>
 #include <vector>
