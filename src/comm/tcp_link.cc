@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -88,6 +89,8 @@ TcpLink::TcpLink(int socket) : socket_(socket), peer_(name_of_peer(socket)) {
 TcpLink::~TcpLink() { ::close(socket_); }
 
 void TcpLink::end_sending() { shutdown(socket_, SHUT_WR); }
+
+void TcpLink::stop() { shutdown(socket_, SHUT_RDWR); }
 
 bool TcpLink::readable(int64_t wait_us) { return wait_for(socket_, POLLIN, wait_us); }
 
@@ -190,6 +193,14 @@ TcpListener::TcpListener(TcpListener&& other) noexcept : socket_(std::exchange(o
 
 TcpListener::~TcpListener() {
   if (socket_ >= 0) ::close(socket_);
+}
+
+uint16_t TcpListener::port() const {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(address).sin6_port
+                                             : reinterpret_cast<sockaddr_in&>(address).sin_port);
 }
 
 std::unique_ptr<TcpLink> TcpListener::accept(int64_t wait_us) {

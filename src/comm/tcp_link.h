@@ -39,6 +39,8 @@ class TcpLink {
   bool readable(int64_t wait_us);
   // The peer reads what was sent, and then the end. It may still send.
   void end_sending();
+  // Ends the connection in both directions, from any thread: whoever waits in send() or recv() comes back.
+  void stop();
 
   // "10.0.0.2": where the peer is.
   const std::string& peer() const { return peer_; }
@@ -61,6 +63,8 @@ class TcpListener {
   TcpListener& operator=(TcpListener&&) = delete;
   ~TcpListener();
 
+  // Where it listens: the system's choice if port 0 was asked for.
+  uint16_t port() const;
   // Null if nobody came within `wait_us`.
   std::unique_ptr<TcpLink> accept(int64_t wait_us);
 
