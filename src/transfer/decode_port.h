@@ -27,8 +27,8 @@ struct DecodePortOptions {
 // All calls are thread-safe and never wait for a peer.
 class DecodePort {
  public:
-  // Called on the port's threads: must only hand the value on. After grant() come, for this epoch: perhaps Stalled, then
-  // exactly one of Landed and Closed. Only after that one the memory may be used again (or, if it landed, by the
+  // Called on the port's threads: must only hand the value on. After grant() come, for this epoch: perhaps Stalled,
+  // then exactly one of Landed and Closed. Only after that one the memory may be used again (or, if it landed, by the
   // sequence).
   struct Landed {
     uint64_t epoch;

@@ -21,9 +21,9 @@
 namespace hylas {
 
 struct Hello {
-  uint32_t version = 0;     // of these messages
-  std::string layout;       // encode(InstanceLayout)
-  std::string link;         // Link::open
+  uint32_t version = 0;  // of these messages; all that is read of another version's
+  std::string layout;    // encode(InstanceLayout)
+  std::string link;      // Link::open
 };
 struct Welcome {
   std::string layout;
@@ -66,8 +66,7 @@ struct Aborted {
   uint64_t room = 0, epoch = 0;
 };
 
-using ControlMessage =
-    std::variant<Hello, Welcome, Refusal, Grant, Done, Received, Failed, Abort, Aborted>;
+using ControlMessage = std::variant<Hello, Welcome, Refusal, Grant, Done, Received, Failed, Abort, Aborted>;
 
 constexpr uint32_t kControlVersion = 1;
 
