@@ -1,6 +1,7 @@
 #pragma once
 // Sender: pushes state from this instance's ranks to peers, part by part. Rank threads hand parts over and go on at
 // once.
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -36,6 +37,10 @@ class Sender {
 
   // `memory[rank]`: start of the rank's pools. `link` outlives it.
   Sender(InstanceLayout layout, std::vector<const void*> memory, Link& link, OnSent on_sent);
+  // What is still under way fails and is reported first.
+  ~Sender();
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
 
   // `link_peer` as Link::connect answered. Plans are made once for each pair of rank and group.
   void add_peer(int32_t peer, InstanceLayout layout, int32_t link_peer);
@@ -51,12 +56,23 @@ class Sender {
     int32_t link_peer = 0;
     std::map<std::pair<int32_t, int32_t>, TransferPlan> plans;  // {rank, group there}
   };
+  struct Prepared {
+    int32_t link_peer = 0;
+    std::vector<Write> writes;
+  };
+
+  Result<Prepared> prepare(int32_t rank, const SendOp& op);
+  void report(SentReport report);
+  // With mutex_ held.
+  const TransferPlan& plan_of(Peer& peer, int32_t rank, int32_t group);
 
   const InstanceLayout layout_;
   const std::vector<const void*> memory_;
   Link& link_;
   const OnSent on_sent_;
   std::mutex mutex_;
+  std::condition_variable reported_;
+  int64_t under_way_ = 0;          // guarded by mutex_: parts that are not reported
   std::map<int32_t, Peer> peers_;  // guarded by mutex_
 };
 
