@@ -7,6 +7,7 @@
 
 #include "app/commands.h"
 #include "app/default_sampling.h"
+#include "app/disaggregation_options.h"
 #include "app/load_text.h"
 #include "app/options.h"
 #include "base/clock.h"
@@ -87,6 +88,7 @@ void serve_until_signal(Engine& engine, ApiServer& server, double shutdown_timeo
 EngineOptions engine_options_of(const Options& options, const TextModel& text) {
   EngineOptions engine = options.engine;
   engine.vocab_tokens = text.tokenizer->vocab_size();
+  engine.bootstrap.host = options.host;
   return engine;
 }
 
@@ -119,6 +121,7 @@ void add_serve(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("serve", "Serves a model over HTTP: OpenAI's API and SGLang's /generate");
   add_engine_options(*command, *options);
   add_server_options(*command, *options);
+  add_disaggregation_options(*command, options->engine);
   command->footer(kExamples);
   command->callback([options, &action] {
     action = [options] {

@@ -17,6 +17,7 @@ constexpr Mapped kMapped[] = {
     {"--moe-a2a-backend", "with --ep-size > 1 tokens always travel to their experts and back, all to all"},
     {"--moe-runner-backend", "the expert kernels of this device are used"},
     {"--deepep-mode", "the exchange is the same for prefill and decode"},
+    {"--disaggregation-transfer-backend", "states travel through UCX, over what it finds: RDMA, shared memory, TCP"},
     {"--cuda-graph-bs", "this build launches no CUDA graphs"},
     {"--cuda-graph-max-bs", "this build launches no CUDA graphs"},
 };

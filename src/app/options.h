@@ -49,7 +49,7 @@ void add_server_options(CLI::App& command, Options& options);
 Status check_engine_options(const Options& options);
 
 // "--page-size=128" for each environment variable HYLAS_<FLAG> that names a flag of `command` not in `arguments`.
-// Each is printed on stderr, but not the value of --api-key.
+// Each is printed on stderr, but not the value of a secret.
 std::vector<std::string> environment_arguments(const CLI::App& command, const std::vector<std::string>& arguments);
 
 // The flag of `command` nearest to `unknown` in spelling, or nothing if none is near.

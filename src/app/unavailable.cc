@@ -15,10 +15,6 @@ struct Unavailable {
 };
 
 constexpr Unavailable kWithValue[] = {
-    {"--disaggregation-mode", "null", "prefill-decode disaggregation"},
-    {"--disaggregation-ib-device", kAnyValue, "prefill-decode disaggregation"},
-    {"--disaggregation-bootstrap-port", kAnyValue, "prefill-decode disaggregation"},
-    {"--disaggregation-transfer-backend", kAnyValue, "prefill-decode disaggregation"},
     {"--speculative-algorithm,--speculative-algo", kAnyValue, "speculative decoding"},
     {"--speculative-num-steps", kAnyValue, "speculative decoding"},
     {"--speculative-eagle-topk", kAnyValue, "speculative decoding"},

@@ -5,11 +5,15 @@
 #include <string>
 #include <vector>
 
+#include "base/net.h"
 #include "base/result.h"
 #include "comm/topology.h"
 #include "engine/request.h"
 
 namespace hylas {
+
+// What an instance does of a request: all of it, the prompt, or the rest (--disaggregation-mode).
+enum class InstanceRole : uint8_t { kWhole, kPrefill, kDecode };
 
 // What the command line says (app/options.h fills it in). -1 and 0 stand for "choose".
 struct EngineOptions {
@@ -40,10 +44,12 @@ struct EngineOptions {
   int32_t pp_max_micro_batch_size = 0;   // decode rows of a step; 0 = each stage's share
   bool enable_dynamic_chunking = false;  // prefill chunks shrink as their prefix grows, to steps of equal time
   int32_t ep_dispatch_tokens = 128;      // tokens that a rank sends to other ranks' experts at a time
-};
 
-// What an instance does of a request: all of it, the prompt, or the rest (--disaggregation-mode).
-enum class InstanceRole : uint8_t { kWhole, kPrefill, kDecode };
+  InstanceRole role = InstanceRole::kWhole;  // --disaggregation-mode
+  HostPort bootstrap{"127.0.0.1", 8998};     // kPrefill: where decoding instances connect; port 0: any free one
+  std::string transfer_devices;              // --disaggregation-ib-device: of UCX, "mlx5_0,mlx5_1"
+  std::string disaggregation_secret;         // that both instances know; empty: anybody may connect
+};
 
 // What an instance is, for /model_info, /server_info and the log.
 struct EngineInfo {
@@ -73,6 +79,7 @@ struct EngineStats {
   int32_t running = 0, queued = 0, retracted = 0;
   int64_t kv_tokens_used = 0, kv_tokens_max = 0;
   int32_t slots_used = 0, slots_max = 0;
+  int32_t transfers = 0;  // sequences whose state is on its way to or from another instance
   int64_t pages_used = 0, pages_max = 0;
   uint64_t prompt_tokens_total = 0, generated_tokens_total = 0, requests_total = 0, aborted_total = 0,
            retractions_total = 0, steps_total = 0;

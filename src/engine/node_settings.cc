@@ -21,7 +21,7 @@ std::string weight_files(const std::string& directory) {
 }
 
 Result<Settings> shared_settings(const EngineOptions& o, const std::string& directory) {
-  HYLAS_ASSIGN(const std::string config, read_text_file((std::filesystem::path(directory) / "config.json").string()));
+  HYLAS_ASSIGN(const std::string model, model_fingerprint(o, directory));
   Settings settings;
   const auto add = [&](const char* name, const auto& value) { settings.emplace_back(name, fmt::format("{}", value)); };
   add("--tp-size", o.parallel.tp);
@@ -45,12 +45,17 @@ Result<Settings> shared_settings(const EngineOptions& o, const std::string& dire
   add("--max-running-requests", o.max_running_requests);
   add("--context-length", o.context_length);
   add("the tokenizer's size", o.vocab_tokens);
-  add("the checksum of config.json", fmt::format("{:016x}", checksum(config)));
-  add("the checkpoint", o.load_format == "dummy" ? "made up" : weight_files(directory));
+  add("the model", model);
   return settings;
 }
 
 }  // namespace
+
+Result<std::string> model_fingerprint(const EngineOptions& options, const std::string& directory) {
+  HYLAS_ASSIGN(const std::string config, read_text_file((std::filesystem::path(directory) / "config.json").string()));
+  return fmt::format("config.json with checksum {:016x}, {}", checksum(config),
+                     options.load_format == "dummy" ? "made-up weights" : weight_files(directory));
+}
 
 Result<ClusterOptions> cluster_options(const EngineOptions& options, const std::string& directory) {
   const int32_t nodes = options.parallel.nodes;

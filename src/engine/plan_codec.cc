@@ -21,7 +21,7 @@ void fields(Io& io, Like<SamplingParams> auto& v) {
 }
 template <class Io>
 void fields(Io& io, Like<SequenceStart> auto& v) {
-  io(v.sequence, v.sampling, v.stop_ids, v.prompt);
+  io(v.sequence, v.sampling, v.stop_ids, v.prompt, v.generated);
 }
 template <class Io>
 void fields(Io& io, Like<PlanRow> auto& v) {
@@ -39,8 +39,16 @@ void fields(Io& io, Like<SwapOp> auto& v) {
   io.expect(v.direction <= SwapOp::Direction::kDrop);
 }
 template <class Io>
+void fields(Io& io, Like<TransferPart> auto& v) {
+  io(v.first_page, v.from_pages, v.to_pages, v.from_slot, v.to_slot);
+}
+template <class Io>
+void fields(Io& io, Like<SendOp> auto& v) {
+  io(v.transfer, v.peer, v.group, v.to_group, v.part);
+}
+template <class Io>
 void fields(Io& io, Like<StepPlan> auto& v) {
-  io(v.id, v.lane, v.known, v.ends, v.swaps, v.starts, v.rows, v.copies);
+  io(v.id, v.lane, v.known, v.ends, v.swaps, v.starts, v.rows, v.copies, v.sends);
 }
 template <class Io>
 void fields(Io& io, Like<SampleResult> auto& v) {
@@ -49,6 +57,10 @@ void fields(Io& io, Like<SampleResult> auto& v) {
 template <class Io>
 void fields(Io& io, Like<OutputToken> auto& v) {
   io(v.id, v.logprob, v.top);
+}
+template <class Io>
+void fields(Io& io, Like<FirstToken> auto& v) {
+  io(v.token, v.prompt_logprobs, v.seed);
 }
 template <class Io>
 void fields(Io& io, Like<RowResult> auto& v) {
@@ -120,6 +132,20 @@ Result<RankReport> decode_report(std::string_view bytes, const ParallelSizes& si
   if (!in.complete()) return error(ErrorCode::kIo, "a report of {} bytes does not hold together", bytes.size());
   report.place = place_of(sizes, rank);
   return report;
+}
+
+std::string encode_first(const FirstToken& first) {
+  ByteWriter writer;
+  writer(first);
+  return writer.take();
+}
+
+std::optional<FirstToken> decode_first(std::string_view bytes) {
+  FirstToken first;
+  ByteReader reader(bytes);
+  reader(first);
+  if (!reader.complete() || first.token.id < 0) return std::nullopt;
+  return first;
 }
 
 }  // namespace hylas

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "base/check.h"
 #include "text/grammar.h"
@@ -43,7 +44,7 @@ bool is_stop(const Sequence& sequence, int32_t token) {
 }  // namespace
 
 SequenceStart sequence_start(const Sequence& sequence) {
-  SequenceStart start{sequence.index, sequence.request.sampling, sequence.stop_ids, {}};
+  SequenceStart start{sequence.index, sequence.request.sampling, sequence.stop_ids, {}, {}};
   if (sequence.request.sampling.repetition_penalty != 1.f) start.prompt = sequence.request.prompt;
   return start;
 }
@@ -67,6 +68,7 @@ PlanRow decode_row(Sequence& sequence, int32_t vocab_size) {
   HYLAS_CHECK(sequence.decodable());
   HYLAS_CHECK(sequence.computed == sequence.prompt_tokens() + sequence.samples_planned - 1);
   PlanRow row = next_row(sequence, RowKind::kDecode, 1);
+  if (sequence.received_token) row.tokens = {*std::exchange(sequence.received_token, std::nullopt)};
   add_sampling(sequence, row, vocab_size);
   return row;
 }

@@ -55,6 +55,9 @@ StepResult Rank::execute(const StepPlan& plan) {
   for (const SlotCopy& copy : plan.copies) {
     if (copy.group == group) pools_.copy_slot(copy.from, copy.to);
   }
+  for (const SendOp& op : plan.sends) {
+    if (op.group == group) sender_->send(place().rank, op);
+  }
   result.end_us = now_us();
   result.wait_us = wait_us_;
   return result;

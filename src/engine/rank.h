@@ -54,8 +54,11 @@ class Rank {
   // Whether anybody wants its results: those, and the first rank of every stage for its times (engine/timeline.h).
   bool reports() const { return reports_rows() || place().tp_rank == 0; }
   Device& device() { return ops_->device(); }
+  const StatePools& pools() const { return pools_; }
   WeightSource& weights() { return *source_; }
 
+  // Parts of states go through it; outlives the plans that name some.
+  void send_through(Sender* sender) { sender_ = sender; }
   // Does the parts of the plan in order (step_plan.h). Rows are those of this rank's dp group, if it reports them.
   StepResult execute(const StepPlan& plan);
   // After the last plan: takes what other stages have sent.
@@ -85,6 +88,7 @@ class Rank {
   Buffer index_;  // [kLogitsRowsMax] i32
   SamplerTable sampler_{0};
   SwapStore swaps_;
+  Sender* sender_ = nullptr;
   TokenFeed feed_;                     // first of several stages
   std::vector<PlanRow> rows_;          // of this group in the current plan, with several groups
   std::vector<int32_t> group_tokens_;  // of the current plan, [dp]

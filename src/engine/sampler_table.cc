@@ -13,6 +13,7 @@ void SamplerTable::start(const SequenceStart& start) {
   entry = Entry{.live = true, .sampling = sampling, .stop_ids = start.stop_ids};
   entry.keeps_history = has_penalties(sampling);
   for (int32_t token : start.prompt) ++entry.history.prompt[token];
+  for (int32_t token : start.generated) record(start.sequence, token);
 }
 
 void SamplerTable::end(SequenceIndex sequence) {

@@ -42,17 +42,18 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   }
 }
 
-void Scheduler::submit(RequestId id, Request request) {
+void Scheduler::submit(RequestId id, Request request, std::optional<SendTarget> target) {
   Status status = check_request(request, options_.limits());
   HYLAS_CHECK(status.ok(), "{}", status.error().message);
   auto sequence = std::make_unique<Sequence>();
   sequence->id = id;
   sequence->arrival = ++arrivals_;
   sequence->request = std::move(request);
+  sequence->target = std::move(target);
   SamplingParams& sampling = sequence->request.sampling;
   if (!sampling.seed) sampling.seed = seeds_();
   const int32_t room = sequence_tokens_max(options_.limits()) - sequence->prompt_tokens();
-  sequence->samples_max = std::min(sampling.max_new_tokens, room);
+  sequence->samples_max = sequence->target ? 1 : std::min(sampling.max_new_tokens, room);
   sequence->stop_ids = stop_ids(sampling, options_.eos_ids);
   ++totals_.requests_total;
   queue_.push_back(sequence.get());
@@ -66,6 +67,15 @@ std::optional<Output> Scheduler::abort(RequestId id) {
   Output output = last_output(*found->second, FinishReason::kAbort);
   ++totals_.aborted_total;
   end(*found->second);
+  return output;
+}
+
+std::optional<Output> Scheduler::fail(RequestId id, const std::string& why, bool may_retry) {
+  std::optional<Output> output = abort(id);
+  if (!output) return std::nullopt;
+  output->finish = FinishReason::kError;
+  output->error = why;
+  output->may_retry = may_retry;
   return output;
 }
 
@@ -220,7 +230,11 @@ bool Scheduler::join(Sequence& sequence, StepPlan& plan) {
     memory_[group].join(sequence, tokens);
     by_index_[sequence.index] = &sequence;
     sequence.phase = SequencePhase::kPrefill;
-    plan.starts.push_back(sequence_start(sequence));
+    totals_.transfers += options_.role != InstanceRole::kWhole;
+    if (options_.role != InstanceRole::kDecode) return true;
+    sequence.phase = SequencePhase::kReceives;
+    sequence.is_receiving = true;
+    reservations_.push_back({sequence.id, group, sequence.slot, sequence.pages});
     return true;
   }
   plan.swaps.push_back(memory_[group].swap_in(sequence, tokens));
@@ -259,11 +273,16 @@ void Scheduler::plan_prefill(StepPlan& plan) {
       if (chunks[i] == 0) break;
       totals_.prompt_tokens_total += chunks[i];
       add_row(plan, *prompts[i], prefill_row(*prompts[i], chunks[i], options_.vocab_size));
+      if (prompts[i]->target) plan_send(plan, *prompts[i]);
     }
   }
 }
 
 void Scheduler::add_row(StepPlan& plan, Sequence& sequence, PlanRow row) {
+  if (!std::exchange(sequence.started, true)) {
+    plan.starts.push_back(sequence_start(sequence));
+    if (row.kind == RowKind::kDecode) plan.starts.back().generated = row.tokens;  // another instance's
+  }
   if (row.sample) sequence.sampled_in = plan.id;
   plan.rows.push_back(std::move(row));
   ++sequence.plans_in_flight;
@@ -285,7 +304,8 @@ std::vector<Output> Scheduler::on_result(StepResult result) {
     if (sequence->phase != SequencePhase::kEnded) apply(*sequence, std::move(row), outputs);
   }
   for (Sequence* sequence : done.sequences) {
-    if (--sequence->plans_in_flight == 0 && sequence->phase == SequencePhase::kEnded) retire(*sequence);
+    --sequence->plans_in_flight;
+    retire_if_free(*sequence);
   }
   return outputs;
 }
@@ -318,18 +338,28 @@ void Scheduler::end(Sequence& sequence) {
   std::erase(running_, &sequence);
   std::erase(queue_, &sequence);
   sequence.phase = SequencePhase::kEnded;
-  if (sequence.plans_in_flight == 0) retire(sequence);
+  retire_if_free(sequence);
 }
 
-// No plan in flight names it any more.
+// It has ended, no plan in flight names it any more, and its memory is neither read nor written by others.
+void Scheduler::retire_if_free(Sequence& sequence) {
+  if (sequence.phase == SequencePhase::kEnded && sequence.plans_in_flight == 0 && sequence.sends_open == 0 &&
+      !sequence.is_receiving) {
+    retire(sequence);
+  }
+}
+
 void Scheduler::retire(Sequence& sequence) {
   if (sequence.group >= 0) memory_[sequence.group].release(sequence);
   if (sequence.swap_key != 0) {
     drops_.push_back({SwapOp::Direction::kDrop, sequence.swap_key, {}, -1, sequence.group});
   }
+  totals_.transfers -= sequence.target && sequence.group >= 0;
+  if (sequence.target) departures_.push_back({sequence.id, std::move(sequence.sent), std::move(sequence.send_error)});
   if (sequence.index >= 0) {
     by_index_[sequence.index] = nullptr;
-    ends_.push_back(sequence.index);
+    if (sequence.started) ends_.push_back(sequence.index);
+    if (!sequence.started) memory_[sequence.group].give_back_index(sequence.index);
   }
   sequences_.erase(sequence.id);
 }

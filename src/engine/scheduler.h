@@ -14,13 +14,17 @@
 //    who runs in its group, and a slot; nobody overtakes it.
 //  - Out of pages: the youngest decoding sequence goes to host memory and to the queue's front. The oldest always
 //    gets on, and one sequence alone always fits (check_request), so everybody ends.
-//  - What an ended sequence holds is free again when no plan in flight names it.
+//  - What an ended sequence holds is free again when no plan in flight names it, no part of it is on its way to another
+//    instance, and no other instance may write there.
+//  - With disaggregation: a prefilling instance sends the pages of a chunk with the plan that computes it, the slot with
+//    the last one. A decoding instance reserves pages for the prompt and a slot, and waits for the state to land.
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
 #include <random>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -32,7 +36,31 @@
 
 namespace hylas {
 
+// Memory that waits for the state of a request, which another instance computes.
+struct Reservation {
+  RequestId id = 0;
+  int32_t group = 0;
+  int32_t slot = -1;
+  std::vector<int32_t> pages;
+};
+
+// A sequence with a target is gone: all its parts were sent, or failed, and its memory is free.
+struct Departure {
+  RequestId id = 0;
+  std::vector<SourceSum> sent;  // by rank
+  std::string error;            // not everything was sent
+};
+
+// The first token of a sequence that another instance has prefilled.
+struct FirstToken {
+  OutputToken token;
+  std::vector<OutputToken> prompt_logprobs;
+  uint64_t seed = 0;  // of its draws
+};
+
 struct SchedulerOptions {
+  InstanceRole role = InstanceRole::kWhole;
+  int32_t group_ranks = 1;  // of one dp group, over all stages: each sends its part of a state
   int32_t stages = 1;    // of the pipeline
   int32_t groups = 1;    // dp groups
   int64_t pages = 0;     // of one group
@@ -54,16 +82,31 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
-  // `request` has passed check_request(options.limits()); ids are unique.
-  void submit(RequestId id, Request request);
+  // `request` has passed check_request(options.limits()); ids are unique. With a target its first token is its last, and
+  // its state goes there.
+  void submit(RequestId id, Request request, std::optional<SendTarget> target = std::nullopt);
   // The last Output of a request that is neither finished nor unknown.
   std::optional<Output> abort(RequestId id);
   std::vector<Output> abort_all();
+  // As abort, but it ends with an error.
+  std::optional<Output> fail(RequestId id, const std::string& why, bool may_retry);
 
   // The next step; nothing when no work can be planned before a result or a request comes.
   std::optional<StepPlan> next_plan();
   // Results come in the order of the plans.
   std::vector<Output> on_result(StepResult result);
+
+  // Known, and its last Output is not out.
+  bool is_live(RequestId id) const;
+
+  // Prefilling: a rank has sent its share of a part.
+  void on_sent(const SentReport& report);
+  std::vector<Departure> take_departures() { return std::exchange(departures_, {}); }
+  // Decoding: the memory that was reserved since the last call. Nobody but the named instance writes there until the
+  // state has landed, or nobody writes any more and the memory is free once the sequence has ended.
+  std::vector<Reservation> take_reservations() { return std::exchange(reservations_, {}); }
+  std::vector<Output> on_landed(RequestId id, FirstToken first);
+  void on_not_landed(RequestId id);
 
   // Nothing runs, waits or is in flight, and the ranks were told of every end.
   bool idle() const { return sequences_.empty() && in_flight_.empty() && ends_.empty() && drops_.empty(); }
@@ -94,6 +137,8 @@ class Scheduler {
   void apply(Sequence& sequence, RowResult row, std::vector<Output>& outputs);
   void end(Sequence& sequence);
   void retire(Sequence& sequence);
+  void retire_if_free(Sequence& sequence);
+  void plan_send(StepPlan& plan, Sequence& sequence);
 
   SchedulerOptions options_;
   std::vector<SequenceMemory> memory_;  // [group]
@@ -105,6 +150,8 @@ class Scheduler {
   std::deque<InFlight> in_flight_;
   std::vector<SequenceIndex> ends_;  // for the next plan
   std::vector<SwapOp> drops_;        // for the next plan
+  std::vector<Departure> departures_;
+  std::vector<Reservation> reservations_;
   uint64_t plans_ = 0;
   uint64_t arrivals_ = 0;
   EngineStats totals_;

@@ -2,15 +2,27 @@
 // Sequence: one request inside the scheduler. Counts and ids only; the tokens it generates live with the ranks and the
 // client, its bytes in the ranks' pools.
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "engine/request.h"
 #include "engine/step_plan.h"
+#include "transfer/messages.h"
 
 namespace hylas {
 
+// Where the state of a sequence goes that another instance decodes: memory that is reserved there.
+struct SendTarget {
+  int32_t peer = -1;
+  int32_t group = 0;
+  int32_t slot = -1;
+  std::vector<int32_t> pages;  // for all positions of the prompt
+};
+
 enum class SequencePhase : uint8_t {
   kQueued,     // holds nothing yet
+  kReceives,   // holds pages for its prompt and a slot, where another instance writes what it computes
   kPrefill,    // holds pages for its prompt and a slot; chunks remain to be planned
   kDecode,     // its last chunk is planned: one token a step
   kRetracted,  // its state is in host memory; it waits at the queue's front
@@ -40,6 +52,16 @@ struct Sequence {
   int32_t slot = -1;
   std::vector<int32_t> pages;
   uint64_t swap_key = 0;  // of its buffer in host memory; 0 = none
+  bool started = false;   // the ranks know its index
+
+  // Another instance decodes it (target), or has prefilled it.
+  std::optional<SendTarget> target;
+  int32_t pages_sent = 0;         // of `pages`, by plans
+  int32_t sends_open = 0;         // parts of ranks that are planned and not reported
+  std::vector<SourceSum> sent;    // by rank
+  std::string send_error;         // the first one
+  bool is_receiving = false;      // another instance may write into its memory
+  std::optional<int32_t> received_token;  // the first one, until a row has fed it
 
   std::vector<OutputToken> prompt_logprobs;  // collected over the chunks, goes out with the first Output
 

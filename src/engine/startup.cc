@@ -68,11 +68,16 @@ EngineInfo make_info(const EngineOptions& options, const EngineConfiguration& ch
   info.kv_dtype = dtype_name(chosen.decoder.kv);
   info.state_dtype = dtype_name(chosen.decoder.state);
   info.eos_ids = chosen.eos_ids;
+  info.role = options.role;
+  if (options.role == InstanceRole::kPrefill) info.bootstrap_port = options.bootstrap.port;
   return info;
 }
 
-SchedulerOptions make_scheduler_options(const EngineConfiguration& chosen, const MemoryBudget& budget) {
+SchedulerOptions make_scheduler_options(const EngineOptions& options, const EngineConfiguration& chosen,
+                                        const MemoryBudget& budget) {
   SchedulerOptions scheduler;
+  scheduler.role = options.role;
+  scheduler.group_ranks = chosen.parallel.pp * chosen.parallel.attn_tp();
   scheduler.pages = budget.pages;
   scheduler.page_size = chosen.limits.page_size;
   scheduler.slots = budget.slots;
@@ -202,7 +207,7 @@ Status load(const EngineOptions& options, const EngineConfiguration& chosen, Sta
   }
   for (const std::unique_ptr<Rank>& rank : startup.ranks) HYLAS_TRY(rank->allocate(budget.pages, budget.slots));
   startup.info = make_info(options, chosen, budget);
-  startup.scheduler = make_scheduler_options(chosen, budget);
+  startup.scheduler = make_scheduler_options(options, chosen, budget);
   log_choices(startup.info, chosen, budget, use);
   return {};
 }
@@ -215,6 +220,7 @@ Result<Startup> start_up(const EngineOptions& options) {
   HYLAS_ASSIGN(EngineConfiguration chosen, configure(options, model, generation));
   HYLAS_ASSIGN(const ClusterOptions nodes, cluster_options(options, directory_of(options.model_path)));
   Startup startup;
+  HYLAS_ASSIGN(startup.fingerprint, model_fingerprint(options, directory_of(options.model_path)));
   if (chosen.parallel.nodes > 1) {
     HYLAS_ASSIGN(startup.cluster, Cluster::join(nodes));
   }

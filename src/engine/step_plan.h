@@ -7,6 +7,7 @@
 
 #include "engine/request.h"
 #include "ops/sampling.h"
+#include "transfer/sender.h"
 
 namespace hylas {
 
@@ -19,6 +20,7 @@ struct SequenceStart {
   SamplingParams sampling;        // seed is set
   std::vector<int32_t> stop_ids;  // every id that ends the text: see PlanRow::block_stops
   std::vector<int32_t> prompt;    // for the repetition penalty; empty without one
+  std::vector<int32_t> generated;  // tokens of it that another instance has sampled
 };
 
 enum class RowKind : uint8_t { kDecode, kPrefill };
@@ -30,7 +32,7 @@ struct PlanRow {
   int32_t begin = 0;            // position of the first token
   int32_t length = 0;           // tokens in this step (decode: 1)
   std::vector<int32_t> tokens;  // prefill: the ids. decode: empty = the sequence's last sampled token, which the rank
-                                // knows even when the scheduler does not yet
+                                // knows even when the scheduler does not yet; the id if another instance sampled it
   std::vector<int32_t> pages;   // page ids from position 0 on, covering begin + length (and perhaps more)
   int32_t state_read = -1;      // -1: fresh
   int32_t state_write = -1;
@@ -70,6 +72,7 @@ struct StepPlan {
   std::vector<SequenceStart> starts;
   std::vector<PlanRow> rows;  // decode rows first within a group; at most one row per sequence
   std::vector<SlotCopy> copies;
+  std::vector<SendOp> sends;  // parts of states that are final after the rows
 };
 
 struct RowResult {

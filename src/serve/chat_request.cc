@@ -1,6 +1,7 @@
 #include "serve/chat_request.h"
 
 #include "base/json.h"
+#include "serve/bootstrap_fields.h"
 #include "serve/chat_messages.h"
 #include "serve/field_check.h"
 #include "serve/sampling_fields.h"
@@ -99,6 +100,7 @@ Result<ChatRequest> parse_chat(std::string_view body, const ApiLimits& limits) {
 
   ChatRequest request;
   HYLAS_ASSIGN(request.generation, parse_sampling(from, ApiKind::kOpenAi, limits));
+  HYLAS_ASSIGN(request.generation.bootstrap, parse_bootstrap(from));
   HYLAS_ASSIGN(request.prompt, parse_chat_prompt(from));
   HYLAS_ASSIGN(request.tool_choice, parse_tool_choice(from, request.prompt.tools));
   HYLAS_TRY(apply_tool_choice(request));

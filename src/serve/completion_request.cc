@@ -1,6 +1,7 @@
 #include "serve/completion_request.h"
 
 #include "base/json.h"
+#include "serve/bootstrap_fields.h"
 #include "serve/field_check.h"
 #include "serve/sampling_fields.h"
 
@@ -34,6 +35,7 @@ Result<CompletionRequest> parse_completion(std::string_view body, const ApiLimit
 
   CompletionRequest request;
   HYLAS_ASSIGN(request.generation, parse_sampling(from, ApiKind::kOpenAi, limits));
+  HYLAS_ASSIGN(request.generation.bootstrap, parse_bootstrap(from));
   if (!request.generation.max_new_tokens) request.generation.max_new_tokens = kDefaultTokens;
   const json::value* prompt = from.if_contains("prompt");
   if (!prompt) return error(ErrorCode::kInvalid, "`prompt` is required");

@@ -28,6 +28,10 @@ constexpr std::string_view kHarmless[] = {
     "prompt_cache_retention",
     "data_parallel_rank",
     "return_text_in_logprobs",
+    // A router's; read where the whole body is (bootstrap_fields.h).
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
 };
 
 struct Unsupported {
@@ -57,9 +61,6 @@ constexpr Unsupported kUnsupported[] = {
     {"web_search_options", "this server has no tools of its own"},
     {"continue_final_message", "use /v1/completions with the rendered prompt"},
     {"session_params", "this server keeps no sessions"},
-    {"bootstrap_host", "this server does no prefill-decode disaggregation"},
-    {"bootstrap_port", "this server does no prefill-decode disaggregation"},
-    {"bootstrap_room", "this server does no prefill-decode disaggregation"},
 };
 
 // A value that asks for nothing.

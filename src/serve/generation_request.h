@@ -24,6 +24,7 @@ struct GenerationRequest {
   bool include_stop = false;  // the text ends with the stop string or token
   bool skip_special_tokens = true;
   OutputConstraint constraint;
+  std::optional<Bootstrap> bootstrap;  // of the request's first sequence; the others have the rooms behind it
 };
 
 // What checking a request needs to know of the model and the command line.

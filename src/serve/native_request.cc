@@ -1,6 +1,7 @@
 #include "serve/native_request.h"
 
 #include "base/json.h"
+#include "serve/bootstrap_fields.h"
 #include "serve/field_check.h"
 #include "serve/sampling_fields.h"
 
@@ -101,6 +102,7 @@ Result<NativeRequest> parse_native(std::string_view body, const ApiLimits& limit
   NativeRequest request;
   for (size_t i = 0; i < list.prompts.size(); ++i) {
     HYLAS_ASSIGN(NativeItem item, parse_item(from, std::move(list.prompts[i]), i, list.prompts.size(), limits));
+    HYLAS_ASSIGN(item.generation.bootstrap, parse_bootstrap(from));
     request.is_list = request.is_list || list.is_list || item.generation.n > 1;
     request.items.push_back(std::move(item));
   }

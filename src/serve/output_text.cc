@@ -19,7 +19,7 @@ Piece OutputText::push(Output output) {
     piece.text += stops_.push(detokenizer_.finish());
     bool by_string = stops_.matched();  // the stop string ends with the last, incomplete character
     if (!by_string) piece.text += stops_.finish();
-    piece.finish = Finish{.reason = *output.finish, .error = std::move(output.error)};
+    piece.finish = Finish{.reason = *output.finish, .error = std::move(output.error), .may_retry = output.may_retry};
     if (by_string) piece.finish = Finish{.reason = FinishReason::kStop, .stop_string = stops_.matched_stop()};
     if (!by_string && *output.finish == FinishReason::kStop) piece.finish->stop_token = output.stop_token;
   }

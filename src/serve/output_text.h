@@ -17,6 +17,7 @@ struct Finish {
   std::optional<int32_t> stop_token;  // kStop: one of these two
   std::optional<std::string> stop_string;
   std::string error;  // kError
+  bool may_retry = false;  // kError: elsewhere
 };
 
 // What one Output added.

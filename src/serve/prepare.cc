@@ -74,7 +74,7 @@ Result<SharedGrammar> compile_constraint(ServeContext& context, const OutputCons
 
 Request make_request(ServeContext& context, const GenerationRequest& from, std::vector<int32_t> prompt, int32_t copy,
                      const SharedGrammar& grammar, std::optional<int32_t> grammar_after) {
-  Request request{.prompt = std::move(prompt), .sampling = from.sampling};
+  Request request{.prompt = std::move(prompt), .sampling = from.sampling, .bootstrap = from.bootstrap};
   SamplingParams& sampling = request.sampling;
   int32_t prompt_tokens = int32_t(request.prompt.size());
   int32_t room = context.engine.info().context_length - prompt_tokens;

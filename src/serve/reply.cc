@@ -8,7 +8,10 @@
 namespace hylas {
 
 Reply::Reply(ServeContext& context, std::shared_ptr<HttpReply> http, bool stream)
-    : context_(context), stream_(stream), http_(std::move(http)), started_us_(now_us()) {}
+    : context_(context),
+      stream_(stream && context.engine.info().role != InstanceRole::kPrefill),
+      http_(std::move(http)),
+      started_us_(now_us()) {}
 
 int64_t Reply::elapsed_us() const { return now_us() - started_us_; }
 
@@ -20,7 +23,9 @@ void Reply::start(std::vector<Job> jobs) {
     abort_all();
     http_->reply_json(http_status(submitted.error().code), error_json(submitted.error()));
   } else {
-    if (stream_) http_->begin_stream("text/event-stream");
+    // A stream of a decoding instance begins with the first token: until then it may end with a status that a router
+    // tries again.
+    if (stream_ && context_.engine.info().role != InstanceRole::kDecode) begin_stream();
     http_->on_gone([weak = weak_from_this()] {
       if (auto self = weak.lock()) self->abort_all();
     });
@@ -34,6 +39,7 @@ Status Reply::submit(std::vector<Job> jobs) {
     size_t index = sequences_.size();
     sequences_.push_back({.text = std::move(job.text), .name = std::move(job.name)});
     sequences_[index].prompt_tokens = int32_t(job.request.prompt.size());
+    if (job.request.bootstrap) job.request.bootstrap->room += index;
     auto callback = [self = shared_from_this(), index](Output output) { self->deliver({index, std::move(output)}); };
     auto id = context_.engine.submit(std::move(job.request), std::move(callback));
     if (!id.ok()) {
@@ -79,8 +85,11 @@ void Reply::handle(Mail mail) {
   Piece piece = sequence.text.push(std::move(mail.output));
   if (sequence.text.stopped_early() && !engine_ended) context_.engine.abort(sequence.id);
   count(sequence, piece);
-  if (piece.finish && piece.finish->reason == FinishReason::kError) return fail({ErrorCode::kIo, piece.finish->error});
+  if (piece.finish && piece.finish->reason == FinishReason::kError) {
+    return fail({piece.finish->may_retry ? ErrorCode::kUnavailable : ErrorCode::kIo, piece.finish->error});
+  }
   sequence.finished = piece.finish.has_value();
+  if (stream_ && !is_streaming_) begin_stream();
   if (!http_->gone()) on_piece(mail.index, std::move(piece));
   if (sequence.finished && --unfinished_ == 0) on_end();
 }
@@ -103,9 +112,14 @@ void Reply::count(Sequence& sequence, const Piece& piece) {
 void Reply::fail(const Error& error) {
   failed_ = true;
   abort_all();
-  if (!stream_) return http_->reply_json(http_status(error.code), error_json(error));
+  if (!is_streaming_) return http_->reply_json(http_status(error.code), error_json(error));
   http_->write(fmt::format("data: {}\n\n", error_json(error)));
   end_stream();
+}
+
+void Reply::begin_stream() {
+  is_streaming_ = true;
+  http_->begin_stream("text/event-stream");
 }
 
 void Reply::abort_all() {

@@ -55,7 +55,7 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void end_stream();
 
   ServeContext& context_;
-  const bool stream_;
+  const bool stream_;  // a prefilling instance never streams
 
  private:
   struct Mail {
@@ -69,12 +69,14 @@ class Reply : public std::enable_shared_from_this<Reply> {
   void count(Sequence& sequence, const Piece& piece);
   void fail(const Error& error);
   void abort_all();
+  void begin_stream();
 
   const std::shared_ptr<HttpReply> http_;
   const int64_t started_us_;
   std::vector<Sequence> sequences_;  // fixed once submitted
   size_t unfinished_ = 0;
   bool failed_ = false;
+  bool is_streaming_ = false;
 
   std::mutex mutex_;
   std::deque<Mail> mailbox_;  // guarded by mutex_

@@ -166,6 +166,9 @@ RowResult FakeRank::run(const PlanRow& row) {
   Entry& entry = *entries_[row.sequence];
   Group& group = groups_.at(row.group);
   std::vector<int32_t> tokens = row.tokens;
+  if (row.kind == RowKind::kDecode && !tokens.empty()) {
+    HYLAS_CHECK(row.step == 1 && (entry.last_token >= 0 || tokens == entry.start.generated), "a token from nowhere");
+  }
   if (tokens.empty()) tokens.push_back(entry.last_token);
   Slot state = row.state_read < 0 ? Slot{} : group.slots.at(row.state_read);
   HYLAS_CHECK(state.count == row.begin, "the state covers {} positions, the row begins at {}", state.count, row.begin);
@@ -192,6 +195,16 @@ RowResult FakeRank::run(const PlanRow& row) {
   result.did_sample = true;
   result.sampled.token = entry.last_token;
   return result;
+}
+
+void FakeRank::send(const SendOp& op, FakeRank& to) const {
+  const Group& from_group = groups_.at(op.group);
+  Group& to_group = to.groups_.at(op.to_group);
+  HYLAS_CHECK(op.part.from_pages.size() == op.part.to_pages.size() && options_.page_size == to.options_.page_size);
+  for (size_t i = 0; i < op.part.from_pages.size(); ++i) {
+    to_group.pages.at(op.part.to_pages[i]) = from_group.pages.at(op.part.from_pages[i]);
+  }
+  if (op.part.from_slot >= 0) to_group.slots.at(op.part.to_slot) = from_group.slots.at(op.part.from_slot);
 }
 
 bool FakeRank::forgot_everything() const {

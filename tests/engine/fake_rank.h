@@ -24,6 +24,8 @@ class FakeRank {
   explicit FakeRank(const SchedulerOptions& options);
   // Executes one plan and checks what a rank relies on (HYLAS_CHECK: the process ends).
   StepResult execute(const StepPlan& plan);
+  // What all ranks of a group send of a state, into another instance's memory.
+  void send(const SendOp& op, FakeRank& to) const;
   // Nothing of any sequence is left.
   bool forgot_everything() const;
 

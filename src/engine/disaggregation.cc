@@ -1,0 +1,124 @@
+#include "engine/disaggregation.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "engine/decode_handoff.h"
+#include "engine/prefill_handoff.h"
+
+namespace hylas {
+namespace {
+
+InstanceLayout layout_of(const Startup& startup) {
+  InstanceLayout layout;
+  layout.model = startup.info.model_name;
+  layout.weights = startup.fingerprint;
+  layout.page_size = startup.scheduler.page_size;
+  layout.pages = startup.scheduler.pages;
+  layout.slots = startup.scheduler.slots;
+  layout.sizes = startup.info.parallel;
+  for (const std::unique_ptr<Rank>& rank : startup.ranks) layout.ranks.push_back(rank->layout());
+  return layout;
+}
+
+std::vector<Region> regions_of(const Startup& startup) {
+  std::vector<Region> regions;
+  for (const std::unique_ptr<Rank>& rank : startup.ranks) {
+    regions.push_back({rank->pools().memory(), rank->pools().memory_bytes()});
+  }
+  return regions;
+}
+
+std::vector<const void*> memory_of(const Startup& startup) {
+  std::vector<const void*> memory;
+  for (const Region& region : regions_of(startup)) memory.push_back(region.data);
+  return memory;
+}
+
+// UCX's names for the devices: InfiniBand ones with their port. Those that this machine lacks are left out, with a
+// warning: the same command line starts on a machine without RDMA.
+std::string ucx_devices(const std::string& names) {
+  std::string devices;
+  for (size_t begin = 0; begin < names.size();) {
+    const size_t end = std::min(names.find(',', begin), names.size());
+    const std::string name = names.substr(begin, end - begin);
+    begin = end + 1;
+    const std::string device = name.substr(0, name.find(':'));
+    const bool is_rdma = std::filesystem::exists("/sys/class/infiniband/" + device);
+    if (!is_rdma && !std::filesystem::exists("/sys/class/net/" + device)) {
+      log::warn("--disaggregation-ib-device {}: this machine has no such device; states travel over others", name);
+      continue;
+    }
+    devices += devices.empty() ? "" : ",";
+    devices += is_rdma && device == name ? name + ":1" : name;
+  }
+  return devices;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Disaggregation>> Disaggregation::open(const EngineOptions& options, Startup& startup,
+                                                             Scheduler& scheduler, Handoff::Post post) {
+  auto all = std::unique_ptr<Disaggregation>(new Disaggregation);
+  if (options.role == InstanceRole::kWhole) {
+    all->handoff_ = std::make_unique<Handoff>(scheduler);
+    return all;
+  }
+  HYLAS_ASSIGN(all->link_, make_ucx_link({.devices = ucx_devices(options.transfer_devices), .transports = {}}));
+  if (options.disaggregation_secret.empty()) {
+    log::warn("no --disaggregation-secret: whoever reaches the bootstrap port can take part");
+  }
+  if (options.role == InstanceRole::kPrefill) {
+    HYLAS_TRY(all->open_prefill(options, startup, scheduler, std::move(post)));
+  } else {
+    HYLAS_TRY(all->open_decode(options, startup, scheduler, std::move(post)));
+  }
+  return all;
+}
+
+Status Disaggregation::open_prefill(const EngineOptions& options, Startup& startup, Scheduler& scheduler,
+                                    Handoff::Post post) {
+  HYLAS_TRY(link_->open(regions_of(startup)));
+  const PrefillHandoffOptions prefill{.page_size = startup.scheduler.page_size, .seed = startup.scheduler.seed};
+  auto handoff = std::make_unique<PrefillHandoff>(scheduler, prefill);
+  PrefillHandoff* mine = handoff.get();
+  handoff_ = std::move(handoff);
+  const InstanceLayout layout = layout_of(startup);
+  sender_ = std::make_unique<Sender>(layout, memory_of(startup), *link_, [mine, post](SentReport report) {
+    post([mine, report = std::move(report)] { mine->on_sent(report); });
+  });
+  for (const std::unique_ptr<Rank>& rank : startup.ranks) rank->send_through(sender_.get());
+  PrefillPortOptions port{.address = options.bootstrap, .secret = options.disaggregation_secret, .layout = layout};
+  HYLAS_ASSIGN(auto opened, PrefillPort::open(port, *link_, *sender_, [mine, post](PrefillPort::Event event) {
+                 post([mine, event = std::move(event)] { mine->on_event(event); });
+               }));
+  startup.info.bootstrap_port = opened->port();
+  log::info("prefills for other instances, which connect to {}",
+            to_string(HostPort{options.bootstrap.host, opened->port()}));
+  mine->connect(std::move(opened));
+  return {};
+}
+
+Status Disaggregation::open_decode(const EngineOptions& options, Startup& startup, Scheduler& scheduler,
+                                   Handoff::Post post) {
+  HYLAS_ASSIGN(std::string description, link_->open(regions_of(startup)));
+  auto handoff = std::make_unique<DecodeHandoff>(scheduler);
+  DecodeHandoff* mine = handoff.get();
+  handoff_ = std::move(handoff);
+  DecodePortOptions port;
+  port.secret = options.disaggregation_secret;
+  port.layout = layout_of(startup);
+  port.memory = memory_of(startup);
+  port.link = std::move(description);
+  mine->connect(DecodePort::make(std::move(port), [mine, post](DecodePort::Event event) {
+    post([mine, event = std::move(event)] { mine->on_event(event); });
+  }));
+  log::info("decodes what other instances prefill, which requests name by bootstrap_host and bootstrap_port");
+  return {};
+}
+
+}  // namespace hylas

@@ -1,0 +1,33 @@
+#pragma once
+// Disaggregation: what connects an instance with a role to those of the other one: the link that carries states, and the
+// control connections.
+#include <memory>
+
+#include "base/result.h"
+#include "engine/handoff.h"
+#include "engine/startup.h"
+#include "transfer/link.h"
+#include "transfer/sender.h"
+
+namespace hylas {
+
+// Lifetime: the ranks of `startup` have their memory; they outlive it, and so does the scheduler.
+class Disaggregation {
+ public:
+  // For a whole instance nothing but a Handoff that passes on. kIo: the bootstrap port cannot be bound, or UCX has no
+  // such devices. Sets the bootstrap port of `startup.info`.
+  static Result<std::unique_ptr<Disaggregation>> open(const EngineOptions& options, Startup& startup,
+                                                      Scheduler& scheduler, Handoff::Post post);
+
+  Handoff& handoff() { return *handoff_; }
+
+ private:
+  Status open_prefill(const EngineOptions& options, Startup& startup, Scheduler& scheduler, Handoff::Post post);
+  Status open_decode(const EngineOptions& options, Startup& startup, Scheduler& scheduler, Handoff::Post post);
+
+  std::unique_ptr<Link> link_;
+  std::unique_ptr<Sender> sender_;
+  std::unique_ptr<Handoff> handoff_;  // its port uses the others
+};
+
+}  // namespace hylas
