@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,7 +15,7 @@
 #include <cstdlib>
 #include <map>
 
-#include "base/byte_io.h"
+#include "engine/answers.h"
 #include "engine/client.h"
 #include "engine/layout_workload.h"
 #include "engine/node_worker.h"
@@ -24,55 +23,13 @@
 #include "support/layout_models.h"
 
 namespace hylas {
-namespace test {
-
-template <class Io>
-void fields(Io& io, Like<Said> auto& said) {
-  io(said.tokens, said.logprob_bits);
-}
-
-}  // namespace test
-
 namespace {
 
+using test::Answers;
 using test::ChildProcess;
 using test::LayoutKind;
 using test::LayoutModel;
-using test::Said;
 using Children = std::vector<std::unique_ptr<ChildProcess>>;
-
-// Memory that a forked process leaves its answers in.
-class Answers {
- public:
-  Answers() : fd_(memfd_create("answers", 0)) {}
-  ~Answers() { close(fd_); }
-  void write(const test::LayoutOutcome& outcome) const {
-    std::vector<int> indices;
-    std::vector<Said> all;
-    for (const auto& [index, said] : outcome.said) {
-      indices.push_back(index);
-      all.push_back(said);
-    }
-    ByteWriter out;
-    out(indices, all, outcome.retractions);
-    HYLAS_CHECK(::pwrite(fd_, out.bytes().data(), out.bytes().size(), 0) == std::ssize(out.bytes()));
-  }
-  test::LayoutOutcome read() const {
-    std::string bytes(static_cast<size_t>(lseek(fd_, 0, SEEK_END)), '\0');
-    HYLAS_CHECK(::pread(fd_, bytes.data(), bytes.size(), 0) == std::ssize(bytes));
-    std::vector<int> indices;
-    std::vector<Said> all;
-    test::LayoutOutcome outcome;
-    ByteReader in(bytes);
-    in(indices, all, outcome.retractions);
-    HYLAS_CHECK(in.complete(), "{} bytes of answers", bytes.size());
-    for (size_t i = 0; i < indices.size(); ++i) outcome.said[indices[i]] = all[i];
-    return outcome;
-  }
-
- private:
-  int fd_;
-};
 
 int fail(const Error& why) {
   fmt::print(stderr, "hylas: {}\n", why.message);

@@ -41,6 +41,19 @@ Said take(const Answer& answer) {
   return said;
 }
 
+constexpr int kRequests = 10;
+
+std::vector<RequestId> send_all(Client& client, Engine& engine, std::optional<Bootstrap> bootstrap) {
+  std::vector<RequestId> ids;
+  for (int i = 0; i < kRequests; ++i) {
+    Request request = workload_request(i, engine.info().vocab_size);
+    request.bootstrap = bootstrap;
+    if (bootstrap) ++bootstrap->room;
+    ids.push_back(client.send(request));
+  }
+  return ids;
+}
+
 }  // namespace
 
 EngineOptions layout_options(const std::string& path, const std::string& dtype, const ParallelSizes& sizes) {
@@ -60,11 +73,9 @@ EngineOptions layout_options(const std::string& path, const std::string& dtype, 
   return options;
 }
 
-LayoutOutcome run_layout_workload(Engine& engine) {
+LayoutOutcome run_layout_workload(Engine& engine, const std::optional<Bootstrap>& first) {
   Client client(engine);
-  constexpr int kRequests = 10;
-  std::vector<RequestId> ids;
-  for (int i = 0; i < kRequests; ++i) ids.push_back(client.send(workload_request(i, engine.info().vocab_size)));
+  const std::vector<RequestId> ids = send_all(client, engine, first);
   for (int cancelled : {3, 6}) {
     client.wait_for_tokens(ids[cancelled], 5);
     engine.abort(ids[cancelled]);
@@ -72,6 +83,7 @@ LayoutOutcome run_layout_workload(Engine& engine) {
   LayoutOutcome outcome;
   for (int i = 0; i < kRequests; ++i) {
     const Answer answer = client.wait(ids[i]);
+    HYLAS_CHECK(answer.finish != FinishReason::kError, "request {}: {}", i, answer.error);
     if (i != 3 && i != 6) outcome.said[i] = take(answer);
   }
   engine.drain(10'000'000);
@@ -80,6 +92,15 @@ LayoutOutcome run_layout_workload(Engine& engine) {
               stats.pages_used, stats.slots_used);
   outcome.retractions = stats.retractions_total;
   return outcome;
+}
+
+void prefill_layout_workload(Engine& engine, const Bootstrap& first) {
+  Client client(engine);
+  for (RequestId id : send_all(client, engine, first)) {
+    const Answer answer = client.wait(id);
+    HYLAS_CHECK(answer.finish == FinishReason::kLength || answer.finish == FinishReason::kStop, "{}", answer.error);
+  }
+  HYLAS_CHECK(nothing_in_use(engine));
 }
 
 }  // namespace hylas::test

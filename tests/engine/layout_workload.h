@@ -3,6 +3,7 @@
 // retraction, and two requests cancelled in the middle.
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct LayoutOutcome {
   uint64_t retractions = 0;
 };
 
-LayoutOutcome run_layout_workload(Engine& engine);
+// With disaggregation request i has the room `first.room + i`.
+LayoutOutcome run_layout_workload(Engine& engine, const std::optional<Bootstrap>& first = std::nullopt);
+// The same requests at the instance that prefills them; none of them may fail.
+void prefill_layout_workload(Engine& engine, const Bootstrap& first);
 
 }  // namespace hylas::test

@@ -1,0 +1,177 @@
+// Prefill in one process, decode in another, each with a layout of its own: the text is one rank's, bit for bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+
+#include <cstdlib>
+#include <map>
+#include <numeric>
+
+#include "engine/answers.h"
+#include "engine/client.h"
+#include "support/child_process.h"
+#include "support/layout_models.h"
+
+namespace hylas {
+namespace {
+
+using test::Answers;
+using test::ChildProcess;
+using test::LayoutKind;
+using test::LayoutModel;
+using test::LayoutOutcome;
+
+struct Types {
+  const char* kv = "auto";
+  const char* state = "float32";
+};
+
+struct Case {
+  LayoutModel model;
+  ParallelSizes prefill, decode;
+  Types types;
+  const char* transports = "tcp";
+  std::string name() const {
+    const auto sizes = [](const ParallelSizes& s) { return fmt::format("tp{}pp{}ep{}dp{}", s.tp, s.pp, s.ep, s.dp); };
+    return fmt::format("{}_{}_to_{}_{}_{}_{}", model.name(), sizes(prefill), sizes(decode),
+                       types.kv == std::string("auto") ? "kv" : "kv8", types.state == std::string("float32") ? "s32" : "s16",
+                       transports == std::string("tcp") ? "tcp" : "shm");
+  }
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name(); }
+
+EngineOptions options_of(const LayoutModel& model, const ParallelSizes& sizes, const Types& types) {
+  const char* dtype = model.kind == LayoutKind::kDense && model.layers == 8 ? "float32" : "bfloat16";
+  EngineOptions options = test::layout_options(layout_model_path(model), dtype, sizes);
+  options.kv_cache_dtype = types.kv;
+  options.state_dtype = types.state;
+  options.disaggregation_secret = "shared";
+  return options;
+}
+
+std::unique_ptr<Engine> start(const EngineOptions& options) {
+  Result<std::unique_ptr<Engine>> started = Engine::start(options);
+  HYLAS_CHECK(started.ok(), "{}", started.error().message);
+  return *std::move(started);
+}
+
+// The answers of one process that does it all.
+const LayoutOutcome& lone_rank(const LayoutModel& model, const Types& types) {
+  static std::map<std::string, LayoutOutcome> known;
+  const std::string key = model.name() + types.kv + types.state;
+  if (const auto found = known.find(key); found != known.end()) return found->second;
+  const Answers answers;
+  ChildProcess alone([&](const auto&) {
+    answers.write(test::run_layout_workload(*start(options_of(model, {}, types))));
+    return 0;
+  });
+  HYLAS_CHECK(alone.wait() == 0, "{}", alone.log());
+  return known[key] = answers.read();
+}
+
+class Disaggregated : public testing::TestWithParam<Case> {};
+
+TEST_P(Disaggregated, TheTextIsOneRanks) {
+  const Case& c = GetParam();
+  const LayoutOutcome& expected = lone_rank(c.model, c.types);
+  setenv("UCX_TLS", c.transports, 1);
+  const Bootstrap first{{"127.0.0.1", static_cast<uint16_t>(test::free_port())}, 7};
+  ChildProcess prefill([&](const std::function<void()>& ready) {
+    EngineOptions options = options_of(c.model, c.prefill, c.types);
+    options.role = InstanceRole::kPrefill;
+    options.bootstrap = first.prefill;
+    const auto engine = start(options);
+    ready();
+    test::prefill_layout_workload(*engine, first);
+    engine->drain(10'000'000);
+    return 0;
+  });
+  ASSERT_TRUE(prefill.wait_until_ready()) << prefill.log();
+  const Answers answers;
+  ChildProcess decode([&](const auto&) {
+    EngineOptions options = options_of(c.model, c.decode, c.types);
+    options.role = InstanceRole::kDecode;
+    answers.write(test::run_layout_workload(*start(options), first));
+    return 0;
+  });
+  ASSERT_EQ(decode.wait(), 0) << decode.log() << prefill.log();
+  ASSERT_EQ(prefill.wait(), 0) << prefill.log();
+  const LayoutOutcome got = answers.read();
+  ASSERT_EQ(got.said.size(), expected.said.size());
+  for (const auto& [index, said] : expected.said) {
+    EXPECT_EQ(got.said.at(index).tokens, said.tokens) << "request " << index;
+    EXPECT_EQ(got.said.at(index).logprob_bits, said.logprob_bits) << "request " << index;
+  }
+}
+
+// tp 1, 2, 4 x pp 1 - 4 x ep 1, 2 x dp 1, 2, up to 8 ranks.
+std::vector<ParallelSizes> layouts(bool with_experts) {
+  std::vector<ParallelSizes> all;
+  for (int tp : {1, 2, 4}) {
+    for (int pp : {1, 2, 3, 4}) {
+      for (int ep : {1, 2}) {
+        for (int dp : {1, 2}) {
+          if (tp * pp > 8 || tp % ep != 0 || tp % dp != 0 || (ep > 1 && !with_experts)) continue;
+          all.push_back({.tp = tp, .pp = pp, .ep = ep, .dp = dp});
+        }
+      }
+    }
+  }
+  return all;
+}
+
+constexpr const char* kTcp = "tcp";
+constexpr const char* kShm = "shm,tcp";
+constexpr Types kTypes[] = {{"auto", "float32"}, {"fp8_e4m3", "float32"}, {"auto", "float16"}, {"fp8_e4m3", "float16"}};
+
+// `every`: each prefill layout with this many decode layouts, spread so that all of these come, too; 0: with all.
+std::vector<Case> pairs(size_t every) {
+  std::vector<Case> cases;
+  size_t turn = 0;
+  for (int layers : {8, 5}) {
+    for (LayoutKind kind : {LayoutKind::kDense, LayoutKind::kMoe, LayoutKind::kMoeFp8}) {
+      const std::vector<ParallelSizes> all = layouts(kind != LayoutKind::kDense);
+      const size_t count = every == 0 ? all.size() : every;
+      for (size_t i = 0; i < all.size(); ++i) {
+        for (size_t k = 0; k < count; ++k) {
+          // 5 and the number of layouts have no common divisor: a permutation.
+          const size_t j = every == 0 ? k : (i * 5 + 3 + layers + k * 3) % all.size();
+          cases.push_back({{kind, layers}, all[i], all[j], kTypes[turn % 4], turn / 4 % 2 ? kShm : kTcp});
+          ++turn;
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+// The seed's pair in small, and one of everything.
+std::vector<Case> some_pairs() {
+  const LayoutModel moe{LayoutKind::kMoe, 8}, dense{LayoutKind::kDense, 5}, fp8{LayoutKind::kMoeFp8, 5};
+  return {{moe, {.tp = 2, .pp = 4}, {.tp = 4, .ep = 2, .dp = 2}, kTypes[3], kTcp},
+          {moe, {.tp = 1, .pp = 1}, {.tp = 1, .pp = 1}, kTypes[0], kShm},
+          {dense, {.tp = 4, .pp = 1}, {.tp = 1, .pp = 3}, kTypes[1], kTcp},
+          {dense, {.tp = 1, .pp = 2}, {.tp = 4, .pp = 2}, kTypes[0], kTcp},
+          {fp8, {.tp = 2, .pp = 2, .ep = 2, .dp = 2}, {.tp = 2, .pp = 3}, kTypes[2], kShm}};
+}
+
+TEST(DisaggregatedPairs, HaveEveryLayoutOnBothSides) {
+  std::map<std::string, std::pair<int, int>> times;
+  for (const Case& c : pairs(1)) {
+    const auto key = [&](const ParallelSizes& s) { return fmt::format("{} {} {} {} {}", c.model.name(), s.tp, s.pp, s.ep, s.dp); };
+    ++times[key(c.prefill)].first;
+    ++times[key(c.decode)].second;
+  }
+  for (const auto& [key, count] : times) EXPECT_EQ(count, std::pair(1, 1)) << key;
+}
+
+INSTANTIATE_TEST_SUITE_P(Some, Disaggregated, testing::ValuesIn(some_pairs()),
+                         [](const auto& info) { return info.param.name(); });
+INSTANTIATE_TEST_SUITE_P(MatrixSlow, Disaggregated, testing::ValuesIn(pairs(1)),
+                         [](const auto& info) { return info.param.name(); });
+// All of the several thousand pairs: --gtest_also_run_disabled_tests.
+INSTANTIATE_TEST_SUITE_P(DISABLED_Whole, Disaggregated, testing::ValuesIn(pairs(0)),
+                         [](const auto& info) { return info.param.name(); });
+
+}  // namespace
+}  // namespace hylas
