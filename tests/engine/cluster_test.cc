@@ -255,7 +255,7 @@ TEST(NodeStart, AnotherModelIsRefusedOnEveryNode) {
   });
   for (auto& node : nodes) {
     EXPECT_EQ(node->wait(std::chrono::seconds(30)), 1);
-    EXPECT_NE(node->last_words().find("the checksum of config.json is "), std::string::npos) << node->log();
+    EXPECT_NE(node->last_words().find("the model is config.json with checksum "), std::string::npos) << node->log();
   }
 }
 
