@@ -34,7 +34,7 @@ class Maker {
   }
 
   SequenceStart start() {
-    SequenceStart v{.sequence = any(), .stop_ids = ints(), .prompt = ints(500)};
+    SequenceStart v{.sequence = any(), .stop_ids = ints(), .prompt = ints(500), .generated = ints()};
     SamplingParams& s = v.sampling;
     s.max_new_tokens = any(), s.min_new_tokens = any(), s.temperature = real(), s.top_k = any(), s.top_p = real();
     s.min_p = real(), s.frequency_penalty = real(), s.presence_penalty = real(), s.repetition_penalty = real();
@@ -52,12 +52,14 @@ class Maker {
     return v;
   }
   SwapOp swap() { return {static_cast<SwapOp::Direction>(below(3)), random_(), ints(), any(), any()}; }
+  SendOp send() { return {random_(), any(), any(), any(), {any(), ints(), ints(), any(), any()}}; }
   StepPlan plan() {
     StepPlan v{.id = random_(), .lane = any(), .known = random_(), .ends = ints()};
     v.swaps = list([&] { return swap(); });
     v.starts = list([&] { return start(); });
     v.rows = list([&] { return row(); });
     v.copies = list([&] { return SlotCopy{any(), any(), any()}; });
+    v.sends = list([&] { return send(); });
     return v;
   }
   std::vector<TokenLogprob> top() {
@@ -101,6 +103,7 @@ void expect_same(const SequenceStart& a, const SequenceStart& b) {
   EXPECT_EQ(a.sequence, b.sequence);
   EXPECT_EQ(a.stop_ids, b.stop_ids);
   EXPECT_EQ(a.prompt, b.prompt);
+  EXPECT_EQ(a.generated, b.generated);
   const SamplingParams &s = a.sampling, &t = b.sampling;
   EXPECT_EQ(std::tie(s.max_new_tokens, s.min_new_tokens, s.top_k, s.seed, s.ignore_eos, s.stop_token_ids,
                      s.top_logprobs, s.prompt_logprobs_from),
@@ -142,6 +145,14 @@ void expect_same(const StepPlan& a, const StepPlan& b) {
   for (size_t i = 0; i < a.copies.size(); ++i) {
     const SlotCopy &s = a.copies[i], &t = b.copies[i];
     EXPECT_EQ(std::tie(s.from, s.to, s.group), std::tie(t.from, t.to, t.group));
+  }
+  ASSERT_EQ(a.sends.size(), b.sends.size());
+  for (size_t i = 0; i < a.sends.size(); ++i) {
+    const SendOp &s = a.sends[i], &t = b.sends[i];
+    EXPECT_EQ(std::tie(s.transfer, s.peer, s.group, s.to_group, s.part.first_page, s.part.from_pages, s.part.to_pages,
+                       s.part.from_slot, s.part.to_slot),
+              std::tie(t.transfer, t.peer, t.group, t.to_group, t.part.first_page, t.part.from_pages, t.part.to_pages,
+                       t.part.from_slot, t.part.to_slot));
   }
 }
 
@@ -226,6 +237,20 @@ TEST(PlanCodec, ARankThatIsNotThereIsAnError) {
   const std::string bytes = encode(RankReport{place_of(kSizes, 7), {}});
   EXPECT_TRUE(decode_report(bytes, kSizes).ok());
   EXPECT_FALSE(decode_report(bytes, {.tp = 2, .pp = 2}).ok());
+}
+
+TEST(PlanCodec, AFirstTokenArrivesWithAllThatIsKnownOfIt) {
+  FirstToken first{{17, -0.5f, {{17, -0.5f}, {3, -2.f}}}, {{5, -1.f, {}}, {6, -3.f, {}}}, 0x123456789abcdefu};
+  const std::string bytes = encode_first(first);
+  const std::optional<FirstToken> got = decode_first(bytes);
+  ASSERT_TRUE(got);
+  EXPECT_EQ(got->token.id, 17);
+  EXPECT_EQ(got->token.top.size(), 2u);
+  EXPECT_EQ(got->prompt_logprobs[1].id, 6);
+  EXPECT_EQ(got->seed, first.seed);
+  for (size_t cut = 0; cut < bytes.size(); ++cut) EXPECT_FALSE(decode_first(bytes.substr(0, cut))) << cut;
+  first.token.id = -1;
+  EXPECT_FALSE(decode_first(encode_first(first))) << "no token is no first token";
 }
 
 }  // namespace

@@ -113,5 +113,15 @@ TEST(SamplerTableDeathTest, UnknownSequencesAreABug) {
   EXPECT_DEATH(table.start(start_of(0)), "starts twice");
 }
 
+TEST(SamplerTable, WhatAnotherInstanceHasGeneratedCounts) {
+  SamplerTable table(2);
+  SequenceStart start = start_of(1);
+  start.sampling.frequency_penalty = 0.5f;
+  start.generated = {9};
+  table.start(start);
+  EXPECT_THAT(table.sample_row(row_of(1)).history->generated, UnorderedElementsAre(Pair(9, 1)));
+  EXPECT_EQ(table.last_tokens()[1], 9);
+}
+
 }  // namespace
 }  // namespace hylas

@@ -31,9 +31,10 @@ void FakeEngine::set_script(Script script) {
   script_ = std::move(script);
 }
 
-void FakeEngine::set_failure(std::string message) {
+void FakeEngine::set_failure(std::string message, bool may_retry) {
   std::lock_guard lock(mutex_);
   failure_ = std::move(message);
+  failure_may_retry_ = may_retry;
 }
 
 std::vector<Request> FakeEngine::requests() const {
@@ -115,6 +116,7 @@ Output FakeEngine::step(RequestId id, Running& one) {
   if (!failure_.empty()) {
     output.finish = FinishReason::kError;
     output.error = failure_;
+    output.may_retry = failure_may_retry_;
     return output;
   }
   if (one.next == 0 && sampling.prompt_logprobs_from >= 0) {

@@ -24,7 +24,8 @@ class FakeEngine : public Engine {
   void set_script(Script script);
   void set_endless(bool endless) { endless_ = endless; }
   void set_token_wait_us(int64_t wait_us) { token_wait_us_ = wait_us; }
-  void set_failure(std::string message);  // the next token of every request becomes this error
+  // The next token of every request becomes this error.
+  void set_failure(std::string message, bool may_retry = false);
   std::vector<Request> requests() const;  // all that were submitted
   int32_t running() const { return stats().running; }
   bool wait_until_idle(int64_t timeout_us = 5'000'000);
@@ -57,6 +58,7 @@ class FakeEngine : public Engine {
   std::condition_variable changed_;
   Script script_;
   std::string failure_;
+  bool failure_may_retry_ = false;
   std::map<RequestId, Running> running_;
   std::vector<Request> seen_;
   EngineStats stats_;

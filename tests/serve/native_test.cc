@@ -124,5 +124,29 @@ TEST_F(NativeTest, AbortByRequestId) {
   EXPECT_EQ(post("/abort_request", boost::json::object()).status, 400);
 }
 
+TEST_F(NativeTest, EachSequenceOfARequestHasARoomOfItsOwn) {
+  post("/generate", {{"text", array{"one", "two"}},
+                     {"sampling_params", {{"n", 2}}},
+                     {"bootstrap_host", "p"},
+                     {"bootstrap_port", 8998},
+                     {"bootstrap_room", 100}});
+  std::vector<uint64_t> rooms;
+  for (const Request& request : engine_->requests()) rooms.push_back(request.bootstrap.value().room);
+  std::sort(rooms.begin(), rooms.end());
+  EXPECT_EQ(rooms, (std::vector<uint64_t>{100, 101, 102, 103}));
+}
+
+TEST_F(NativeTest, APrefillingInstanceNeverStreams) {
+  engine_->mutable_info().role = InstanceRole::kPrefill;
+  script(" world");
+  EXPECT_EQ(post("/generate", {{"text", "Hello"}, {"stream", true}}).json().at("text"), " world");
+}
+
+TEST_F(NativeTest, AStreamOfADecodingInstanceThatFailsBeforeItsFirstTokenHasAStatus) {
+  engine_->mutable_info().role = InstanceRole::kDecode;
+  engine_->set_failure("the prefilling instance is gone", true);
+  EXPECT_EQ(post("/generate", {{"text", "Hello"}, {"stream", true}}).status, 503);
+}
+
 }  // namespace
 }  // namespace hylas::test

@@ -303,5 +303,28 @@ TEST(NativeFields, ListsGoToTheirItems) {
   EXPECT_TRUE(request->is_list);
 }
 
+constexpr const char* kBootstrap = R"("bootstrap_host": "p", "bootstrap_port": 8998, "bootstrap_room": 4611686018427387904)";
+
+TEST(BootstrapFields, EveryApiTakesThem) {
+  const auto expect = [](const std::optional<Bootstrap>& got) {
+    ASSERT_TRUE(got);
+    EXPECT_EQ(got->prefill, (HostPort{"p", 8998}));
+    EXPECT_EQ(got->room, uint64_t{1} << 62);
+  };
+  expect(chat(kBootstrap)->generation.bootstrap);
+  expect(completion(kBootstrap)->generation.bootstrap);
+  expect(native(std::string(R"({"text": "x", )") + kBootstrap + "}")->items[0].generation.bootstrap);
+  EXPECT_FALSE(chat("")->generation.bootstrap);
+}
+
+TEST(BootstrapFields, AllThreeBelongTogether) {
+  EXPECT_THAT(chat(R"("bootstrap_port": 1, "bootstrap_room": 1)").error().message, HasSubstr("`bootstrap_host`"));
+  EXPECT_THAT(chat(R"("bootstrap_host": "p", "bootstrap_room": 1)").error().message, HasSubstr("`bootstrap_port`"));
+  EXPECT_THAT(chat(R"("bootstrap_host": "p", "bootstrap_port": 70000, "bootstrap_room": 1)").error().message,
+              HasSubstr("`bootstrap_port`"));
+  EXPECT_THAT(chat(R"("bootstrap_host": "p", "bootstrap_port": 1, "bootstrap_room": -1)").error().message,
+              HasSubstr("`bootstrap_room`"));
+}
+
 }  // namespace
 }  // namespace hylas
