@@ -32,6 +32,7 @@ std::vector<Reading> readings(const EngineStats& s) {
       {"num_running_reqs", "Sequences being generated", double(s.running)},
       {"num_queue_reqs", "Sequences that wait for memory", double(s.queued)},
       {"num_retracted_reqs", "Sequences that were moved out of memory and wait to resume", double(s.retracted)},
+      {"num_transferring_reqs", "Sequences whose state is on its way to or from another instance", double(s.transfers)},
       {"gen_throughput", "Generated tokens per second, over the last seconds", s.generation_tokens_per_s},
       {"token_usage", "Share of the KV cache in use", ratio(kv_used, kv_max)},
       {"num_used_tokens", "Tokens in the KV cache", kv_used},

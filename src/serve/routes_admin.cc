@@ -23,6 +23,7 @@ object stats_json(const EngineStats& stats) {
   return {{"running_requests", stats.running},
           {"queued_requests", stats.queued},
           {"retracted_requests", stats.retracted},
+          {"transfers", stats.transfers},
           {"kv_tokens_used", stats.kv_tokens_used},
           {"kv_tokens_max", stats.kv_tokens_max},
           {"pages_used", stats.pages_used},

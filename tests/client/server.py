@@ -22,8 +22,8 @@ def free_port():
 
 
 class Server:
-    def __init__(self, *arguments, environment=None, log=None):
-        self.port = free_port()
+    def __init__(self, *arguments, environment=None, log=None, port=None):
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [PROGRAM, "serve", "--model-path", MODEL, "--port", self.port, "--threads", 2,
                    "--context-length", 2048, "--max-total-tokens", 16384, "--log-level", "warn", *arguments]
@@ -72,7 +72,8 @@ class Server:
         """The engine's statistics once nothing runs any more."""
         deadline = time.monotonic() + seconds
         stats = self.stats()
-        while time.monotonic() < deadline and (stats["running_requests"] or stats["queued_requests"] or stats["slots_used"]):
+        busy = ("running_requests", "queued_requests", "slots_used", "pages_used", "transfers")
+        while time.monotonic() < deadline and any(stats[name] for name in busy):
             time.sleep(0.05)
             stats = self.stats()
         return stats
