@@ -1,11 +1,12 @@
-// hylas eval gsm8k: accuracy on grade-school word problems, asked of a running server.
+// hylas eval gsm8k: accuracy on grade-school word problems, asked of a running server. hylas eval layouts: see there.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fstream>
 #include <memory>
 
 #include "app/commands.h"
-#include "base/text_file.h"
+#include "app/eval_layouts.h"
+#include "app/eval_problems.h"
 #include "evaluate/count_progress.h"
 #include "evaluate/gsm8k_run.h"
 
@@ -20,43 +21,13 @@ The protocol is that of SGLang's benchmark/gsm8k: greedy completions without a c
 last number of the text is the answer. Exit code 1 if the server failed; what was answered until then is kept.)";
 
 struct EvalOptions {
-  std::string data_path, shots_from, out;
-  int64_t num_questions = 200;
-  int64_t num_shots = 5;
+  ProblemOptions problems;
+  std::string out;
   int32_t parallel = 64;
   std::string base_url = "http://127.0.0.1:30000";
   std::string api = "auto";
   double timeout_s = 1800;
 };
-
-Result<std::vector<Question>> read_questions(const std::string& path) {
-  HYLAS_ASSIGN(std::string text, read_text_file(path));
-  return parse_questions(text, path);
-}
-
-struct Problems {
-  std::vector<Question> questions, shots;
-};
-
-Result<Problems> read_problems(const EvalOptions& options) {
-  Problems problems;
-  HYLAS_ASSIGN(problems.questions, read_questions(options.data_path));
-  if (options.shots_from.empty()) {
-    problems.shots = problems.questions;
-  } else {
-    HYLAS_ASSIGN(problems.shots, read_questions(options.shots_from));
-  }
-  if (int64_t(problems.shots.size()) < options.num_shots) {
-    return error(ErrorCode::kInvalid, "--num-shots is {}, and {} holds {} lines", options.num_shots,
-                 options.shots_from.empty() ? options.data_path : options.shots_from, problems.shots.size());
-  }
-  problems.shots.resize(size_t(options.num_shots));
-  if (problems.questions.empty()) return error(ErrorCode::kInvalid, "{} holds no questions", options.data_path);
-  if (int64_t(problems.questions.size()) > options.num_questions) {
-    problems.questions.resize(size_t(options.num_questions));
-  }
-  return problems;
-}
 
 // Written as the answers come, so that a run that is cut off leaves what it has.
 class ResultsFile {
@@ -83,7 +54,7 @@ class ResultsFile {
 };
 
 Status evaluate(const EvalOptions& options) {
-  HYLAS_ASSIGN(Problems problems, read_problems(options));
+  HYLAS_ASSIGN(Problems problems, read_problems(options.problems));
   HYLAS_ASSIGN(BaseUrl url, parse_base_url(options.base_url));
   HYLAS_ASSIGN(Target target, find_target(HttpClient(url, int64_t(options.timeout_s * 1e6)), options.api));
   ResultsFile results;
@@ -111,20 +82,12 @@ Status evaluate(const EvalOptions& options) {
 
 void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<EvalOptions>();
-  CLI::App* eval = app.add_subcommand("eval", "Measures the accuracy of a running server");
+  CLI::App* eval = app.add_subcommand("eval", "Measures accuracy: of a running server, or of every layout of a model");
   eval->require_subcommand(1);
+  add_eval_layouts(*eval, action);
   CLI::App* command = eval->add_subcommand("gsm8k", "Grade-school word problems, by SGLang's protocol");
   command->option_defaults()->take_last();
-  command->add_option("--data-path", options->data_path, "JSONL with `question` and `answer`, such as GSM8K's test set")
-      ->required();
-  command->add_option("--num-questions", options->num_questions, "How many of them, from the first on")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--num-shots", options->num_shots, "Solved problems before each question")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--shots-from", options->shots_from,
-                      "Where they come from; else the first lines of --data-path, as SGLang does");
+  add_problem_options(*command, options->problems);
   command->add_option("--parallel", options->parallel, "Questions at a time")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
