@@ -21,7 +21,7 @@ namespace hylas {
 namespace {
 
 constexpr const char* kExamples = R"(Example:
-  hylas eval layouts --model-path models/hylas-tiny --data-path models/hylas-tiny/eval/test.jsonl --num-shots 0
+  hylas eval layouts --model-path models/hylas-tiny --num-shots 0 --data-path models/hylas-tiny/eval/test.jsonl
 Each row starts an instance (two, where prefill and decode are apart) with a layout or a type of its own and asks it the
 same questions. Layouts must give the reference's tokens, types its accuracy within one point; else the exit code is 1.)";
 
@@ -73,7 +73,10 @@ Result<bool> report(const LayoutsOptions& options, const TextModel& text, const 
     all_hold = all_hold && holds;
     fmt::print("{:<40} {:<9} {:>8.3f} {:>8.3f} {:>10.3f} {:>12.4f} {:>8.1f} {}\n", one.name, dtype, result.accuracy,
                result.invalid, result.identical, result.agreeing, double(now_us() - started_us) * 1e-6,
-               is_reference ? "reference" : !holds ? "DIFFERS" : one.must_be_identical ? "identical" : "within 1 point");
+               is_reference            ? "reference"
+               : !holds                ? "DIFFERS"
+               : one.must_be_identical ? "identical"
+                                       : "within 1 point");
     std::fflush(stdout);
   }
   return all_hold;

@@ -1,6 +1,7 @@
 #include "app/layout_report.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 #include "base/queue.h"
@@ -26,9 +27,11 @@ EngineOptions with_sizes(EngineOptions options, const ParallelSizes& sizes) {
 LayoutCase disaggregated(const EngineOptions& base, const std::string& name, const ParallelSizes& prefill,
                          const ParallelSizes& decode) {
   LayoutCase pair{.name = name, .engine = with_sizes(base, decode), .must_be_identical = true};
+  pair.engine.disaggregation_secret = std::to_string(std::random_device{}());
   pair.engine.role = InstanceRole::kDecode;
   pair.prefill = with_sizes(base, prefill);
   pair.prefill->role = InstanceRole::kPrefill;
+  pair.prefill->disaggregation_secret = pair.engine.disaggregation_secret;
   pair.prefill->bootstrap = {"127.0.0.1", 0};
   return pair;
 }
@@ -59,15 +62,16 @@ Result<RequestId> submit(Engine& engine, const Request& request, size_t question
 
 std::vector<LayoutCase> layout_cases(const EngineOptions& base, const std::string& fp8_path, bool with_experts) {
   std::vector<LayoutCase> cases{{.name = "one rank", .engine = base}};
-  std::vector<Row> rows{{"tp 2", {.tp = 2}}, {"pp 2", {.pp = 2}}, {"pp 4 x tp 2", {.tp = 2, .pp = 4}},
-                        {"dp 2", {.tp = 2, .dp = 2}}};
+  std::vector<Row> rows{
+      {"tp 2", {.tp = 2}}, {"pp 2", {.pp = 2}}, {"pp 4 x tp 2", {.tp = 2, .pp = 4}}, {"dp 2", {.tp = 2, .dp = 2}}};
   if (with_experts) rows.push_back({"ep 2", {.tp = 2, .ep = 2}});
   if (with_experts) rows.push_back({"pp 2 x tp 2, ep 2, dp 2", {.tp = 2, .pp = 2, .ep = 2, .dp = 2}});
   for (const Row& row : rows) {
     cases.push_back({.name = row.name, .engine = with_sizes(base, row.sizes), .must_be_identical = true});
   }
   cases.push_back(disaggregated(base, "prefill one rank, decode one rank", {}, {}));
-  cases.push_back(disaggregated(base, "prefill pp 4 x tp 2, decode tp 2, dp 2", {.tp = 2, .pp = 4}, {.tp = 2, .dp = 2}));
+  cases.push_back(
+      disaggregated(base, "prefill pp 4 x tp 2, decode tp 2, dp 2", {.tp = 2, .pp = 4}, {.tp = 2, .dp = 2}));
   LayoutCase kv{.name = "KV fp8_e4m3", .engine = base};
   kv.engine.kv_cache_dtype = "fp8_e4m3";
   LayoutCase state{.name = "state float16", .engine = base};

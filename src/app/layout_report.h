@@ -19,8 +19,8 @@ struct LayoutCase {
   bool must_be_identical = false;        // to the reference, token for token: only the layout differs
 };
 
-// The reference (one rank) first: tp, pp, ep, dp, several of them, disaggregated, then what changes the numbers: fp8 KV,
-// float16 states, FP8 weights (of the checkpoint at `fp8_path`).
+// The reference (one rank) first: tp, pp, ep, dp, several of them, disaggregated, then what changes the numbers: fp8
+// KV, float16 states, FP8 weights (of the checkpoint at `fp8_path`).
 std::vector<LayoutCase> layout_cases(const EngineOptions& base, const std::string& fp8_path, bool with_experts);
 
 // What was said to one question.
@@ -35,8 +35,8 @@ Result<std::vector<LayoutAnswer>> ask_all(const LayoutCase& one, const TextModel
 
 struct LayoutScore {
   double accuracy = 0, invalid = 0;
-  double identical = 0;     // share of the questions with the reference's tokens
-  double agreeing = 0;      // share of the tokens before the first that differs
+  double identical = 0;  // share of the questions with the reference's tokens
+  double agreeing = 0;   // share of the tokens before the first that differs
 };
 LayoutScore score(std::span<const LayoutAnswer> answers, std::span<const LayoutAnswer> reference,
                   std::span<const Question> questions);

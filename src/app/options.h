@@ -19,7 +19,7 @@ struct Options {
   EngineOptions engine;  // -1 and 0: chosen by the engine
   bool disable_radix_cache = false;
   std::vector<std::string> mapped;  // flags that have one answer here, with it
-  std::optional<Error> refused;  // a flag of a part that this build does not have: the first one seen
+  std::optional<Error> refused;     // a flag of a part that this build does not have: the first one seen
 
   std::string host = "127.0.0.1";
   uint16_t port = 30000;

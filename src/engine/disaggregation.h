@@ -1,6 +1,6 @@
 #pragma once
-// Disaggregation: what connects an instance with a role to those of the other one: the link that carries states, and the
-// control connections.
+// Disaggregation: what connects an instance with a role to those of the other one: the link that carries states, and
+// the control connections.
 #include <memory>
 
 #include "base/result.h"

@@ -38,7 +38,7 @@ struct Abort {
 };
 struct AbortAll {};
 struct Stop {};
-struct Sync {};  // everything that came before is done once this is
+struct Sync {};                      // everything that came before is done once this is
 using Call = std::function<void()>;  // what the other instances say
 using Event = std::variant<Submit, Abort, AbortAll, Stop, Sync, RankReport, Call>;
 using Inbox = Queue<Event>;
@@ -225,7 +225,7 @@ class ThreadedEngine final : public Engine {
   bool drained_ = false;  // drain() asked, and all that came before it is done
   std::condition_variable drained_changed_;
   std::mutex stop_mutex_;  // one thread stops the others
-  ReportMerge merge_;  // the scheduler thread's
+  ReportMerge merge_;      // the scheduler thread's
   InstanceRanks ranks_;
   std::unique_ptr<Disaggregation> disaggregation_;  // reads and writes the ranks' memory
   Handoff& handoff_;

@@ -151,7 +151,8 @@ void PrefillHandoff::on(PrefillPort::WasReceived& event) {
 }
 
 void PrefillHandoff::on(PrefillPort::PeerGone& event) {
-  log::warn("a decoding instance is gone: {}", event.why);
+  const auto lost = std::ranges::count(rooms_, event.peer, [](const auto& room) { return room.second.peer; });
+  if (lost > 0) log::warn("{} requests end here: their decoding instance is gone: {}", lost, event.why);
   std::erase_if(early_, [&](const auto& entry) { return entry.second.peer == event.peer; });
   for (auto it = rooms_.begin(); it != rooms_.end();) {
     const auto room = it++;

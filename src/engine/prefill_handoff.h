@@ -12,9 +12,9 @@ namespace hylas {
 
 struct PrefillHandoffOptions {
   int32_t page_size = 64;
-  int64_t lease_us = 30'000'000;          // of a grant whose request does not come
-  int64_t grant_wait_us = 300'000'000;    // of a request whose grant does not come
-  uint64_t seed = 0;                      // of the seeds of requests that bring none
+  int64_t lease_us = 30'000'000;        // of a grant whose request does not come
+  int64_t grant_wait_us = 300'000'000;  // of a request whose grant does not come
+  uint64_t seed = 0;                    // of the seeds of requests that bring none
 };
 
 class PrefillHandoff final : public Handoff {
@@ -41,7 +41,7 @@ class PrefillHandoff final : public Handoff {
     RequestId id = 0;
     Request request;
     int64_t since_us = 0;
-    int32_t peer = -1;   // of the grant
+    int32_t peer = -1;  // of the grant
     uint64_t epoch = 0;
     RequestId attempt = 0;  // in the scheduler; 0: none
     Output said;            // of the attempt: its first token, or why there is none

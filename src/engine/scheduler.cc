@@ -31,9 +31,7 @@ bool is_older(const Sequence* a, const Sequence* b) { return a->arrival < b->arr
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options)
-    : options_(options),
-      seeds_(options.seed),
-      by_index_(options.slots * options.groups, nullptr) {
+    : options_(options), seeds_(options.seed), by_index_(options.slots * options.groups, nullptr) {
   HYLAS_CHECK(options.prefill_tokens_max >= kChunkUnit, "{} prefill tokens a step", options.prefill_tokens_max);
   HYLAS_CHECK(options.plans_in_flight_max >= 1 && options.slots >= 1 && options.pages >= 1);
   HYLAS_CHECK(options.stages >= 1 && options.groups >= 1);

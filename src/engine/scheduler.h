@@ -16,7 +16,8 @@
 //    gets on, and one sequence alone always fits (check_request), so everybody ends.
 //  - What an ended sequence holds is free again when no plan in flight names it, no part of it is on its way to another
 //    instance, and no other instance may write there.
-//  - With disaggregation: a prefilling instance sends the pages of a chunk with the plan that computes it, the slot with
+//  - With disaggregation: a prefilling instance sends the pages of a chunk with the plan that computes it, the slot
+//  with
 //    the last one. A decoding instance reserves pages for the prompt and a slot, and waits for the state to land.
 #include <cstdint>
 #include <deque>
@@ -61,16 +62,16 @@ struct FirstToken {
 struct SchedulerOptions {
   InstanceRole role = InstanceRole::kWhole;
   int32_t group_ranks = 1;  // of one dp group, over all stages: each sends its part of a state
-  int32_t stages = 1;    // of the pipeline
-  int32_t groups = 1;    // dp groups
-  int64_t pages = 0;     // of one group
+  int32_t stages = 1;       // of the pipeline
+  int32_t groups = 1;       // dp groups
+  int64_t pages = 0;        // of one group
   int32_t page_size = 64;
   int32_t slots = 0;  // sequences of one group that run at once
   int32_t context_length = 0;
   int32_t vocab_size = 0;
-  int32_t prefill_tokens_max = 512;  // prompt tokens of one step and group, at least kChunkUnit
+  int32_t prefill_tokens_max = 512;      // prompt tokens of one step and group, at least kChunkUnit
   bool enable_dynamic_chunking = false;  // prompts are cut so that chunks take equal time (prefill_policy.h)
-  int32_t decode_rows_max = 0;       // of one step and group; 0 = no limit but the stages' shares
+  int32_t decode_rows_max = 0;           // of one step and group; 0 = no limit but the stages' shares
   int32_t plans_in_flight_max = 2;
   std::vector<int32_t> eos_ids;
   uint64_t seed = 0;  // of the seeds of requests that bring none
@@ -82,8 +83,8 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
-  // `request` has passed check_request(options.limits()); ids are unique. With a target its first token is its last, and
-  // its state goes there.
+  // `request` has passed check_request(options.limits()); ids are unique. With a target its first token is its last,
+  // and its state goes there.
   void submit(RequestId id, Request request, std::optional<SendTarget> target = std::nullopt);
   // The last Output of a request that is neither finished nor unknown.
   std::optional<Output> abort(RequestId id);

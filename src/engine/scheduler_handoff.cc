@@ -15,7 +15,8 @@ void Scheduler::plan_send(StepPlan& plan, Sequence& sequence) {
   const auto end = is_last ? static_cast<int32_t>(sequence.pages.size()) : sequence.computed / options_.page_size;
   if (begin == end && !is_last) return;
   HYLAS_CHECK(target.pages.size() == sequence.pages.size());
-  SendOp op{.transfer = sequence.id, .peer = target.peer, .group = sequence.group, .to_group = target.group, .part = {}};
+  SendOp op{
+      .transfer = sequence.id, .peer = target.peer, .group = sequence.group, .to_group = target.group, .part = {}};
   op.part.first_page = begin;
   op.part.from_pages.assign(sequence.pages.begin() + begin, sequence.pages.begin() + end);
   op.part.to_pages.assign(target.pages.begin() + begin, target.pages.begin() + end);

@@ -44,7 +44,7 @@ struct Sequence {
   int32_t samples_known = 0;    // sampled tokens that came back
   int32_t plans_in_flight = 0;  // plans with a row of this sequence whose result is not back
 
-  uint64_t sampled_in = 0;      // the last plan that samples for it
+  uint64_t sampled_in = 0;  // the last plan that samples for it
 
   // What it holds; SequenceMemory keeps these.
   SequenceIndex index = -1;
@@ -56,11 +56,11 @@ struct Sequence {
 
   // Another instance decodes it (target), or has prefilled it.
   std::optional<SendTarget> target;
-  int32_t pages_sent = 0;         // of `pages`, by plans
-  int32_t sends_open = 0;         // parts of ranks that are planned and not reported
-  std::vector<SourceSum> sent;    // by rank
-  std::string send_error;         // the first one
-  bool is_receiving = false;      // another instance may write into its memory
+  int32_t pages_sent = 0;                 // of `pages`, by plans
+  int32_t sends_open = 0;                 // parts of ranks that are planned and not reported
+  std::vector<SourceSum> sent;            // by rank
+  std::string send_error;                 // the first one
+  bool is_receiving = false;              // another instance may write into its memory
   std::optional<int32_t> received_token;  // the first one, until a row has fed it
 
   std::vector<OutputToken> prompt_logprobs;  // collected over the chunks, goes out with the first Output

@@ -17,9 +17,9 @@ using SequenceIndex = int32_t;
 // Sampling state of a sequence, sent once when it joins the ranks. It stays there through a retraction.
 struct SequenceStart {
   SequenceIndex sequence = -1;
-  SamplingParams sampling;        // seed is set
-  std::vector<int32_t> stop_ids;  // every id that ends the text: see PlanRow::block_stops
-  std::vector<int32_t> prompt;    // for the repetition penalty; empty without one
+  SamplingParams sampling;         // seed is set
+  std::vector<int32_t> stop_ids;   // every id that ends the text: see PlanRow::block_stops
+  std::vector<int32_t> prompt;     // for the repetition penalty; empty without one
   std::vector<int32_t> generated;  // tokens of it that another instance has sampled
 };
 
@@ -85,7 +85,7 @@ struct RowResult {
 
 struct StepResult {
   uint64_t id = 0;
-  std::vector<RowResult> rows;  // in the plan's order, only rows that produced something
+  std::vector<RowResult> rows;       // in the plan's order, only rows that produced something
   int64_t begin_us = 0, end_us = 0;  // when this rank worked on it (base/clock)
   int64_t wait_us = 0;               // of that, waiting for other stages
 

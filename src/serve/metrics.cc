@@ -123,8 +123,7 @@ std::string ServeMetrics::render(const EngineStats& stats) const {
   families.push_back(stage_family(
       stats, labels_, {"pp_bubble_ratio", "Share of the time with work in flight that a stage did not work", 0},
       [](const StageStats& stage) { return stage.bubble_ratio(); }));
-  families.push_back(stage_family(stats, labels_,
-                                  {"pp_stage_busy_seconds_total", "Time that a stage worked", 0, true},
+  families.push_back(stage_family(stats, labels_, {"pp_stage_busy_seconds_total", "Time that a stage worked", 0, true},
                                   [](const StageStats& stage) { return double(stage.busy_us) * 1e-6; }));
   for (MetricFamily& one : registry_.Collect()) families.push_back(std::move(one));
   return prometheus::TextSerializer().Serialize(families);

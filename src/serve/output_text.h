@@ -16,7 +16,7 @@ struct Finish {
   FinishReason reason = FinishReason::kStop;
   std::optional<int32_t> stop_token;  // kStop: one of these two
   std::optional<std::string> stop_string;
-  std::string error;  // kError
+  std::string error;       // kError
   bool may_retry = false;  // kError: elsewhere
 };
 

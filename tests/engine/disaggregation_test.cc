@@ -34,7 +34,8 @@ struct Case {
   std::string name() const {
     const auto sizes = [](const ParallelSizes& s) { return fmt::format("tp{}pp{}ep{}dp{}", s.tp, s.pp, s.ep, s.dp); };
     return fmt::format("{}_{}_to_{}_{}_{}_{}", model.name(), sizes(prefill), sizes(decode),
-                       types.kv == std::string("auto") ? "kv" : "kv8", types.state == std::string("float32") ? "s32" : "s16",
+                       types.kv == std::string("auto") ? "kv" : "kv8",
+                       types.state == std::string("float32") ? "s32" : "s16",
                        transports == std::string("tcp") ? "tcp" : "shm");
   }
 };
@@ -158,7 +159,9 @@ std::vector<Case> some_pairs() {
 TEST(DisaggregatedPairs, HaveEveryLayoutOnBothSides) {
   std::map<std::string, std::pair<int, int>> times;
   for (const Case& c : pairs(1)) {
-    const auto key = [&](const ParallelSizes& s) { return fmt::format("{} {} {} {} {}", c.model.name(), s.tp, s.pp, s.ep, s.dp); };
+    const auto key = [&](const ParallelSizes& s) {
+      return fmt::format("{} {} {} {} {}", c.model.name(), s.tp, s.pp, s.ep, s.dp);
+    };
     ++times[key(c.prefill)].first;
     ++times[key(c.decode)].second;
   }

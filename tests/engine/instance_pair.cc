@@ -122,8 +122,10 @@ bool InstancePair::deliver_to_prefill() {
   const ControlMessage message = std::move(to_prefill_.front());
   to_prefill_.pop_front();
   if (const auto* grant = std::get_if<Grant>(&message)) prefill_handoff_.on_event(PrefillPort::Granted{peer_, *grant});
-  if (const auto* abort = std::get_if<Abort>(&message)) prefill_handoff_.on_event(PrefillPort::AbortWanted{peer_, *abort});
-  if (const auto* got = std::get_if<Received>(&message)) prefill_handoff_.on_event(PrefillPort::WasReceived{peer_, *got});
+  if (const auto* abort = std::get_if<Abort>(&message))
+    prefill_handoff_.on_event(PrefillPort::AbortWanted{peer_, *abort});
+  if (const auto* got = std::get_if<Received>(&message))
+    prefill_handoff_.on_event(PrefillPort::WasReceived{peer_, *got});
   settle(prefill, prefill_handoff_);
   return true;
 }

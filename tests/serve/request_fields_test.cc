@@ -303,7 +303,8 @@ TEST(NativeFields, ListsGoToTheirItems) {
   EXPECT_TRUE(request->is_list);
 }
 
-constexpr const char* kBootstrap = R"("bootstrap_host": "p", "bootstrap_port": 8998, "bootstrap_room": 4611686018427387904)";
+constexpr const char* kBootstrap =
+    R"("bootstrap_host": "p", "bootstrap_port": 8998, "bootstrap_room": 4611686018427387904)";
 
 TEST(BootstrapFields, EveryApiTakesThem) {
   const auto expect = [](const std::optional<Bootstrap>& got) {
