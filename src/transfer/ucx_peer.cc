@@ -26,6 +26,8 @@ Status UcxPeer::connect(ucp_worker_h worker) {
   params.field_mask =
       UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params.address = reinterpret_cast<const ucp_address_t*>(memory_.worker.data());
+  // Outstanding puts to a process that died must fail. UCX 1.13 cannot do that over shared memory: on one host, too, it
+  // then goes through TCP.
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler = {endpoint_failed, this};
   HYLAS_TRY(ucx_check(ucp_ep_create(worker, &params, &endpoint_), "connecting"));
