@@ -3,7 +3,7 @@
 if(NOT HYLAS_CUDA)
   return()
 endif()
-file(GLOB cuda_kernels CONFIGURE_DEPENDS src/ops/cuda/*.cu)
+file(GLOB cuda_kernels CONFIGURE_DEPENDS src/*/cuda/*.cu)
 add_library(hylas_cuda_kernels STATIC ${cuda_kernels})
 target_include_directories(hylas_cuda_kernels PRIVATE src)
 target_compile_options(hylas_cuda_kernels PRIVATE --expt-relaxed-constexpr)
@@ -11,6 +11,6 @@ set_target_properties(hylas_cuda_kernels PROPERTIES CUDA_STANDARD 20 CUDA_STANDA
 file(GLOB cuda_hosts CONFIGURE_DEPENDS src/*/cuda/*.cc)
 set_source_files_properties(${cuda_hosts} PROPERTIES INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS}")
 # The libraries' names only: their headers are not for everybody.
-target_link_libraries(hylas_tensor INTERFACE $<LINK_ONLY:CUDA::cudart_static>)
-target_link_libraries(hylas_ops INTERFACE $<LINK_ONLY:hylas_cuda_kernels> $<LINK_ONLY:CUDA::cublasLt>)
+target_link_libraries(hylas_tensor INTERFACE $<LINK_ONLY:hylas_cuda_kernels> $<LINK_ONLY:CUDA::cudart_static>)
+target_link_libraries(hylas_ops INTERFACE $<LINK_ONLY:CUDA::cublasLt>)
 target_link_libraries(hylas_cuda_kernels INTERFACE $<LINK_ONLY:hylas_tensor> $<LINK_ONLY:CUDA::cudart_static>)

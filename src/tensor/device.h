@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "base/result.h"
+#include "tensor/hashed_fill.h"
 
 namespace hylas {
 
@@ -17,6 +18,8 @@ class Device {
   virtual void copy_from_host(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
+  // False: not on this device; then nothing was done.
+  virtual bool fill_hashed(const HashedFill& fill) { return static_cast<void>(fill), false; }
   // Bytes that may still be allocated, and the total of this device (for a CPU: of the machine or its cgroup).
   virtual size_t bytes_free() const = 0;
   virtual size_t bytes_total() const = 0;

@@ -12,9 +12,10 @@ namespace hylas {
 namespace {
 
 constexpr float kMatrixDeviation = 0.02f;
+constexpr float kConvDeviation = 0.3f;
 constexpr int kStep = 1024;                   // elements whose hashes are made together
 constexpr int64_t kThreadElements = 1 << 20;  // fewer are not worth a thread
-constexpr int kSums = 4 * 255 + 1;            // of four bytes: close to a normal distribution
+constexpr int kSums = HashedFill::kTable;      // of four bytes: close to a normal distribution
 constexpr double kSumMean = 510.0;
 constexpr double kSumDeviation = 147.80;  // sqrt(4 * (256^2 - 1) / 12)
 constexpr double kDeviationsMax = kSumMean / kSumDeviation;
@@ -91,7 +92,11 @@ void fill_parallel(std::string_view name, const std::array<T, kSums>& values, in
 
 double deviations(int sum) { return (sum - kSumMean) / kSumDeviation; }
 
-std::array<uint16_t, kSums> bf16_values(double mean, double deviation) {
+bool is_decay(DummyKind kind) { return kind == DummyKind::kLogDecay || kind == DummyKind::kTimeStep; }
+
+std::array<uint16_t, kSums> bf16_values(DummyKind kind) {
+  const double mean = kind == DummyKind::kGatedNorm ? 1 : 0;
+  const double deviation = kind == DummyKind::kConv ? kConvDeviation : kMatrixDeviation;
   std::array<uint16_t, kSums> values;
   for (int sum = 0; sum < kSums; ++sum)
     values[sum] = f32_to_bf16(static_cast<float>(mean + deviation * deviations(sum)));
@@ -135,27 +140,33 @@ float dummy_scale(const std::string& weight_name, int64_t block) {
 }
 
 void fill_dummy(const std::string& name, int64_t begin, int64_t pitch, const Tensor& out, int threads) {
-  if (out.dtype == DType::kF8E4M3) {
-    fill_parallel(name, fp8_values(), begin, pitch, out, threads);
-    return;
+  if (out.dtype == DType::kF8E4M3) return fill_parallel(name, fp8_values(), begin, pitch, out, threads);
+  const DummyKind kind = dummy_kind(name);
+  if (!is_decay(kind)) return fill_parallel(name, bf16_values(kind), begin, pitch, out, threads);
+  HYLAS_CHECK(out.dim(1) == pitch, "a vector has no columns to choose from");
+  fill_decay(name, kind, begin, out);
+}
+
+bool fill_dummy_on(Device& device, const std::string& name, const Tensor& out) {
+  const bool fp8 = out.dtype == DType::kF8E4M3;
+  const DummyKind kind = dummy_kind(name);
+  if (!fp8 && (is_decay(kind) || out.dtype != DType::kBF16)) return false;
+  std::array<uint16_t, kSums> table;
+  if (fp8) {
+    std::ranges::copy(fp8_values(), table.begin());
+  } else {
+    table = bf16_values(kind);
   }
-  const auto fill = [&](double mean, double deviation) {
-    fill_parallel(name, bf16_values(mean, deviation), begin, pitch, out, threads);
-  };
-  switch (const DummyKind kind = dummy_kind(name)) {
-    case DummyKind::kMatrix:
-      return fill(0, kMatrixDeviation);
-    case DummyKind::kConv:
-      return fill(0, 0.3);
-    case DummyKind::kNorm:
-      return fill(0, kMatrixDeviation);
-    case DummyKind::kGatedNorm:
-      return fill(1, kMatrixDeviation);
-    case DummyKind::kLogDecay:
-    case DummyKind::kTimeStep:
-      HYLAS_CHECK(out.dim(1) == pitch, "a vector has no columns to choose from");
-      return fill_decay(name, kind, begin, out);
+  constexpr int64_t kPart = int64_t{1} << 32;  // elements of one seed
+  for (int64_t begin = 0; begin < out.elements(); begin += kPart) {
+    const HashedFill fill{.out = static_cast<std::byte*>(out.data) + begin * dtype_bytes(out.dtype),
+                          .count = std::min(kPart, out.elements() - begin),
+                          .element_bytes = static_cast<int>(dtype_bytes(out.dtype)),
+                          .seed = seed_of(name, static_cast<uint32_t>(begin >> 32)),
+                          .table = table.data()};
+    if (!device.fill_hashed(fill)) return false;
   }
+  return true;
 }
 
 }  // namespace hylas

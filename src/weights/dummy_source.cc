@@ -33,9 +33,17 @@ Result<Tensor> DummySource::fetch(const std::string& name, std::span<const int64
   const std::string key = part_name(name, part);
   if (const auto filled = filled_.find(key); filled != filled_.end()) return filled->second;
   const size_t bytes = static_cast<size_t>(rows.count * columns.count) * dtype_bytes(spec.dtype);
-  HYLAS_ASSIGN(std::byte* const memory, store_.allocate(bytes));
-  const Tensor tensor(memory, spec.dtype, {rows.count, columns.count});
-  fill_dummy(name, rows.begin * matrix.columns + columns.begin, matrix.columns, tensor, threads_);
+  Tensor tensor;
+  if (rows.count == matrix.rows && columns.count == matrix.columns) {
+    HYLAS_ASSIGN(tensor, make_placed(spec.dtype, rows.count, columns.count, [&](Device& device, const Tensor& out) {
+                   return fill_dummy_on(device, name, out);
+                 }));
+  }
+  if (!tensor) {
+    HYLAS_ASSIGN(std::byte* const memory, store_.allocate(bytes));
+    tensor = Tensor(memory, spec.dtype, {rows.count, columns.count});
+    fill_dummy(name, rows.begin * matrix.columns + columns.begin, matrix.columns, tensor, threads_);
+  }
   filled_.emplace(key, tensor);
   count(key, bytes);
   return tensor;

@@ -160,8 +160,19 @@ void WeightSource::place_on(Device& device) {
   device_store_.emplace(device, kBlockBytes);
 }
 
+Result<Tensor> WeightSource::make_placed(DType dtype, int64_t rows, int64_t columns,
+                                         const std::function<bool(Device&, const Tensor&)>& make) {
+  if (!device_) return Tensor();
+  const size_t bytes = static_cast<size_t>(rows * columns) * dtype_bytes(dtype);
+  HYLAS_ASSIGN(std::byte* const memory, device_store_->allocate(bytes));
+  const Tensor tensor(memory, dtype, {rows, columns});
+  if (!make(*device_, tensor)) return Tensor();
+  made_placed_.insert(memory);
+  return tensor;
+}
+
 Result<Tensor> WeightSource::placed(const Tensor& tensor) {
-  if (!device_ || tensor.elements() == 0) return tensor;
+  if (!device_ || tensor.elements() == 0 || made_placed_.contains(tensor.data)) return tensor;
   HYLAS_ASSIGN(std::byte* const memory, device_store_->allocate(tensor.bytes()));
   Tensor copy = tensor;
   copy.data = memory;

@@ -1,6 +1,7 @@
 #pragma once
 // WeightSource: where a model takes its weights from. Names and layouts are model.md section 2's.
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -69,6 +70,9 @@ class WeightSource {
   virtual Result<Tensor> fetch(const std::string& name, std::span<const int64_t> shape, const Part& part) = 0;
   // `part`, in elements of the matrix [out, in], of the scale of the FP8 matrix `weight_name`: f32, counted.
   virtual Result<Tensor> fetch_scale(const std::string& weight_name, int64_t out, int64_t in, const Part& part) = 0;
+  // A matrix that is made where place_on() wants it, by `make`; null without place_on() or where `make` answers false.
+  Result<Tensor> make_placed(DType dtype, int64_t rows, int64_t columns,
+                             const std::function<bool(Device&, const Tensor&)>& make);
   // False if `name` had been counted already.
   bool count(const std::string& name, size_t bytes);
   // As a part is counted: "name", "name[rows 0:4]", "name[columns 64:128]".
@@ -86,6 +90,7 @@ class WeightSource {
 
   Device* device_ = nullptr;  // null: host memory
   std::optional<WeightStore> device_store_;
+  std::set<const void*> made_placed_;
   std::set<std::string> names_used_;
   size_t bytes_used_ = 0;
 };

@@ -1,11 +1,16 @@
 #include "tensor/cuda/cuda_device.h"
 
+#include <cstring>
+
+#include "base/check.h"
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/hashed_fill.h"
 
 namespace hylas {
 namespace {
 
 constexpr int kArchitecture = 90;  // what the kernels are compiled for
+constexpr size_t kStagingBytes = size_t{8} << 20;
 
 Status check_gpu(int index) {
   int driver = 0, runtime = 0, count = 0;
@@ -40,10 +45,14 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::make(int index) {
   cuda::check(cudaDeviceGetAttribute(&device->multiprocessors_, cudaDevAttrMultiProcessorCount, index),
               "cudaDeviceGetAttribute");
   cuda::check(cudaStreamCreateWithFlags(&device->stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  cuda::check(cudaMallocHost(reinterpret_cast<void**>(&device->staging_), kStagingBytes), "cudaMallocHost");
   return device;
 }
 
-CudaDevice::~CudaDevice() { cudaStreamDestroy(stream_); }
+CudaDevice::~CudaDevice() {
+  cudaStreamDestroy(stream_);
+  cudaFreeHost(staging_);
+}
 
 cudaStream_t CudaDevice::stream() const {
   cuda::check(cudaSetDevice(index_), "cudaSetDevice");
@@ -64,21 +73,39 @@ Result<void*> CudaDevice::allocate(size_t bytes) {
 
 void CudaDevice::release(void* memory, size_t) { cuda::check(cudaFree(memory), "cudaFree"); }
 
-// From pageable memory the call returns once the source may be changed.
+// The source may be changed once the call returns. Small copies do not wait for the device unless the staging memory is
+// full; of large ones the driver does the same in pieces of its own.
 void CudaDevice::copy_from_host(void* device, const void* host, size_t bytes) {
+  HYLAS_CHECK(!recording_, "a copy from the host is recorded");
   if (bytes == 0) return;
+  if (bytes <= kStagingBytes / 8) {
+    if (staged_ + bytes > kStagingBytes) synchronize("the copies from the host");
+    host = std::memcpy(staging_ + staged_, host, bytes);
+    staged_ += (bytes + 63) / 64 * 64;
+  }
   cuda::check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
+}
+
+void CudaDevice::synchronize(const char* what) {
+  cuda::check(cudaStreamSynchronize(stream_), what);
+  staged_ = 0;
 }
 
 void CudaDevice::copy_to_host(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return;
+  HYLAS_CHECK(!recording_, "a copy to the host is recorded");
   cuda::check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copy to the host");
-  cuda::check(cudaStreamSynchronize(stream_), "the kernels before a copy to the host");
+  synchronize("the kernels before a copy to the host");
 }
 
 void CudaDevice::copy(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
   cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy on the device");
+}
+
+bool CudaDevice::fill_hashed(const HashedFill& fill) {
+  cuda::hashed_fill(fill, stream());
+  return true;
 }
 
 size_t CudaDevice::bytes_free() const {
