@@ -11,6 +11,7 @@
 #include "engine/golden_prompts.h"
 #include "support/goldens.h"
 #include "support/layout_models.h"
+#include "support/test_device.h"
 
 namespace hylas {
 namespace {
@@ -50,6 +51,7 @@ std::map<std::string, std::set<std::string>> written_down() {
 EngineOptions options_of(const std::string& path, const ParallelSizes& sizes) {
   EngineOptions options;
   options.model_path = path;
+  options.device = test::test_device();
   options.dtype = "float32";
   options.context_length = 1024;
   options.parallel = sizes;

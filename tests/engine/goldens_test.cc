@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/golden_prompts.h"
+#include "support/test_device.h"
 
 namespace hylas {
 namespace {
@@ -14,6 +15,7 @@ TEST_P(EngineGoldens, GreedyTokensAreTheReferences) {
     SCOPED_TRACE(testing::Message() << "chunks of " << chunk);
     EngineOptions options;
     options.model_path = GetParam().dir;
+    options.device = test::test_device();
     options.dtype = "float32";
     options.context_length = 1024;
     options.chunked_prefill_size = chunk;

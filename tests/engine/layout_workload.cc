@@ -4,6 +4,7 @@
 #include <random>
 
 #include "engine/client.h"
+#include "support/test_device.h"
 
 namespace hylas::test {
 namespace {
@@ -59,6 +60,7 @@ std::vector<RequestId> send_all(Client& client, Engine& engine, std::optional<Bo
 EngineOptions layout_options(const std::string& path, const std::string& dtype, const ParallelSizes& sizes) {
   EngineOptions options;
   options.model_path = path;
+  options.device = test_device();
   options.load_format = "dummy";
   options.dtype = dtype;
   options.parallel = sizes;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <numeric>
 
 #include "model/manifest.h"
@@ -11,11 +10,6 @@
 #include "weights/dummy_source.h"
 
 namespace hylas::test {
-
-std::string test_device() {
-  const char* name = std::getenv("HYLAS_TEST_DEVICE");
-  return name ? name : "cpu";
-}
 
 std::vector<float> to_f32(const Tensor& tensor) {
   std::vector<float> values;

@@ -5,11 +5,9 @@
 #include <vector>
 
 #include "model/decoder.h"
+#include "support/test_device.h"
 
 namespace hylas::test {
-
-// Where models run in tests: "cpu", or what the environment variable HYLAS_TEST_DEVICE says ("cuda").
-std::string test_device();
 
 struct RunnerOptions {
   DType act = DType::kF32;

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/check.h"
+#include "support/test_device.h"
 
 namespace hylas::test {
 namespace {
@@ -77,6 +78,7 @@ std::string tiny_model_path() {
 EngineOptions tiny_engine_options() {
   EngineOptions options;
   options.model_path = tiny_model_path();
+  options.device = test_device();
   options.load_format = "dummy";
   options.threads = 2;
   options.context_length = 2048;
