@@ -1,5 +1,6 @@
 // Steps of a model with made-up weights on one GPU, without scheduler and server: what the device does at best.
-//   gpu_steps_bench CONFIG_DIR [LAYERS]      LAYERS: the first so many of the model's; times are then also scaled up
+//   gpu_steps_bench CONFIG_DIR [LAYERS [ROWS]]   LAYERS: the first so many of the model's. ROWS: only decode
+//                                                steps of so many sequences, for a profiler
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -119,7 +120,7 @@ class Model {
 
 int main_of(int count, char** arguments) {
   if (count < 2) {
-    fmt::print(stderr, "usage: gpu_steps_bench CONFIG_DIR [LAYERS]\n");
+    fmt::print(stderr, "usage: gpu_steps_bench CONFIG_DIR [LAYERS [ROWS]]\n");
     return 2;
   }
   const ModelConfig config = parse_model_config(arguments[1]).value();
@@ -129,10 +130,12 @@ int main_of(int count, char** arguments) {
   fmt::print("{}: {} of {} layers, {:.2f} GB of weights, made and loaded in {:.1f} s\n", arguments[1], layers,
              config.num_layers, static_cast<double>(model.weight_bytes()) / 1e9,
              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  for (int32_t rows : {1, 8, 64, 256}) {
+  const std::vector<int32_t> decodes = count > 3 ? std::vector{std::atoi(arguments[3])} : std::vector{1, 8, 64, 256};
+  for (int32_t rows : decodes) {
     const double ms = model.step_ms(std::vector<Row>(static_cast<size_t>(rows), Row{1, 1024}), true);
     fmt::print("decode {:3} x 1k context: {:8.3f} ms, {:9.0f} tokens/s\n", rows, ms, rows / ms * 1e3);
   }
+  if (count > 3) return 0;
   for (const std::vector<Row>& rows :
        {std::vector<Row>{{128, 0}}, std::vector<Row>{{3500, 0}}, std::vector<Row>(4, Row{3500, 0})}) {
     const double ms = model.step_ms(rows, false);
