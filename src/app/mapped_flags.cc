@@ -18,8 +18,6 @@ constexpr Mapped kMapped[] = {
     {"--moe-runner-backend", "the expert kernels of this device are used"},
     {"--deepep-mode", "the exchange is the same for prefill and decode"},
     {"--disaggregation-transfer-backend", "states travel through UCX, over what it finds: RDMA, shared memory, TCP"},
-    {"--cuda-graph-bs", "this build launches no CUDA graphs"},
-    {"--cuda-graph-max-bs", "this build launches no CUDA graphs"},
 };
 
 }  // namespace

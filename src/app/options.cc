@@ -96,6 +96,21 @@ void add_schedule_options(CLI::App& command, Options& options) {
       ->group(kGroup);
 }
 
+void add_graph_options(CLI::App& command, EngineOptions& engine) {
+  constexpr const char* kGroup = "CUDA graphs (of decode steps, with --device cuda)";
+  command
+      .add_option("--cuda-graph-bs", engine.cuda_graph_rows, "Numbers of sequences with a graph; others are padded")
+      ->check(CLI::Range(1, 1 << 16))
+      ->take_all()
+      ->group(kGroup);
+  command.add_option("--cuda-graph-max-bs", engine.cuda_graph_rows_max, "No graph for more sequences than these")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str()
+      ->group(kGroup);
+  command.add_flag("--disable-cuda-graph", engine.disable_cuda_graph, "Launches every operator of every step")
+      ->group(kGroup);
+}
+
 void add_parallel_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "Parallel";
   ParallelSizes& sizes = engine.parallel;
@@ -179,6 +194,7 @@ void add_engine_options(CLI::App& command, Options& options) {
   add_memory_options(command, options.engine);
   add_schedule_options(command, options);
   add_parallel_options(command, options.engine);
+  add_graph_options(command, options.engine);
   add_node_options(command, options.engine);
   add_mapped_flags(command, options.mapped);
   command.add_option("--log-level", options.log_level, "How much is logged to stderr")
@@ -248,6 +264,9 @@ Status check_engine_options(const Options& options) {
   }
   HYLAS_CHECK(log::init(options.log_level), "--log-level {}", options.log_level);
   for (const std::string& line : options.mapped) log::info("{}", line);
+  if (engine.device == "cpu" && !engine.cuda_graph_rows.empty()) {
+    log::info("--cuda-graph-bs changes nothing: steps on a CPU are not recorded");
+  }
   if (options.disable_radix_cache) log::info("--disable-radix-cache changes nothing: there is no prefix cache yet");
   return {};
 }

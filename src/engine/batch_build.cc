@@ -39,11 +39,12 @@ int32_t BatchBuilder::pages_of(const PlanRow& row) const {
   return pages;
 }
 
-Batch BatchBuilder::build(std::span<const PlanRow> rows, std::span<const int32_t> last_tokens) {
+Batch BatchBuilder::build(std::span<const PlanRow> rows, std::span<const int32_t> last_tokens,
+                          const StepShape& shape) {
   Batch batch;
-  batch.rows = static_cast<int32_t>(rows.size());
+  const auto own = static_cast<int32_t>(rows.size());
   batch.page_size = limits_.page_size;
-  int32_t width = 1;
+  int32_t width = shape.pages;
   for (const PlanRow& row : rows) {
     HYLAS_CHECK(row.kind == RowKind::kPrefill || (row.length == 1 && batch.decode_rows == batch.tokens),
                 "decode rows come first and have one token");
@@ -51,6 +52,11 @@ Batch BatchBuilder::build(std::span<const PlanRow> rows, std::span<const int32_t
     batch.tokens += row.length;
     width = std::max(width, pages_of(row));
   }
+  const int32_t padded = std::max(shape.rows - own, 0);
+  HYLAS_CHECK(padded == 0 || batch.decode_rows == own, "prefill rows are not padded");
+  batch.rows = own + padded;
+  batch.tokens += padded;
+  batch.decode_rows += padded;
   HYLAS_CHECK(batch.rows <= limits_.rows_max && batch.tokens <= limits_.tokens_max, "{} rows, {} tokens", batch.rows,
               batch.tokens);
   used_ = 0;
@@ -59,7 +65,7 @@ Batch BatchBuilder::build(std::span<const PlanRow> rows, std::span<const int32_t
   const Piece pages = take(int64_t{batch.rows} * width);
   std::fill_n(pages.host, int64_t{batch.rows} * width, -1);
   int32_t token = 0;
-  for (int32_t i = 0; i < batch.rows; ++i) {
+  for (int32_t i = 0; i < own; ++i) {
     const PlanRow& row = rows[i];
     row_begin.host[i] = token;
     kv_len.host[i] = row.begin + row.length;
@@ -70,6 +76,12 @@ Batch BatchBuilder::build(std::span<const PlanRow> rows, std::span<const int32_t
       ids.host[token] = row.tokens.empty() ? last_tokens[row.sequence] : row.tokens[j];
       positions.host[token] = row.begin + j;
     }
+  }
+  for (int32_t i = own; i < batch.rows; ++i, ++token) {
+    row_begin.host[i] = token;
+    kv_len.host[i] = 1;
+    state_read.host[i] = state_write.host[i] = -1;
+    ids.host[token] = positions.host[token] = 0;
   }
   row_begin.host[batch.rows] = token;
   device_->copy_from_host(buffer_.data(), staging_.data(), used_ * sizeof(int32_t));

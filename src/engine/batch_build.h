@@ -18,6 +18,12 @@ struct BatchLimits {
   int32_t page_size = 64;
 };
 
+// A step of a fixed shape: padded decode rows stand behind its own, and its page table is at least so wide.
+struct StepShape {
+  int32_t rows = 0;
+  int32_t pages = 1;
+};
+
 // Its memory is taken once; a step beyond the limits is a bug. Not thread-safe: the rank's thread. `device` outlives
 // it.
 class BatchBuilder {
@@ -26,8 +32,9 @@ class BatchBuilder {
   static Result<BatchBuilder> make(Device& device, const BatchLimits& limits);
 
   // Positions are plain (P = 1); the page table is as wide as the longest row needs. `last_tokens[sequence index]` is
-  // the input of decode rows without tokens. The batch is valid until the next call.
-  Batch build(std::span<const PlanRow> rows, std::span<const int32_t> last_tokens);
+  // the input of decode rows without tokens. The batch is valid until the next call. Batches of decode rows with the
+  // same `shape`, if they fit in it, have the same tensors at the same places.
+  Batch build(std::span<const PlanRow> rows, std::span<const int32_t> last_tokens, const StepShape& shape = {});
 
  private:
   // Packs [size] i32 behind what is there, at a multiple of 64 bytes; the place in host memory and in the device's.

@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <optional>
 
+#include "engine/decode_graphs.h"
 #include "engine/prefill_policy.h"
 #include "model/partition.h"
 
@@ -50,6 +51,12 @@ Status check_flags(const EngineOptions& options) {
   if (options.max_prefill_tokens < kChunkUnit) {
     return error(ErrorCode::kInvalid, "--max-prefill-tokens {}: must be at least {}", options.max_prefill_tokens,
                  kChunkUnit);
+  }
+  for (int32_t rows : options.cuda_graph_rows) {
+    if (rows < 1) return error(ErrorCode::kInvalid, "--cuda-graph-bs {}: must be at least 1", rows);
+  }
+  if (options.cuda_graph_rows_max < 1) {
+    return error(ErrorCode::kInvalid, "--cuda-graph-max-bs {}: must be at least 1", options.cuda_graph_rows_max);
   }
   if (options.max_running_requests < 0) {
     return error(ErrorCode::kInvalid, "--max-running-requests {}: must be at least 1, or 0 to choose",
@@ -144,6 +151,10 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
                    .rows_max = chosen.running_bound,
                    .context_length = chosen.context_length,
                    .page_size = options.page_size};
+  if (cuda && !options.disable_cuda_graph && options.parallel.world() == 1) {
+    const int32_t rows_max = std::min(options.cuda_graph_rows_max, chosen.running_bound);
+    chosen.graph_rows = decode_graph_rows(options.cuda_graph_rows, rows_max);
+  }
   return chosen;
 }
 

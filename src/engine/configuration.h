@@ -41,6 +41,7 @@ struct EngineConfiguration {
   int32_t running_max = 0;         // 0: from the budget
   double memory_fraction = 0;
   BatchLimits limits;  // of one dp group
+  std::vector<int32_t> graph_rows;  // of recorded decode steps
 
   // What `rank` holds of the model.
   DecoderOptions decoder_of(int32_t rank) const;

@@ -43,6 +43,9 @@ struct EngineOptions {
   int32_t pp_async_batch_depth = -1;     // plans in flight beyond one for each stage; -1 = 1
   int32_t pp_max_micro_batch_size = 0;   // decode rows of a step; 0 = each stage's share
   bool enable_dynamic_chunking = false;  // prefill chunks shrink as their prefix grows, to steps of equal time
+  std::vector<int32_t> cuda_graph_rows;  // --cuda-graph-bs: rows of recorded decode steps; empty = chosen
+  int32_t cuda_graph_rows_max = 256;     // --cuda-graph-max-bs
+  bool disable_cuda_graph = false;
   int32_t ep_dispatch_tokens = 128;      // tokens that a rank sends to other ranks' experts at a time
 
   InstanceRole role = InstanceRole::kWhole;  // --disaggregation-mode

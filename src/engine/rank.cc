@@ -23,7 +23,11 @@ Result<std::unique_ptr<Rank>> Rank::load(const RankOptions& options, std::unique
 
 StateLayout Rank::layout() const { return state_layout(options_.config, options_.decoder); }
 
-size_t Rank::arena_bytes() const { return decoder_->arena_bytes(options_.limits.tokens_max, kLogitsRowsMax); }
+int32_t Rank::logits_rows_max() const {
+  return options_.graph_rows.empty() ? kLogitsRowsMax : std::max(kLogitsRowsMax, options_.graph_rows.back());
+}
+
+size_t Rank::arena_bytes() const { return decoder_->arena_bytes(options_.limits.tokens_max, logits_rows_max()); }
 
 Status Rank::allocate(int64_t pages, int32_t slots) {
   Device& memory = device();
@@ -31,13 +35,21 @@ Status Rank::allocate(int64_t pages, int32_t slots) {
   HYLAS_ASSIGN(arena_memory_, Buffer::make(memory, arena_bytes()));
   arena_ = Arena(arena_memory_.data(), arena_memory_.bytes());
   HYLAS_ASSIGN(batches_, BatchBuilder::make(memory, options_.limits));
-  HYLAS_ASSIGN(index_, Buffer::make(memory, kLogitsRowsMax * sizeof(int32_t)));
+  HYLAS_ASSIGN(index_, Buffer::make(memory, logits_rows_max() * sizeof(int32_t)));
   const ParallelSizes& sizes = options_.decoder.shard.sizes;
   const int32_t sequences_max = slots * sizes.dp;
   sampler_ = SamplerTable(sequences_max);
   group_tokens_.resize(sizes.dp);
   if (options_.is_first() && sizes.pp > 1) feed_ = TokenFeed(*comms_.pipe, sizes.pp - 1, sequences_max);
+  record_graphs();
   return {};
+}
+
+// Steps of padded rows alone: they write nowhere.
+void Rank::record_graphs() {
+  const BatchLimits& limits = options_.limits;
+  graphs_ = DecodeGraphs(options_.graph_rows, (limits.context_length + limits.page_size - 1) / limits.page_size);
+  for (DecodeGraph& graph : graphs_.all()) replay(graph, batches_.build({}, {}, graph.shape));
 }
 
 StepResult Rank::execute(const StepPlan& plan) {
@@ -76,10 +88,25 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
   const int64_t fed_us = feed_.wait_us();
   const auto last_tokens = feeds ? feed_.resolve(plan.id, plan.known, rows) : sampler_.last_tokens();
   wait_us_ += feed_.wait_us() - fed_us;
+  if (DecodeGraph* graph = graphs_.find(rows, options_.limits.page_size)) {
+    replay(*graph, batches_.build(rows, last_tokens, graph->shape));
+    return leave_stage(rows, {}, graph->logits, results);
+  }
   const Batch batch = batches_.build(rows, last_tokens);
   const Tensor hidden = enter_stage(batch);
   decoder_->forward(batch, pools_, hidden, arena_, group_tokens_);
-  if (batch.tokens > 0) leave_stage(rows, batch, hidden, results);
+  if (batch.tokens > 0) leave_stage(rows, hidden, {}, results);
+}
+
+// A whole step up to the logits; the arena lies alike in every step of the same shape.
+void Rank::replay(DecodeGraph& graph, const Batch& batch) {
+  ops_->replay(graph.key(), [&] {
+    arena_.reset();
+    const Tensor hidden = decoder_->embed(batch, arena_);
+    decoder_->forward(batch, pools_, hidden, arena_);
+    const Tensor all = batch.row_begin.rows(0, batch.rows);  // row i is token i
+    graph.logits = decoder_->logits(decoder_->final_norm(hidden, all, arena_), arena_);
+  });
 }
 
 // The hidden states of the batch as they come into this stage.
@@ -93,7 +120,8 @@ Tensor Rank::enter_stage(const Batch& batch) {
   return hidden;
 }
 
-void Rank::leave_stage(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden,
+// `logits`: of every row, if the step has made them.
+void Rank::leave_stage(std::span<const PlanRow> rows, const Tensor& hidden, const Tensor& logits,
                        std::vector<RowResult>& results) {
   if (!options_.is_last()) return comms_.pipe->send(hidden, place().stage + 1);
   std::vector<RowResult> all(rows.size());
@@ -105,7 +133,7 @@ void Rank::leave_stage(std::span<const PlanRow> rows, const Batch& batch, const 
     if (row.want_logits) add_logits(row, token, hidden, all[i]);
     token += row.length;
   }
-  sample(rows, batch, hidden, all);
+  sample(rows, hidden, logits, all);
   if (comms_.pipe) send_sampled(*comms_.pipe, all);
   if (!reports_rows()) return;
   for (RowResult& row : all) {
@@ -116,8 +144,9 @@ void Rank::leave_stage(std::span<const PlanRow> rows, const Batch& batch, const 
 // use(begin, logits [count, vocab]) for blocks of the tokens' rows: tokens [begin, begin + count).
 template <class Use>
 void Rank::for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use use) {
-  for (size_t begin = 0; begin < tokens.size(); begin += kLogitsRowsMax) {
-    const size_t count = std::min<size_t>(kLogitsRowsMax, tokens.size() - begin);
+  const auto rows_max = static_cast<size_t>(logits_rows_max());
+  for (size_t begin = 0; begin < tokens.size(); begin += rows_max) {
+    const size_t count = std::min(rows_max, tokens.size() - begin);
     device().copy_from_host(index_.data(), tokens.data() + begin, count * sizeof(int32_t));
     ArenaScope scope(arena_);
     const Tensor index(index_.data(), DType::kI32, {static_cast<int64_t>(count)});
@@ -126,7 +155,7 @@ void Rank::for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use
   }
 }
 
-void Rank::sample(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden,
+void Rank::sample(std::span<const PlanRow> rows, const Tensor& hidden, const Tensor& logits,
                   std::vector<RowResult>& results) {
   std::vector<int32_t> tokens;    // whose logits are sampled
   std::vector<size_t> plan_rows;  // their rows
@@ -139,13 +168,17 @@ void Rank::sample(std::span<const PlanRow> rows, const Batch& batch, const Tenso
     plan_rows.push_back(i);
     samples.push_back(sampler_.sample_row(rows[i]));
   }
-  HYLAS_CHECK(end == batch.tokens);
   std::vector<SampleResult> sampled(tokens.size());
-  for_logits(tokens, hidden, [&](size_t begin, const Tensor& logits) {
-    const size_t count = logits.dim(0);
-    ops_->sample(logits, options_.vocab_tokens, std::span(samples).subspan(begin, count),
+  const auto draw = [&](size_t begin, const Tensor& of) {
+    const size_t count = std::min<size_t>(of.dim(0), samples.size() - begin);
+    ops_->sample(of, options_.vocab_tokens, std::span(samples).subspan(begin, count),
                  std::span(sampled).subspan(begin, count));
-  });
+  };
+  if (logits) {
+    draw(0, logits);
+  } else {
+    for_logits(tokens, hidden, draw);
+  }
   for (size_t i = 0; i < sampled.size(); ++i) {
     RowResult& result = results[plan_rows[i]];
     sampler_.record(result.sequence, sampled[i].token);

@@ -9,6 +9,7 @@
 #include "cache/state_pools.h"
 #include "comm/rank_comms.h"
 #include "engine/batch_build.h"
+#include "engine/decode_graphs.h"
 #include "engine/sampler_table.h"
 #include "engine/step_plan.h"
 #include "engine/swap_store.h"
@@ -25,12 +26,14 @@ struct RankOptions {
   DecoderOptions decoder;
   BatchLimits limits;        // of one dp group
   int32_t vocab_tokens = 0;  // ids below this may be sampled
+  std::vector<int32_t> graph_rows;  // numbers of rows that decode steps are recorded for (engine/decode_graphs.h)
 
   bool is_first() const { return decoder.layer_begin == 0; }
   bool is_last() const { return decoder.layer_end == config.num_layers; }
 };
 
-// Rows of logits that exist at a time: sampling, prompt logprobs and want_logits go through in blocks of this many.
+// Rows of logits that exist at a time: sampling, prompt logprobs and want_logits go through in blocks of this many, or
+// of as many as the largest recorded step has.
 constexpr int32_t kLogitsRowsMax = 64;
 
 // Used by one thread at a time. Ranks of an instance execute the same plans in the same order, each on its own thread:
@@ -66,11 +69,15 @@ class Rank {
 
  private:
   Rank() = default;
+  int32_t logits_rows_max() const;
+  void record_graphs();
   void run_rows(const StepPlan& plan, std::vector<RowResult>& results);
+  void replay(DecodeGraph& graph, const Batch& batch);
   Tensor enter_stage(const Batch& batch);
-  void leave_stage(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden,
+  void leave_stage(std::span<const PlanRow> rows, const Tensor& hidden, const Tensor& logits,
                    std::vector<RowResult>& results);
-  void sample(std::span<const PlanRow> rows, const Batch& batch, const Tensor& hidden, std::vector<RowResult>& results);
+  void sample(std::span<const PlanRow> rows, const Tensor& hidden, const Tensor& logits,
+              std::vector<RowResult>& results);
   void add_prompt_logprobs(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
   void add_logits(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
   template <class Use>
@@ -85,7 +92,8 @@ class Rank {
   Buffer arena_memory_;
   Arena arena_;
   BatchBuilder batches_;
-  Buffer index_;  // [kLogitsRowsMax] i32
+  Buffer index_;  // [logits_rows_max()] i32
+  DecodeGraphs graphs_;
   SamplerTable sampler_{0};
   SwapStore swaps_;
   Sender* sender_ = nullptr;

@@ -1,5 +1,7 @@
 #include "engine/startup.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <random>
@@ -130,6 +132,9 @@ void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, cons
       chosen.memory_fraction, human_bytes(use.free_bytes - use.weight_bytes));
   log::info("steps: {} prefill tokens and {} sequences at most{}, context length {}", chosen.prefill_tokens_max,
             budget.slots, chosen.parallel.dp > 1 ? " in each dp group" : "", info.context_length);
+  if (!chosen.graph_rows.empty()) {
+    log::info("decode steps are CUDA graphs for {} sequences", fmt::join(chosen.graph_rows, ", "));
+  }
   if (info.eos_ids.empty()) log::warn("the checkpoint names no end-of-sequence id: only lengths and stops end a text");
 }
 
@@ -167,7 +172,8 @@ Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& optio
     // Pages of a mapped file count as free memory even when they are in use: so take the weights off what was free
     // before.
     if (i == 0) use.free_bytes = static_cast<int64_t>(ops->device().bytes_free());
-    const RankOptions rank_options{chosen.model, chosen.decoder_of(first + i), chosen.limits, chosen.vocab_tokens};
+    const RankOptions rank_options{chosen.model, chosen.decoder_of(first + i), chosen.limits, chosen.vocab_tokens,
+                                   chosen.graph_rows};
     HYLAS_ASSIGN(std::unique_ptr<Rank> rank,
                  Rank::load(rank_options, std::move(ops), std::move(sources[i]), std::move(comms[i])));
     use.weight_bytes += static_cast<int64_t>(rank->weights().bytes_used());

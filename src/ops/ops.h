@@ -13,6 +13,7 @@
 //  - One thread calls (the rank's); implementations may use more inside. Nothing is allocated per call.
 // Formulas: model.md section 3.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -57,6 +58,10 @@ class Ops {
   // Partial sums that the experts' products are kept as over a whole tensor-parallel group: kSlicesTotal, unless the
   // device gives up that every group size adds the same numbers in the same order.
   virtual int32_t expert_slices_total() const { return kSlicesTotal; }
+
+  // Calls `body`, which makes the same calls of operators on the same tensors at every call with this key, and nothing
+  // else. A GPU records it at the first one and replays the record at the others, without calling `body`.
+  virtual void replay(uint64_t key, const std::function<void()>& body) { static_cast<void>(key), body(); }
 
   // out[t] = table[ids[t] - vocab_begin]; zero where the table, rows [vocab_begin, vocab_begin + V) of the vocabulary,
   // has no such row: then the sum over the ranks of a vocabulary-parallel table is exact.

@@ -44,6 +44,26 @@ class BatchBuild : public testing::Test {
   BatchBuilder builder_ = BatchBuilder::make(*device_, kLimits).value();
 };
 
+TEST_F(BatchBuild, AShapePadsWithRowsThatWriteNowhere) {
+  const StepShape shape{.rows = 3, .pages = 4};
+  const std::vector<PlanRow> rows = {decode(1, 70, {8, 9}, 5)};
+  const std::vector<int32_t> last_tokens = {100, 101};
+  const Batch batch = builder_.build(rows, last_tokens, shape);
+  EXPECT_EQ(batch.tokens, 3);
+  EXPECT_EQ(batch.rows, 3);
+  EXPECT_EQ(batch.decode_rows, 3);
+  EXPECT_THAT(values(batch.token_ids), ElementsAre(101, 0, 0));
+  EXPECT_THAT(values(batch.positions), ElementsAre(70, 0, 0));
+  EXPECT_THAT(values(batch.row_begin), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(values(batch.kv_len), ElementsAre(71, 1, 1));
+  EXPECT_THAT(values(batch.page_table), ElementsAre(8, 9, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+  EXPECT_THAT(values(batch.state_read), ElementsAre(5, -1, -1));
+  EXPECT_THAT(values(batch.state_write), ElementsAre(5, -1, -1));
+  const Batch empty = builder_.build({}, last_tokens, shape);
+  EXPECT_EQ(empty.page_table.data, batch.page_table.data) << "the same places whatever rows there are";
+  EXPECT_THAT(values(empty.state_write), ElementsAre(-1, -1, -1));
+}
+
 TEST_F(BatchBuild, PacksRowsOneAfterAnother) {
   std::vector<PlanRow> rows = {decode(2, 70, {8, 9}, 5), decode(1, 63, {4}, 6), prefill({10, 11, 12}, 0, {3, 7}, 1)};
   std::vector<int32_t> last_tokens = {100, 101, 102};

@@ -8,6 +8,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 ModelConfig model() {
   ModelConfig model;
@@ -101,6 +102,19 @@ TEST(Configuration, TheBudgetGetsWhatWasAskedFor) {
   EXPECT_EQ(inputs.context_length, 4096);
 }
 
+TEST(Configuration, OneGpuRecordsDecodeStepsUpToItsSequences) {
+  EngineOptions options;
+  options.max_running_requests = 10;
+  options.cuda_graph_rows = {16, 2, 4};
+  EXPECT_THAT(chosen(options).graph_rows, IsEmpty()) << "not on a CPU";
+  options.device = "cuda";
+  EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 4, 10));
+  options.cuda_graph_rows_max = 3;
+  EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3));
+  options.disable_cuda_graph = true;
+  EXPECT_THAT(chosen(options).graph_rows, IsEmpty());
+}
+
 TEST(Configuration, RefusesWhatThisBuildCannotDo) {
   Error device = refusal([](EngineOptions& o) { o.device = "tpu"; });
   EXPECT_EQ(device.code, ErrorCode::kInvalid);
@@ -135,6 +149,8 @@ TEST(Configuration, RefusesFlagsWithoutSense) {
               HasSubstr("--context-length 4097: must lie between 2 and the model's 4096"));
   EXPECT_THAT(invalid([](EngineOptions& o) { o.threads = -1; }), HasSubstr("--threads -1"));
   EXPECT_THAT(invalid([](EngineOptions& o) { o.vocab_tokens = 1001; }), HasSubstr("1001 tokens"));
+  EXPECT_THAT(invalid([](EngineOptions& o) { o.cuda_graph_rows = {8, 0}; }), HasSubstr("--cuda-graph-bs 0"));
+  EXPECT_THAT(invalid([](EngineOptions& o) { o.cuda_graph_rows_max = 0; }), HasSubstr("--cuda-graph-max-bs 0"));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "ops/cuda/gemm_large.h"
+#include "ops/cuda/graphs.h"
 #include "ops/cuda/moe.h"
 #include "ops/cuda/sampler.h"
 #include "ops/cuda/workspace.h"
@@ -18,6 +19,7 @@ class OpsCuda final : public Ops {
   Device& device() override { return *device_; }
   // Four would cost a prefill four times the traffic of every expert's results.
   int32_t expert_slices_total() const override { return 1; }
+  void replay(uint64_t key, const std::function<void()>& body) override { graphs_.replay(key, body); }
   void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
@@ -51,7 +53,8 @@ class OpsCuda final : public Ops {
                 std::span<SampleResult> results) override;
 
  private:
-  explicit OpsCuda(std::unique_ptr<CudaDevice> device) : device_(std::move(device)), sampler_(*device_) {}
+  explicit OpsCuda(std::unique_ptr<CudaDevice> device)
+      : device_(std::move(device)), sampler_(*device_), graphs_(*device_) {}
   Stream stream() const { return device_->stream(); }
   void multiply(const Product& product);
 
@@ -61,6 +64,7 @@ class OpsCuda final : public Ops {
   std::unique_ptr<Moe> moe_;
   std::unique_ptr<LargeGemm> large_;
   Sampler sampler_;
+  Graphs graphs_;
 };
 
 }  // namespace hylas::cuda
