@@ -53,6 +53,12 @@ class HttpReply {
   virtual void on_gone(std::function<void()> gone) = 0;
   virtual bool gone() const = 0;
 
+  // For a writer that waits for a slow client instead of filling the buffer: what write() took and the connection has
+  // not. `writable` is called once, on any thread, when that is nothing any more or the client is gone; at once if it
+  // is so already. Must not block.
+  virtual size_t unsent_bytes() const { return 0; }
+  virtual void on_writable(std::function<void()> writable) { writable(); }
+
   void reply_json(int status, std::string json) { reply(status, "application/json", std::move(json)); }
 };
 

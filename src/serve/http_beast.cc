@@ -145,7 +145,7 @@ class Connection {
       } else if (work->broken) {
         co_return false;
       }
-      if (!head_only_) add_body(out, work->bytes, chunked, work->ended);
+      if (!head_only_) add_body(out, work->bytes, chunked, work->ended && !work->broken);
       if (!out.empty() && !co_await write(out)) co_return false;
       if (work->ended) co_return !work->broken;
     }

@@ -63,26 +63,50 @@ bool ReplyBuffer::gone() const {
   return gone_;
 }
 
-std::optional<ReplyBuffer::Work> ReplyBuffer::take() {
+size_t ReplyBuffer::unsent_bytes() const {
   std::lock_guard lock(mutex_);
-  bool streaming = begun_ && (head_ ? head_->stream : !pending_.empty());
-  if (!streaming && !ended_ && !broken_) return std::nullopt;
-  Work work{.head = std::move(head_), .bytes = std::move(pending_), .ended = ended_, .broken = broken_};
-  head_.reset();
-  pending_.clear();
+  return gone_ ? 0 : pending_.size();
+}
+
+void ReplyBuffer::on_writable(std::function<void()> writable) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!gone_ && !pending_.empty()) {
+      on_writable_ = std::move(writable);
+      return;
+    }
+  }
+  writable();
+}
+
+std::optional<ReplyBuffer::Work> ReplyBuffer::take() {
+  std::function<void()> writable;
+  Work work;
+  {
+    std::lock_guard lock(mutex_);
+    bool streaming = begun_ && (head_ ? head_->stream : !pending_.empty());
+    if (!streaming && !ended_ && !broken_) return std::nullopt;
+    work = {.head = std::move(head_), .bytes = std::move(pending_), .ended = ended_, .broken = broken_};
+    head_.reset();
+    pending_.clear();
+    writable = std::exchange(on_writable_, nullptr);
+  }
+  if (writable) writable();
   return work;
 }
 
 void ReplyBuffer::detach(bool sent) {
-  std::function<void()> tell;
+  std::function<void()> tell, writable;
   {
     std::lock_guard lock(mutex_);
     wake_ = nullptr;
     if (!sent) tell = take_gone();
     on_gone_ = nullptr;
     gone_ = true;
+    writable = std::exchange(on_writable_, nullptr);
   }
   if (tell) tell();
+  if (writable) writable();
 }
 
 std::function<void()> ReplyBuffer::take_gone() {
@@ -110,6 +134,8 @@ class BufferedReply : public HttpReply {
   void end() override { buffer_->end(); }
   void on_gone(std::function<void()> gone) override { buffer_->on_gone(std::move(gone)); }
   bool gone() const override { return buffer_->gone(); }
+  size_t unsent_bytes() const override { return buffer_->unsent_bytes(); }
+  void on_writable(std::function<void()> writable) override { buffer_->on_writable(std::move(writable)); }
 
  private:
   const std::shared_ptr<ReplyBuffer> buffer_;

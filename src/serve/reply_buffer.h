@@ -32,6 +32,8 @@ class ReplyBuffer {
   void abandon();  // nobody will answer any more
   void on_gone(std::function<void()> gone);
   bool gone() const;
+  size_t unsent_bytes() const;
+  void on_writable(std::function<void()> writable);
 
   // --- the connection's side ---
   struct Work {
@@ -51,7 +53,7 @@ class ReplyBuffer {
   const size_t stream_bytes_max_;
   mutable std::mutex mutex_;
   std::function<void()> wake_;
-  std::function<void()> on_gone_;
+  std::function<void()> on_gone_, on_writable_;
   std::optional<ReplyHead> head_;
   std::string pending_;
   bool begun_ = false, ended_ = false, broken_ = false, gone_ = false;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/net.h"
-#include "serve/http_client.h"
+#include "support/http_client.h"
 
 namespace hylas::test {
 namespace {
@@ -193,6 +193,64 @@ TEST_F(HttpTest, ASlowReaderIsDroppedAndOthersAreNot) {
   EXPECT_EQ(client().get("/").body, "fine");
   EXPECT_TRUE(dropped.get_future().get());
   EXPECT_EQ(client().get("/").body, "fine");
+}
+
+TEST_F(HttpTest, AWriterCanWaitForASlowReader) {
+  constexpr size_t kPieces = 200;
+  const std::string piece(64 << 10, 'x');
+  std::atomic<size_t> most_unsent{0};
+  start([&](HttpRequest, std::shared_ptr<HttpReply> reply) {
+    std::thread([&, reply] {
+      reply->begin_stream("text/plain");
+      for (size_t i = 0; i < kPieces; ++i) {
+        reply->write(piece);
+        most_unsent = std::max(most_unsent.load(), reply->unsent_bytes());
+        std::promise<void> writable;
+        reply->on_writable([&] { writable.set_value(); });
+        writable.get_future().get();
+      }
+      reply->end();
+    }).detach();
+  });
+  HttpClient slow(server_->port(), /*receive_buffer_bytes=*/4096);
+  slow.send("GET / HTTP/1.1\r\n\r\n");
+  std::this_thread::sleep_for(milliseconds(50));
+  EXPECT_EQ(slow.receive().body.size(), kPieces * piece.size());
+  EXPECT_LE(most_unsent, piece.size());
+}
+
+TEST_F(HttpTest, AWriterThatWaitsLearnsThatItsClientIsGone) {
+  std::promise<void> waiting, woken;
+  start([&](HttpRequest, std::shared_ptr<HttpReply> reply) {
+    std::thread([&, reply] {
+      reply->begin_stream("text/plain");
+      reply->write(std::string(32 << 20, 'x'));  // more than the system buffers
+      while (reply->unsent_bytes() > 0) std::this_thread::sleep_for(milliseconds(1));
+      reply->write("x");
+      reply->on_writable([&] { woken.set_value(); });
+      waiting.set_value();
+    }).detach();
+  });
+  auto woke = woken.get_future();
+  {
+    HttpClient slow(server_->port(), /*receive_buffer_bytes=*/4096);
+    slow.send("GET / HTTP/1.1\r\n\r\n");
+    waiting.get_future().get();
+    EXPECT_EQ(woke.wait_for(milliseconds(50)), std::future_status::timeout);
+  }
+  EXPECT_EQ(woke.wait_for(milliseconds(10000)), std::future_status::ready);
+}
+
+TEST_F(HttpTest, AForgottenStreamHasNoEnd) {
+  start([](HttpRequest, std::shared_ptr<HttpReply> reply) {
+    reply->begin_stream("text/plain");
+    reply->write("half");
+  });
+  HttpClient client(server_->port());
+  client.send("GET / HTTP/1.1\r\n\r\n");
+  std::string all;
+  for (std::string more = client.receive_some(); !more.empty(); more = client.receive_some()) all += more;
+  EXPECT_TRUE(all.ends_with("4\r\nhalf\r\n")) << all;
 }
 
 TEST_F(HttpTest, AForgottenAnswerIsA500) {

@@ -97,6 +97,21 @@ TEST_F(RoutesTest, Infos) {
   EXPECT_EQ(request("POST", "/flush_cache").status, 200);
 }
 
+TEST_F(RoutesTest, LoadIsWhatARouterAsksFor) {
+  object load = get("/get_load").json();
+  EXPECT_EQ(load.at("role"), "whole");
+  EXPECT_EQ(load.at("bootstrap_port"), 0);
+  EXPECT_EQ(load.at("running"), 0);
+  EXPECT_EQ(load.at("slots_free"), 16);
+  EXPECT_EQ(load.at("slots_max"), 16);
+  EXPECT_EQ(load.at("page_size"), 64);
+  engine_->mutable_info().role = InstanceRole::kPrefill;
+  engine_->mutable_info().bootstrap_port = 8998;
+  load = get("/get_load").json();
+  EXPECT_EQ(load.at("role"), "prefill");
+  EXPECT_EQ(load.at("bootstrap_port"), 8998);
+}
+
 TEST_F(RoutesTest, MetricsAreOffUnlessAskedFor) {
   Answer answer = get("/metrics");
   EXPECT_EQ(answer.status, 404);

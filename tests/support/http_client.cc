@@ -1,4 +1,4 @@
-#include "serve/http_client.h"
+#include "support/http_client.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
