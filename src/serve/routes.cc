@@ -1,22 +1,34 @@
 #include "serve/routes.h"
 
 #include "serve/api_error.h"
+#include "serve/api_key.h"
 
 namespace hylas {
 namespace {
 
 constexpr Route kRoutes[] = {
-    {"POST", "/v1/chat/completions", route_chat}, {"POST", "/v1/completions", route_completions},
-    {"GET", "/v1/models", route_models},          {"GET", "/v1/models/", route_model},
-    {"POST", "/generate", route_generate},        {"PUT", "/generate", route_generate},
-    {"POST", "/tokenize", route_tokenize},        {"POST", "/v1/tokenize", route_tokenize},
-    {"POST", "/detokenize", route_detokenize},    {"POST", "/v1/detokenize", route_detokenize},
-    {"GET", "/health", route_health, true},       {"GET", "/health_generate", route_health_generate},
-    {"GET", "/model_info", route_model_info},     {"GET", "/get_model_info", route_model_info},
-    {"GET", "/server_info", route_server_info},   {"GET", "/get_server_info", route_server_info},
-    {"POST", "/flush_cache", route_flush_cache},  {"GET", "/flush_cache", route_flush_cache},
-    {"POST", "/abort_request", route_abort},      {"GET", "/metrics", route_metrics},
+    {"POST", "/v1/chat/completions", route_chat},
+    {"POST", "/v1/completions", route_completions},
+    {"GET", "/v1/models", route_models},
+    {"GET", "/v1/models/", route_model},
+    {"POST", "/generate", route_generate},
+    {"PUT", "/generate", route_generate},
+    {"POST", "/tokenize", route_tokenize},
+    {"POST", "/v1/tokenize", route_tokenize},
+    {"POST", "/detokenize", route_detokenize},
+    {"POST", "/v1/detokenize", route_detokenize},
+    {"GET", "/health", route_health, true},
+    {"GET", "/health_generate", route_health_generate},
+    {"GET", "/model_info", route_model_info},
+    {"GET", "/get_model_info", route_model_info},
+    {"GET", "/server_info", route_server_info},
+    {"GET", "/get_server_info", route_server_info},
+    {"POST", "/flush_cache", route_flush_cache},
+    {"GET", "/flush_cache", route_flush_cache},
+    {"POST", "/abort_request", route_abort},
+    {"GET", "/metrics", route_metrics},
     {"GET", "/trace", route_trace},
+    {"GET", "/get_load", route_load},
 };
 
 bool takes(const Route& route, std::string_view path) {
@@ -42,18 +54,6 @@ Found find_route(const HttpRequest& request) {
   return found;
 }
 
-// Equal, in a time that does not tell where they differ.
-bool same_secret(std::string_view a, std::string_view b) {
-  unsigned difference = a.size() != b.size();
-  for (size_t i = 0; i < a.size() && i < b.size(); ++i) difference |= unsigned(a[i]) ^ unsigned(b[i]);
-  return difference == 0;
-}
-
-bool authorized(const ServeContext& context, const HttpRequest& request) {
-  if (context.options.api_key.empty()) return true;
-  return same_secret(request.authorization, "Bearer " + context.options.api_key);
-}
-
 void answer_options(const std::string& allowed, const std::shared_ptr<HttpReply>& reply) {
   reply->reply(204, "", "",
                {{"Allow", allowed + ", OPTIONS"},
@@ -77,9 +77,8 @@ void handle_request(ServeContext& context, const HttpRequest& request, const std
     std::string message = fmt::format("{} takes {}, not {}", request.path, found.allowed, request.method);
     return reply->reply(405, "application/json", error_json(405, message), {{"Allow", found.allowed}});
   }
-  if (!found.route->open && !authorized(context, request)) {
-    constexpr const char* kMessage = "the API key is missing or wrong: send Authorization: Bearer KEY";
-    return reply->reply(401, "application/json", error_json(401, kMessage), {{"WWW-Authenticate", "Bearer"}});
+  if (!found.route->open && !brings_key(request.authorization, context.options.api_key)) {
+    return reply->reply(401, "application/json", error_json(401, kKeyMissing), {{"WWW-Authenticate", "Bearer"}});
   }
   found.route->handle(context, request, reply);
 }

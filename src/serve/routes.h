@@ -41,6 +41,7 @@ void route_model(ServeContext& context, const HttpRequest& request, const std::s
 void route_health(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_model_info(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_server_info(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
+void route_load(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_flush_cache(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_abort(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);
 void route_trace(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply);

@@ -52,6 +52,11 @@ object engine_json(const EngineInfo& info) {
           {"max_running_requests", info.running_max}};
 }
 
+const char* role_name(InstanceRole role) {
+  if (role == InstanceRole::kWhole) return "whole";
+  return role == InstanceRole::kPrefill ? "prefill" : "decode";
+}
+
 void answer_json(HttpReply& reply, const object& body) { reply.reply_json(200, boost::json::serialize(body)); }
 
 struct AbortRequest {
@@ -105,6 +110,23 @@ void route_server_info(ServeContext& context, const HttpRequest&, const std::sha
   body["served_model_name"] = context.options.model_name;
   body["internal_states"] = array{stats_json(context.engine.stats())};
   answer_json(*reply, body);
+}
+
+// For routers, which ask several times a second.
+void route_load(ServeContext& context, const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
+  const EngineInfo& info = context.engine.info();
+  const EngineStats stats = context.engine.stats();
+  answer_json(*reply, {{"role", role_name(info.role)},
+                       {"bootstrap_port", info.bootstrap_port},
+                       {"running", stats.running},
+                       {"queued", stats.queued},
+                       {"slots_free", stats.slots_max - stats.slots_used},
+                       {"slots_max", stats.slots_max},
+                       {"pages_free", stats.pages_max - stats.pages_used},
+                       {"pages_max", stats.pages_max},
+                       {"page_size", info.page_size},
+                       {"kv_tokens_max", stats.kv_tokens_max},
+                       {"context_length", info.context_length}});
 }
 
 void route_flush_cache(ServeContext&, const HttpRequest&, const std::shared_ptr<HttpReply>& reply) {
