@@ -16,7 +16,7 @@ if(support_sources)
 endif()
 
 add_custom_target(quick_tests)
-set(threaded_folders base comm engine serve)
+set(threaded_folders base comm engine serve router)
 file(GLOB test_folders RELATIVE ${CMAKE_SOURCE_DIR}/tests tests/*)
 list(REMOVE_ITEM test_folders support)
 if(NOT HYLAS_CUDA)

@@ -29,6 +29,7 @@ inline constexpr const char* kVersion = "0.1.0";
 using Action = std::function<int()>;
 
 void add_serve(CLI::App& app, Action& action);
+void add_router(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_logits(CLI::App& app, Action& action);
 void add_quantize(CLI::App& app, Action& action);

@@ -65,6 +65,7 @@ int run(std::vector<std::string> arguments) {
   app.footer(kExamples);
   app.require_subcommand(1);
   add_serve(app, action);
+  add_router(app, action);
   add_generate(app, action);
   add_logits(app, action);
   add_quantize(app, action);

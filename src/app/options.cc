@@ -275,7 +275,7 @@ std::vector<std::string> environment_arguments(const CLI::App& command, const st
   std::vector<std::string> from_environment;
   const auto add = [&](const std::string& flag, const std::string& value, const std::string& source) {
     from_environment.push_back(fmt::format("--{}={}", flag, value));
-    const bool is_secret = flag == "api-key" || flag == "disaggregation-secret";
+    const bool is_secret = flag.ends_with("api-key") || flag == "disaggregation-secret";
     fmt::print(stderr, "hylas: {} sets --{}{}{}\n", source, flag, is_secret ? "" : " ", is_secret ? "" : value);
   };
   for (const CLI::Option* option : command.get_options()) {
