@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
+
 namespace hylas::router {
 
 Selector::Selector(const WorkerSet& workers, const RouterOptions& options)
@@ -47,9 +49,10 @@ std::string Selector::why_none() const {
   for (const WorkerPtr& worker : workers_.all()) {
     decode += worker->address.kind == WorkerKind::kDecode;
     prefill += worker->address.kind == WorkerKind::kPrefill;
-    const char* problem = !worker->problem.empty() ? worker->problem.c_str()
-                          : worker->health.up()    ? "up"
-                                                   : "not up yet";
+    const char* problem = !worker->problem.empty()           ? worker->problem.c_str()
+                          : !worker->health.up()             ? "not up yet"
+                          : worker->breaker.allows(now_us()) ? "up"
+                                                             : "too many requests failed there";
     problems +=
         fmt::format("{}{} {}: {}", problems.empty() ? "" : "; ", kind_name(worker->address.kind), worker->url, problem);
   }
