@@ -131,6 +131,10 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
                                         {DType::kBF16, DType::kF8E4M3, DType::kF32}));
   HYLAS_ASSIGN(decoder.state, choose_dtype("--mamba-ssm-dtype", options.state_dtype, model.state_dtype,
                                            {DType::kF32, DType::kF16, DType::kBF16}));
+  if (options.with_mtp && model.mtp_layers == 0) {
+    return error(ErrorCode::kUnsupported, "this model has no MTP head (mtp_num_hidden_layers)");
+  }
+  decoder.with_mtp = options.with_mtp;
   decoder.layer_end = model.num_layers;
   decoder.page_size = options.page_size;
   decoder.dispatch_tokens = std::max(1, options.ep_dispatch_tokens);

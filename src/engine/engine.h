@@ -32,6 +32,7 @@ struct EngineOptions {
   int32_t context_length = 0;        // 0 = the model's
   int32_t threads = 0;               // CPU threads of a rank; 0 = all cores
   std::string isa = "auto";          // CPU instructions: auto | scalar | avx2 | avx512
+  bool with_mtp = false;             // load the MTP head, for PlanRow::want_drafts
   int32_t vocab_tokens = 0;          // ids below this may be sampled (the tokenizer's); 0 = all rows of the vocabulary
 
   ParallelSizes parallel;                // --tp-size, --pp-size, --ep-size, --dp-size, --nnodes

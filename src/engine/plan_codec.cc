@@ -26,7 +26,7 @@ void fields(Io& io, Like<SequenceStart> auto& v) {
 template <class Io>
 void fields(Io& io, Like<PlanRow> auto& v) {
   io(v.sequence, v.group, v.kind, v.begin, v.length, v.tokens, v.pages, v.state_read, v.state_write, v.sample, v.step,
-     v.block_stops, v.allowed, v.prompt_logprobs_from, v.next_token, v.want_logits);
+     v.block_stops, v.allowed, v.prompt_logprobs_from, v.next_token, v.want_logits, v.want_drafts);
   io.expect(v.kind <= RowKind::kPrefill);
 }
 template <class Io>
@@ -64,7 +64,7 @@ void fields(Io& io, Like<FirstToken> auto& v) {
 }
 template <class Io>
 void fields(Io& io, Like<RowResult> auto& v) {
-  io(v.sequence, v.did_sample, v.sampled, v.prompt_logprobs, v.logits);
+  io(v.sequence, v.did_sample, v.sampled, v.prompt_logprobs, v.logits, v.drafts);
 }
 template <class Io>
 void fields(Io& io, Like<StepResult> auto& v) {

@@ -131,13 +131,15 @@ void Rank::leave_stage(std::span<const PlanRow> rows, const Tensor& hidden, cons
     all[i].sequence = row.sequence;
     if (row.prompt_logprobs_from >= 0) add_prompt_logprobs(row, token, hidden, all[i]);
     if (row.want_logits) add_logits(row, token, hidden, all[i]);
+    if (row.want_drafts) add_drafts(row, batch, hidden, all[i]);
     token += row.length;
   }
   sample(rows, hidden, logits, all);
   if (comms_.pipe) send_sampled(*comms_.pipe, all);
   if (!reports_rows()) return;
   for (RowResult& row : all) {
-    if (row.did_sample || !row.prompt_logprobs.empty() || !row.logits.empty()) results.push_back(std::move(row));
+    if (row.did_sample || !row.prompt_logprobs.empty() || !row.logits.empty() || !row.drafts.empty())
+      results.push_back(std::move(row));
   }
 }
 
@@ -215,6 +217,30 @@ void Rank::add_logits(const PlanRow& row, int32_t first_token, const Tensor& hid
   for_logits(tokens, hidden, [&](size_t begin, const Tensor& logits) {
     device().copy_to_host(result.logits.data() + static_cast<int64_t>(begin) * vocab, logits.data, logits.bytes());
   });
+}
+
+// The head takes a position's final hidden state and the token that came next (model.md section 3.4).
+void Rank::add_drafts(const PlanRow& row, const Batch& batch, const Tensor& hidden, RowResult& result) {
+  HYLAS_CHECK(row.length == batch.tokens && row.next_token >= 0, "drafts need the row alone and the token behind it");
+  ArenaScope scope(arena_);
+  std::vector<int32_t> ids(row.tokens.begin() + 1, row.tokens.end());
+  ids.push_back(row.next_token);
+  const Tensor next_ids = arena_.allocate(DType::kI32, {row.length});
+  device().copy_from_host(next_ids.data, ids.data(), next_ids.bytes());
+  std::iota(ids.begin(), ids.end(), 0);
+  const Tensor all = arena_.allocate(DType::kI32, {row.length});
+  device().copy_from_host(all.data, ids.data(), all.bytes());
+  const Tensor normed = decoder_->final_norm(hidden, all, arena_);
+  const Tensor drafted = decoder_->mtp_forward(batch, pools_, normed, next_ids, arena_);
+  std::vector<SampleRow> greedy(kLogitsRowsMax, SampleRow{.temperature = 0.f});
+  std::vector<SampleResult> best(row.length);
+  for (int32_t begin = 0; begin < row.length; begin += kLogitsRowsMax) {
+    ArenaScope block(arena_);
+    const int64_t count = std::min(kLogitsRowsMax, row.length - begin);
+    const Tensor logits = decoder_->logits(drafted.rows(begin, count), arena_);
+    ops_->sample(logits, options_.vocab_tokens, std::span(greedy).first(count), std::span(best).subspan(begin, count));
+  }
+  for (const SampleResult& one : best) result.drafts.push_back(one.token);
 }
 
 }  // namespace hylas

@@ -43,6 +43,7 @@ struct PlanRow {
   int32_t prompt_logprobs_from = -1;  // >= 0: logprobs of prompt tokens at positions >= this that this chunk predicts
   int32_t next_token = -1;            // the prompt token after this chunk, for its prompt logprob; -1 = none
   bool want_logits = false;           // return logits of all the row's tokens (hylas logits)
+  bool want_drafts = false;           // return what the MTP head expects after each next token; alone in its plan
 };
 
 struct SlotCopy {
@@ -81,6 +82,7 @@ struct RowResult {
   SampleResult sampled;                      // token -1: no token may come (all are blocked or masked)
   std::vector<OutputToken> prompt_logprobs;  // of the prompt tokens that this chunk predicts, in order: see PlanRow
   std::vector<float> logits;                 // [length, vocab], see PlanRow::want_logits
+  std::vector<int32_t> drafts;               // [length], see PlanRow::want_drafts: the token two behind each position
 };
 
 struct StepResult {

@@ -77,13 +77,14 @@ size_t Decoder::arena_bytes(int64_t tokens, int64_t rows_logits) const {
   arena.allocate(act, {tokens, hidden});                               // the residual stream
   arena.allocate(act, {tokens, hidden});                               // its normed form
   arena.allocate(DType::kF32, {tokens, m.config.rope.rotary_dim});     // rope table
-  const size_t mark = arena.mark();
   if (m.first()) m.embedding.allocate(arena, tokens);
   for (const Layer& layer : m.layers) layer.allocate(arena, tokens, act);
   if (m.mtp) {
+    arena.allocate(DType::kI32, {tokens});  // ids for it
+    arena.allocate(DType::kI32, {tokens});
     arena.allocate(act, {tokens, hidden});
+    ArenaScope scope(arena);
     m.mtp->allocate(arena, tokens, act);
-    arena.reset(mark);
   }
   if (m.last()) {
     arena.allocate(act, {rows_logits, hidden});

@@ -139,3 +139,30 @@ def test_bench_offline(tmp_path):
     result = json.loads(file.read_text())["runs"][0]
     assert (result["succeeded"], result["input_tokens"], result["output_tokens"]) == (8, 8 * 32, 8 * 16)
     assert result["itl_ms"]["count"] == 8 * 15
+
+
+def test_the_mtp_head_foresees_most_tokens(tiny, tmp_path):
+    foreseen = generated = 0
+    for line in QUESTIONS.read_text().splitlines()[:3]:
+        problem = json.loads(line)
+        ids = tiny.post_json("/tokenize", {"prompt": f"Question: {problem['question']}\nAnswer:"})["tokens"]
+        count = len(tiny.post_json("/tokenize", {"prompt": problem["answer"]})["tokens"])
+        path = tmp_path / "logits.safetensors"
+        code, out, log = run("logits", "--model-path", TINY, "--input-ids", ",".join(map(str, ids)), "--generate", count,
+                             "--mtp", "--out", path)
+        assert code == 0, log
+        words = out.splitlines()[-1].split()
+        assert words[:4] == ["the", "MTP", "head", "foresaw"] and int(words[6]) == count - 1
+        foreseen, generated = foreseen + int(words[4]), generated + int(words[6])
+        data = path.read_bytes()
+        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+        assert header["mtp_draft_ids"]["shape"] == [len(ids) + count - 1]
+    assert foreseen > 0.6 * generated
+
+
+def test_every_layout_says_what_one_rank_says():
+    code, out, log = run("eval", "layouts", "--model-path", TINY, "--data-path", QUESTIONS, "--num-shots", 0,
+                         "--num-questions", 8, "--dtypes", "bfloat16")
+    assert code == 0, out + log
+    rows = [line for line in out.splitlines()[1:]]
+    assert len(rows) == 12 and sum("identical" in row for row in rows) == 8

@@ -48,7 +48,7 @@ class Maker {
     v.begin = any(), v.length = any(), v.tokens = ints(600), v.pages = ints(100), v.state_read = any();
     v.state_write = any(), v.sample = coin(), v.step = any(), v.block_stops = coin();
     if (coin()) v.allowed = std::make_shared<const std::vector<uint32_t>>(below(50), 0x5a5a5a5au);
-    v.prompt_logprobs_from = any(), v.next_token = any(), v.want_logits = coin();
+    v.prompt_logprobs_from = any(), v.next_token = any(), v.want_logits = coin(), v.want_drafts = coin();
     return v;
   }
   SwapOp swap() { return {static_cast<SwapOp::Direction>(below(3)), random_(), ints(), any(), any()}; }
@@ -69,6 +69,7 @@ class Maker {
     RowResult v{.sequence = any(), .did_sample = coin(), .sampled = {any(), real(), top()}};
     v.prompt_logprobs = list([&] { return OutputToken{any(), real(), top()}; });
     v.logits = list([&] { return real(); }, 300);
+    v.drafts = ints();
     return v;
   }
   RankReport report(const ParallelSizes& sizes) {
@@ -119,10 +120,11 @@ void expect_same(const SequenceStart& a, const SequenceStart& b) {
 }
 
 void expect_same(const PlanRow& a, const PlanRow& b) {
-  EXPECT_EQ(std::tie(a.sequence, a.group, a.kind, a.begin, a.length, a.tokens, a.pages, a.state_read, a.state_write,
-                     a.sample, a.step, a.block_stops, a.prompt_logprobs_from, a.next_token, a.want_logits),
-            std::tie(b.sequence, b.group, b.kind, b.begin, b.length, b.tokens, b.pages, b.state_read, b.state_write,
-                     b.sample, b.step, b.block_stops, b.prompt_logprobs_from, b.next_token, b.want_logits));
+  EXPECT_EQ(
+      std::tie(a.sequence, a.group, a.kind, a.begin, a.length, a.tokens, a.pages, a.state_read, a.state_write, a.sample,
+               a.step, a.block_stops, a.prompt_logprobs_from, a.next_token, a.want_logits, a.want_drafts),
+      std::tie(b.sequence, b.group, b.kind, b.begin, b.length, b.tokens, b.pages, b.state_read, b.state_write, b.sample,
+               b.step, b.block_stops, b.prompt_logprobs_from, b.next_token, b.want_logits, b.want_drafts));
   ASSERT_EQ(a.allowed == nullptr, b.allowed == nullptr);
   if (a.allowed) {
     EXPECT_EQ(*a.allowed, *b.allowed);
@@ -157,6 +159,7 @@ void expect_same(const StepPlan& a, const StepPlan& b) {
 }
 
 void expect_same(const RowResult& a, const RowResult& b) {
+  EXPECT_EQ(a.drafts, b.drafts);
   EXPECT_EQ(std::tie(a.sequence, a.did_sample, a.sampled.token), std::tie(b.sequence, b.did_sample, b.sampled.token));
   EXPECT_EQ(bits(a.sampled.logprob), bits(b.sampled.logprob));
   expect_same(a.sampled.top, b.sampled.top);
