@@ -22,7 +22,15 @@ struct RowRun {
   int32_t end = 0;
 };
 
-// One matrix over all rows, or one matrix per expert over its own rows.
+// One of several matrices over the same rows, side by side in one launch.
+struct ProductPart {
+  WeightView weight;
+  View out;
+  int64_t outputs = 0;
+};
+constexpr int kPartsMax = 4;
+
+// One matrix over all rows, several over all rows, or one per expert over its own rows.
 struct Product {
   View x;
   const int32_t* x_index = nullptr;  // row i of the product is of row x_index[i] of x; null: row i
@@ -33,6 +41,8 @@ struct Product {
   const WeightView* others = nullptr;
   const RowRun* runs = nullptr;        // on the device
   const int32_t* run_count = nullptr;  // on the device
+  int parts = 0;  // gemm_bf16 only: so many matrices `part` instead of `weight`, `out` and `outputs`
+  ProductPart part[kPartsMax];
   int32_t runs_max = 0;
   int32_t run_rows = 0;  // at most so many rows has a run
   int64_t rows = 0;      // of a single product

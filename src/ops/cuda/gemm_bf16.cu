@@ -164,13 +164,13 @@ __device__ void multiply(const Product& p, const GemmTile& tile, unsigned char* 
   }
 }
 
-__device__ __forceinline__ void put(const Product& p, int64_t at, float first, float second, bool both) {
-  if (p.out.dtype == DType::kF32) {
-    float* out = static_cast<float*>(p.out.data) + at;
+__device__ __forceinline__ void put(const View& to, int64_t at, float first, float second, bool both) {
+  if (to.dtype == DType::kF32) {
+    float* out = static_cast<float*>(to.data) + at;
     out[0] = first;
     if (both) out[1] = second;
   } else {
-    Bf16* out = static_cast<Bf16*>(p.out.data) + at;
+    Bf16* out = static_cast<Bf16*>(to.data) + at;
     if (both && reinterpret_cast<uintptr_t>(out) % 4 == 0) {
       *reinterpret_cast<__nv_bfloat162*>(out) = __floats2bfloat162_rn(first, second);
     } else {
@@ -210,11 +210,19 @@ __global__ void __launch_bounds__(S::kThreads) gemm_bf16_kernel(const __grid_con
           first = gate(first, sum[m][n + 1][2 * half]);
           second = gate(second, sum[m][n + 1][2 * half + 1]);
         }
-        const int64_t at = out_at(p, tile.row + r) + tile.output + output;
-        put(p, at, first, second, output + 1 < tile.outputs);
+        const int64_t at = out_at(p, tile, tile.row + r) + tile.output + output;
+        put(tile.out, at, first, second, output + 1 < tile.outputs);
       }
     }
   }
+}
+
+// Blocks over the outputs of one matrix, or of all that stand side by side.
+int64_t column_tiles(const Product& p, int64_t tile) {
+  if (p.parts == 0) return (p.outputs + tile - 1) / tile;
+  int64_t tiles = 0;
+  for (int i = 0; i < p.parts; ++i) tiles += (p.part[i].outputs + tile - 1) / tile;
+  return tiles;
 }
 
 template <class S>
@@ -227,7 +235,7 @@ void launch(const Product& p, Stream stream) {
   }();
   (void)kReady;
   const int64_t row_tiles = p.weights ? p.runs_max : (p.rows + S::kRows - 1) / S::kRows;
-  const dim3 grid(static_cast<unsigned>((p.outputs + S::kOutputs - 1) / S::kOutputs), static_cast<unsigned>(row_tiles),
+  const dim3 grid(static_cast<unsigned>(column_tiles(p, S::kOutputs)), static_cast<unsigned>(row_tiles),
                   static_cast<unsigned>(p.slices));
   gemm_bf16_kernel<S><<<grid, S::kThreads, kBytes, stream>>>(p);
   check_launch("linear (bf16)");
@@ -239,8 +247,12 @@ void choose(const Product& p, Stream stream) {
   if (rows <= 16) return launch<Shape<W, 16, 64, 1, 4, 6, paired>>(p, stream);
   if (rows <= 32 && !p.weights) return launch<Shape<W, 32, 64, 1, 4, 6, paired>>(p, stream);
   // Large tiles only where they are enough for the multiprocessors.
-  const int64_t large = (rows + 127) / 128 * ((p.outputs + 127) / 128) * p.slices;
-  if (p.weights ? rows <= 64 : large < 96) return launch<Shape<W, 64, 64, 2, 2, 5, paired>>(p, stream);
+  const int64_t large = (rows + 127) / 128 * column_tiles(p, 128) * p.slices;
+  if (rows <= 64 || (!p.weights && large < 96)) {
+    // Every warp reads all rows, so that an fp8 weight is converted once.
+    constexpr int kRowWarps = sizeof(W) == 1 ? 1 : 2;
+    return launch<Shape<W, 64, 64, kRowWarps, 4 / kRowWarps, 5, paired>>(p, stream);
+  }
   launch<Shape<W, 128, 128, 2, 4, 4, paired>>(p, stream);
 }
 
@@ -261,7 +273,7 @@ bool gemm_bf16_takes(const Product& p) {
 }
 
 void gemm_bf16(const Product& p, Stream stream) {
-  if (p.outputs == 0 || (p.weights ? p.runs_max : p.rows) == 0) return;
+  if (column_tiles(p, 1) == 0 || (p.weights ? p.runs_max : p.rows) == 0) return;
   if (p.weight_dtype == DType::kF8E4M3) {
     p.paired ? choose<F8, true>(p, stream) : choose<F8, false>(p, stream);
   } else {

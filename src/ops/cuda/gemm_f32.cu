@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) gemm_f32_kernel(Product p) {
         if (p.paired) {
           value = silu(to_f32(from_f32<T>(value))) * to_f32(from_f32<T>(other[i][j]));
         }
-        const int64_t at = out_at(p, tile.row + r) + tile.output + n;
+        const int64_t at = out_at(p, tile, tile.row + r) + tile.output + n;
         if (p.out.dtype == DType::kF32) {
           static_cast<float*>(p.out.data)[at] = value;
         } else {

@@ -29,8 +29,8 @@ int64_t rows_elements_bytes(const Tensor& x, int64_t width, int slices, int64_t 
 
 }  // namespace
 
-Result<std::unique_ptr<Moe>> Moe::make(CudaDevice& device) {
-  std::unique_ptr<Moe> moe(new Moe(device));
+Result<std::unique_ptr<Moe>> Moe::make(CudaDevice& device, Fork& fork) {
+  std::unique_ptr<Moe> moe(new Moe(device, fork));
   HYLAS_ASSIGN(moe->memory_, Buffer::make(device, kTableBytes));
   return moe;
 }
@@ -124,7 +124,8 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   return {static_cast<const float*>(down.out.data), down.slice_stride, pair_of};
 }
 
-Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices) {
+Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices,
+                      Stream stream) {
   const int64_t tokens = x.dim(0), hidden = x.dim(1), width = experts.gate.weight.dim(0);
   HYLAS_CHECK(experts.gate.weight.dtype == experts.up.weight.dtype, "gate and up of two types");
   Product up;
@@ -138,7 +139,7 @@ Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertW
   up.outputs = width;
   up.out = {workspace.take<std::byte>(tokens * width * dtype_bytes(x.dtype)), x.dtype, width};
   set_slices(up, 1);
-  multiply(up, device_.stream());
+  multiply(up, stream);
   Product down;
   down.x = up.out;
   down.weight_dtype = experts.down.weight.dtype;
@@ -149,7 +150,7 @@ Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertW
   set_slices(down, slices);
   down.slice_stride = tokens * hidden;
   down.out = {workspace.take<float>(slices * tokens * hidden), DType::kF32, hidden};
-  multiply(down, device_.stream());
+  multiply(down, stream);
   return {static_cast<const float*>(down.out.data), down.slice_stride, nullptr};
 }
 
@@ -200,6 +201,12 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
     const int64_t tokens = block_tokens(workspace, bytes, x.dim(0) - begin);
     const Tensor block = x.rows(begin, tokens);
     CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
+    const Stream main = device_.stream();
+    if (shared) {  // beside the others: all of them are small
+      const Rows rows = this->shared(workspace, block, *shared, slices, fork_.begin(main));
+      args.shared = rows.data;
+      args.shared_slice_stride = rows.slice_stride;
+    }
     if (any) {
       const Rows rows = routed(workspace, block, ids.rows(begin, tokens), experts, slices, nullptr);
       args.rows = rows.data;
@@ -209,12 +216,8 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
     } else {
       args.k = 0;
     }
-    if (shared) {
-      const Rows rows = this->shared(workspace, block, *shared, slices);
-      args.shared = rows.data;
-      args.shared_slice_stride = rows.slice_stride;
-    }
-    moe_sum(args, device_.stream());
+    if (shared) fork_.end(main);
+    moe_sum(args, main);
     begin += tokens;
   }
 }
@@ -252,7 +255,7 @@ void Moe::combine(Workspace& workspace, const Tensor& rows, const Tensor& index,
     args.index = block.as<int32_t>();
     args.index_stride = block.row_stride;
     if (shared) {
-      const Rows of_shared = this->shared(workspace, x.rows(begin, tokens), *shared, slices);
+      const Rows of_shared = this->shared(workspace, x.rows(begin, tokens), *shared, slices, device_.stream());
       args.shared = of_shared.data;
       args.shared_slice_stride = of_shared.slice_stride;
     }

@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "ops/cuda/fork.h"
 #include "ops/cuda/products.h"
 #include "ops/cuda/workspace.h"
 #include "tensor/cuda/cuda_device.h"
@@ -19,7 +20,8 @@ struct ExpertTable {
 // Not thread-safe. Holds a table per layer in memory taken at start; a table is made at a layer's first call.
 class Moe {
  public:
-  static Result<std::unique_ptr<Moe>> make(CudaDevice& device);
+  // `fork` outlives it.
+  static Result<std::unique_ptr<Moe>> make(CudaDevice& device, Fork& fork);
 
   void moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Tensor& weights,
            const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
@@ -37,13 +39,14 @@ class Moe {
     const int32_t* pair_of = nullptr;
   };
 
-  explicit Moe(CudaDevice& device) : device_(device) {}
+  Moe(CudaDevice& device, Fork& fork) : device_(device), fork_(fork) {}
   const ExpertTable& table(const ExpertWeights& experts);
   Rows routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices,
               const Tensor* out);
-  Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices);
+  Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices, Stream stream);
 
   CudaDevice& device_;
+  Fork& fork_;
   Buffer memory_;
   size_t used_ = 0;
   std::unordered_map<const LinearWeight*, ExpertTable> tables_;

@@ -11,7 +11,7 @@ Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device)));
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
-  HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_));
+  HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_));
   HYLAS_ASSIGN(ops->large_, LargeGemm::make());
   return std::unique_ptr<Ops>(std::move(ops));
 }
@@ -98,9 +98,23 @@ void OpsCuda::multiply(const Product& product) {
   cuda::multiply(product, stream());
 }
 
+// Few rows: the matrices of one type in one launch, those of two types beside each other.
+void OpsCuda::multiply_together(const Product& bf16, const Product& fp8) {
+  const Stream main = stream();
+  if (bf16.parts > 0 && fp8.parts > 0) {
+    gemm_bf16(bf16, fork_.begin(main));
+    gemm_bf16(fp8, main);
+    return fork_.end(main);
+  }
+  for (const Product* product : {&bf16, &fp8}) {
+    if (product->parts > 0) gemm_bf16(*product, main);
+  }
+}
+
 void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
   check_act(x);
   HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
+  Product bf16, fp8;
   for (size_t i = 0; i < weights.size(); ++i) {
     check_weight(weights[i]);
     check_act(outs[i]);
@@ -117,8 +131,14 @@ void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std
     product.outputs = outs[i].dim(1);
     product.out = view(outs[i]);
     set_slices(product, 1);
-    multiply(product);
+    Product& together = product.weight_dtype == DType::kF8E4M3 ? fp8 : bf16;
+    if (product.rows < kLargeRows && gemm_bf16_takes(product) && together.parts < kPartsMax) {
+      add_part(together, product);
+    } else {
+      multiply(product);
+    }
   }
+  multiply_together(bf16, fp8);
 }
 
 void OpsCuda::linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) {

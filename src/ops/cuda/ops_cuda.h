@@ -2,6 +2,7 @@
 // OpsCuda: checks the shapes that ops.h promises and launches kernels in the device's stream.
 #include <memory>
 
+#include "ops/cuda/fork.h"
 #include "ops/cuda/gemm_large.h"
 #include "ops/cuda/graphs.h"
 #include "ops/cuda/moe.h"
@@ -57,12 +58,14 @@ class OpsCuda final : public Ops {
       : device_(std::move(device)), sampler_(*device_), graphs_(*device_) {}
   Stream stream() const { return device_->stream(); }
   void multiply(const Product& product);
+  void multiply_together(const Product& bf16, const Product& fp8);
 
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
   Buffer memory_;
   Workspace workspace_;
   std::unique_ptr<Moe> moe_;
   std::unique_ptr<LargeGemm> large_;
+  Fork fork_;
   Sampler sampler_;
   Graphs graphs_;
 };

@@ -1,5 +1,7 @@
 #include "ops/cuda/products.h"
 
+#include <algorithm>
+
 namespace hylas::cuda {
 
 BatchView view(const Batch& batch) {
@@ -30,6 +32,16 @@ void set_slices(Product& product, int slices) {
   const int64_t unit = product.weight_dtype == DType::kF8E4M3 ? kFp8Block : 8;
   product.slices = slices;
   for (int s = 0; s <= slices; ++s) product.slice_begin[s] = hylas::slice_begin(product.inputs, unit, s, slices);
+}
+
+void add_part(Product& together, const Product& product) {
+  const int parts = together.parts;
+  ProductPart part[kPartsMax];
+  std::copy_n(together.part, parts, part);
+  part[parts] = {product.weight, product.out, product.outputs};
+  together = product;
+  together.parts = parts + 1;
+  std::copy_n(part, parts + 1, together.part);
 }
 
 void multiply(const Product& product, Stream stream) {

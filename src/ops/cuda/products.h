@@ -12,6 +12,8 @@ WeightView view(const LinearWeight& weight);
 
 // Slices of the inputs of `weight` as linear_partial cuts them.
 void set_slices(Product& product, int slices);
+// `product`, a single one, as one more of the matrices of `together`.
+void add_part(Product& together, const Product& product);
 // Runs it on the tensor cores where the types and places allow it.
 void multiply(const Product& product, Stream stream);
 
