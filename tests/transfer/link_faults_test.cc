@@ -98,7 +98,7 @@ TEST_P(LinkFaults, OthersAreServedMeanwhile) {
   EXPECT_EQ(stalled.failed(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, LinkFaults,
+INSTANTIATE_TEST_SUITE_P(SlowKinds, LinkFaults,
                          testing::Values(LinkKind{"tcp", "tcp", true}, LinkKind{"shared_memory", "shm,tcp", true}),
                          [](const auto& info) { return std::string(info.param.name); });
 
