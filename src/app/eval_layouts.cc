@@ -23,7 +23,8 @@ namespace {
 constexpr const char* kExamples = R"(Example:
   hylas eval layouts --model-path models/hylas-tiny --num-shots 0 --data-path models/hylas-tiny/eval/test.jsonl
 Each row starts an instance (two, where prefill and decode are apart) with a layout or a type of its own and asks it the
-same questions. Layouts must give the reference's tokens, types its accuracy within one point; else the exit code is 1.)";
+same questions. Layouts must give the reference's tokens, types its accuracy within one point; else the exit code is
+1.)";
 
 struct LayoutsOptions {
   Options common;

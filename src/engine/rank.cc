@@ -96,6 +96,7 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
   const Tensor hidden = enter_stage(batch);
   decoder_->forward(batch, pools_, hidden, arena_, group_tokens_);
   if (batch.tokens > 0) leave_stage(rows, hidden, {}, results);
+  if (options_.is_last() && !rows.empty() && rows.front().want_drafts) draft(rows.front(), batch, hidden, results);
 }
 
 // A whole step up to the logits; the arena lies alike in every step of the same shape.
@@ -131,15 +132,13 @@ void Rank::leave_stage(std::span<const PlanRow> rows, const Tensor& hidden, cons
     all[i].sequence = row.sequence;
     if (row.prompt_logprobs_from >= 0) add_prompt_logprobs(row, token, hidden, all[i]);
     if (row.want_logits) add_logits(row, token, hidden, all[i]);
-    if (row.want_drafts) add_drafts(row, batch, hidden, all[i]);
     token += row.length;
   }
   sample(rows, hidden, logits, all);
   if (comms_.pipe) send_sampled(*comms_.pipe, all);
   if (!reports_rows()) return;
   for (RowResult& row : all) {
-    if (row.did_sample || !row.prompt_logprobs.empty() || !row.logits.empty() || !row.drafts.empty())
-      results.push_back(std::move(row));
+    if (row.did_sample || !row.prompt_logprobs.empty() || !row.logits.empty()) results.push_back(std::move(row));
   }
 }
 
@@ -220,7 +219,7 @@ void Rank::add_logits(const PlanRow& row, int32_t first_token, const Tensor& hid
 }
 
 // The head takes a position's final hidden state and the token that came next (model.md section 3.4).
-void Rank::add_drafts(const PlanRow& row, const Batch& batch, const Tensor& hidden, RowResult& result) {
+void Rank::draft(const PlanRow& row, const Batch& batch, const Tensor& hidden, std::vector<RowResult>& results) {
   HYLAS_CHECK(row.length == batch.tokens && row.next_token >= 0, "drafts need the row alone and the token behind it");
   ArenaScope scope(arena_);
   std::vector<int32_t> ids(row.tokens.begin() + 1, row.tokens.end());
@@ -232,14 +231,17 @@ void Rank::add_drafts(const PlanRow& row, const Batch& batch, const Tensor& hidd
   device().copy_from_host(all.data, ids.data(), all.bytes());
   const Tensor normed = decoder_->final_norm(hidden, all, arena_);
   const Tensor drafted = decoder_->mtp_forward(batch, pools_, normed, next_ids, arena_);
-  std::vector<SampleRow> greedy(kLogitsRowsMax, SampleRow{.temperature = 0.f});
+  std::vector<SampleRow> greedy(logits_rows_max(), SampleRow{.temperature = 0.f});
   std::vector<SampleResult> best(row.length);
-  for (int32_t begin = 0; begin < row.length; begin += kLogitsRowsMax) {
+  for (int32_t begin = 0; begin < row.length; begin += logits_rows_max()) {
     ArenaScope block(arena_);
-    const int64_t count = std::min(kLogitsRowsMax, row.length - begin);
+    const int64_t count = std::min(logits_rows_max(), row.length - begin);
     const Tensor logits = decoder_->logits(drafted.rows(begin, count), arena_);
     ops_->sample(logits, options_.vocab_tokens, std::span(greedy).first(count), std::span(best).subspan(begin, count));
   }
+  if (!reports_rows()) return;
+  RowResult& result = results.emplace_back();
+  result.sequence = row.sequence;
   for (const SampleResult& one : best) result.drafts.push_back(one.token);
 }
 

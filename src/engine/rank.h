@@ -80,7 +80,7 @@ class Rank {
               std::vector<RowResult>& results);
   void add_prompt_logprobs(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
   void add_logits(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
-  void add_drafts(const PlanRow& row, const Batch& batch, const Tensor& hidden, RowResult& result);
+  void draft(const PlanRow& row, const Batch& batch, const Tensor& hidden, std::vector<RowResult>& results);
   template <class Use>
   void for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use use);
 
