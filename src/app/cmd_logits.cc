@@ -17,8 +17,8 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   hylas logits --model-path ~/models/Qwen3.5-0.8B --input-ids 760,6511,314 --generate 8 --out logits.safetensors
 The file holds `logits` [T, V] f32, one row for each prompt position, and `generated_ids` [N] i32, chosen greedily.
-With --mtp also `mtp_draft_ids` [T + N - 1] i32: what the MTP head expects two tokens behind each position; and the share
-of the generated tokens that it foresaw is printed.)";
+With --mtp also `mtp_draft_ids` [T + N - 1] i32: what the MTP head expects two tokens behind each position; and the
+share of the generated tokens that it foresaw is printed.)";
 
 struct LogitsOptions {
   Options common;
