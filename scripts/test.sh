@@ -17,6 +17,8 @@ select=(-LE sanitize_quick)
 export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}
 export UBSAN_OPTIONS=print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}
 export TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$PWD/scripts/tsan_suppressions.txt${TSAN_OPTIONS:+:$TSAN_OPTIONS}
+# UCX's memory hooks crash when a thread ends that ThreadSanitizer has already forgotten.
+[[ $build == *tsan* ]] && export UCX_MEM_EVENTS=no UCX_MEM_MMAP_HOOK_MODE=none
 run=()
 setarch -R true 2>/dev/null && run=(setarch -R)
 

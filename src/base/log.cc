@@ -16,6 +16,9 @@ spdlog::level::level_enum of(Level level) {
   return spdlog::level::err;
 }
 
+// Now, before there are threads: two that log for the first time at once would make it twice.
+[[maybe_unused]] const spdlog::logger* const kRegistry = spdlog::default_logger_raw();
+
 }  // namespace
 
 bool is_enabled(Level level) { return spdlog::should_log(of(level)); }

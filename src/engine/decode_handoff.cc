@@ -86,6 +86,7 @@ void DecodeHandoff::on(DecodePort::Landed& event) {
   log::warn("a state from {} arrived wrong (try {} of {}): {}", where, waiting.tries, kTriesMax,
             status.error().message);
   if (waiting.tries < kTriesMax) return grant(std::move(waiting));
+  port_->abort(event.epoch);
   add(scheduler_.fail(waiting.id, fmt::format("the state from {}: {}", where, status.error().message), true));
   scheduler_.on_not_landed(waiting.id);
 }

@@ -23,6 +23,7 @@ namespace {
 constexpr int64_t kTickUs = 100'000;
 constexpr int64_t kAttemptUs = 1'000'000;  // of one try to connect
 constexpr int64_t kGraceUs = 500'000;      // a peer that answers bit by bit is cut off so long after its time
+constexpr int64_t kLingerUs = 1'000'000;   // what was written before a connection ended may land so long after
 constexpr size_t kTasksMax = size_t{1} << 20;
 
 // A connection to a prefilling instance. Its thread makes it, listens, and gives it up.
@@ -60,12 +61,14 @@ class TcpDecodePort final : public DecodePort {
   void received(uint64_t epoch) override;
 
  private:
-  enum class Stage { kWaiting, kChecking, kLanded };
+  enum class Stage { kWaiting, kChecking, kLanded, kLingering };
   struct Epoch {
     std::shared_ptr<Prefill> prefill;
     Grant grant;
     Stage stage = Stage::kWaiting;
     bool was_stalled = false;
+    int64_t closes_us = 0;  // kLingering
+    std::string why;        // kLingering
   };
 
   std::shared_ptr<Prefill> prefill_at(const HostPort& address);
@@ -220,23 +223,35 @@ Status TcpDecodePort::make_landing(Prefill& prefill, const Welcome& welcome) {
   return {};
 }
 
-// What is being checked has arrived: that goes on.
+// What is being checked has arrived: that goes on. Bytes of the rest may still be on their way here, unless nobody has
+// been told yet where to write.
 void TcpDecodePort::lose(Prefill& prefill, const Loss& loss) {
-  std::vector<uint64_t> closed;
+  const std::string why = fmt::format("prefill instance {}: {}", to_string(prefill.address), loss.why.message);
+  const bool may_write = prefill.landing != nullptr;
+  std::vector<uint64_t> closed, stalled;
   {
     std::lock_guard lock(mutex_);
     prefill.lost = true;
     if (prefill.link) prefill.link->stop();
     for (auto at = epochs_.begin(); at != epochs_.end();) {
-      const bool ends = at->second.prefill.get() == &prefill && at->second.stage != Stage::kChecking;
-      if (ends && at->second.stage == Stage::kWaiting) closed.push_back(at->first);
-      at = ends ? epochs_.erase(at) : std::next(at);
+      Epoch& epoch = at->second;
+      const bool ends = epoch.prefill.get() == &prefill && epoch.stage != Stage::kChecking;
+      const bool lingers = ends && may_write && epoch.stage == Stage::kWaiting;
+      if (lingers) {
+        epoch.stage = Stage::kLingering;
+        epoch.closes_us = now_us() + kLingerUs;
+        epoch.why = why;
+        if (!epoch.was_stalled) stalled.push_back(at->first);
+      } else if (ends && epoch.stage == Stage::kWaiting) {
+        closed.push_back(at->first);
+      }
+      at = ends && !lingers ? epochs_.erase(at) : std::next(at);
     }
     const auto known = prefills_.find(to_string(prefill.address));
     lost_.push_back(std::move(known->second));
     prefills_.erase(known);
   }
-  const std::string why = fmt::format("prefill instance {}: {}", to_string(prefill.address), loss.why.message);
+  for (const uint64_t epoch : stalled) emit(Stalled{epoch, why});
   for (const uint64_t epoch : closed) emit(Closed{epoch, loss.may_retry, why});
 }
 
@@ -318,10 +333,17 @@ void TcpDecodePort::run_tasks() {
   }
 }
 
-// Ends connections that are overdue, and clears away those whose threads have ended.
+// Ends connections that are overdue, clears away those whose threads have ended, and closes what has lingered.
 void TcpDecodePort::tend() {
   std::vector<std::shared_ptr<Prefill>> ended;
-  std::lock_guard lock(mutex_);
+  std::vector<Closed> closed;
+  std::unique_lock lock(mutex_);
+  std::erase_if(epochs_, [&](const auto& entry) {
+    const Epoch& epoch = entry.second;
+    if (epoch.stage != Stage::kLingering || now_us() < epoch.closes_us) return false;
+    closed.push_back({entry.first, true, epoch.why});
+    return true;
+  });
   for (const auto& [address, prefill] : prefills_) {
     if (prefill->link && now_us() - kGraceUs > prefill->due_us) prefill->link->stop();
   }
@@ -329,6 +351,8 @@ void TcpDecodePort::tend() {
     if (prefill->finished) ended.push_back(std::move(prefill));
   }
   std::erase(lost_, nullptr);
+  lock.unlock();
+  for (Closed& one : closed) emit(std::move(one));
 }
 
 }  // namespace

@@ -40,8 +40,8 @@ class DecodePort {
     bool may_retry;  // elsewhere or again: the instance could not, is gone, or was asked to abort
     std::string why;
   };
-  // The instance is silent. It may come back and still write; until it has been heard or is surely gone, the memory
-  // stays taken.
+  // The instance is silent, or its connection has ended. It may still write: until it has been heard, or a little after
+  // it is surely gone, the memory stays taken.
   struct Stalled {
     uint64_t epoch;
     std::string why;

@@ -1,6 +1,7 @@
 """Starts `hylas serve` on a golden checkpoint (random weights: its text is noise, but always the same noise)."""
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,9 +17,15 @@ READY_WITHIN_S = 120
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below those that outgoing connections take: it must still be free when a process binds it, or binds it again."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Server:

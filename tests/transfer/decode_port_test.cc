@@ -81,6 +81,11 @@ class DecodePorts : public ::testing::Test {
     EXPECT_THAT(closed.why, HasSubstr(why));
     return closed;
   }
+  void expect_stalled(uint64_t epoch, const char* why) {
+    const auto stalled = events.next<Port::Stalled>();
+    EXPECT_EQ(stalled.epoch, epoch);
+    EXPECT_THAT(stalled.why, HasSubstr(why));
+  }
   void expect_landed(uint64_t epoch) {
     const auto landed = events.next<Port::Landed>();
     EXPECT_EQ(landed.epoch, epoch);
@@ -248,6 +253,9 @@ TEST_F(DecodePorts, AnInstanceThatDiesClosesItsEpochsAndIsFoundAgain) {
   port->grant(prefill.address(), grant_of(2, 8));
   hear<Grant>(*link);
   link.reset();
+  expect_stalled(1, "closed");
+  expect_stalled(2, "closed");
+  EXPECT_TRUE(events.empty()) << "what it has written may still land";
   expect_closed(1, true, "closed");
   expect_closed(2, true, "closed");
   port->grant(prefill.address(), grant_of(3));
@@ -330,6 +338,7 @@ TEST_F(DecodePorts, LateAndRepeatedAnswersAreIgnored) {
 TEST_F(DecodePorts, WhatOnlyDecodingInstancesSayEndsTheConnection) {
   Link link = granted();
   say(*link, grant_of(1));
+  expect_stalled(1, "message 3");
   expect_closed(1, true, "message 3");
   EXPECT_TRUE(ends(*link));
 }
@@ -337,6 +346,7 @@ TEST_F(DecodePorts, WhatOnlyDecodingInstancesSayEndsTheConnection) {
 TEST_F(DecodePorts, GarbageEndsTheConnection) {
   Link link = granted();
   ASSERT_TRUE(link->send("garbage").ok());
+  expect_stalled(1, "control message");
   expect_closed(1, true, "control message");
 }
 

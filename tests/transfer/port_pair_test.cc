@@ -118,6 +118,7 @@ TEST_F(PortPair, AnAbortIsAnswered) {
 TEST_F(PortPair, EachSeesTheOtherOneGo) {
   grant(1);
   prefill.port.reset();
+  EXPECT_EQ(decode.events.next<DecodePort::Stalled>().epoch, 1u);
   EXPECT_TRUE(decode.events.next<DecodePort::Closed>().may_retry);
 }
 
