@@ -23,17 +23,11 @@ bool is_retriable(int status) {
 }
 
 // What one side has answered so far. Written by the client's threads, read by the loop once it has ended.
-class Attempt::Leg : public UpstreamSink, public std::enable_shared_from_this<Leg> {
+class Attempt::Leg {
  public:
-  Leg(std::shared_ptr<Attempt> attempt, Side side) : attempt_(std::move(attempt)), side_(side) {}
+  explicit Leg(Side side) : side_(side) {}
 
-  void on_head(int status, std::string_view content_type) override {
-    status_ = status;
-    type_ = content_type;
-    streams_ = side_ == Side::kAnswer && status == 200 && type_.starts_with(kEventStream);
-  }
-  bool on_bytes(std::string_view bytes) override {
-    if (streams_ && !error_event_) return attempt_->take_bytes(bytes);
+  bool take_body(std::string_view bytes) {
     if (error_event_ || (side_ == Side::kPrefill && status_ == 200)) return true;  // nobody reads it
     size_t bytes_max = side_ == Side::kAnswer ? kAnswerBytesMax : kPrefillBytesMax;
     if (body_.size() + bytes.size() > bytes_max) {
@@ -43,17 +37,6 @@ class Attempt::Leg : public UpstreamSink, public std::enable_shared_from_this<Le
     }
     return true;
   }
-  void on_end(const UpstreamFailure* failure) override {
-    if (failure) failure_ = *failure;
-    if (too_long_) failure_ = UpstreamFailure{false, "the answer is too long"};
-    EventLoop& loop = attempt_->loop_;
-    loop.post([self = shared_from_this()] {
-      self->ended_ = true;
-      auto attempt = std::move(self->attempt_);
-      attempt->leg_ended(*self);
-    });
-  }
-
   // A stream whose first event is an error is an answer with that status.
   void become_error(int status, std::string_view data) {
     error_event_ = true;
@@ -73,13 +56,12 @@ class Attempt::Leg : public UpstreamSink, public std::enable_shared_from_this<Le
   void cancel() {
     if (ended_) return;
     cancelled_ = true;
-    if (call_) call_->cancel();
+    if (auto call = call_.lock()) call->cancel();
   }
   bool good() const { return ended_ && !failure_ && status_ == 200; }
 
-  std::shared_ptr<Attempt> attempt_;  // until it has ended
   const Side side_;
-  std::shared_ptr<UpstreamCall> call_;
+  std::weak_ptr<UpstreamCall> call_;  // lives until its end by itself
   int status_ = 0;
   std::string type_, body_;
   std::optional<UpstreamFailure> failure_;
@@ -87,18 +69,46 @@ class Attempt::Leg : public UpstreamSink, public std::enable_shared_from_this<Le
   bool ended_ = false, cancelled_ = false;  // the loop's
 };
 
+// Held by the call alone: whether that ends or is dropped, nothing of the attempt stays behind.
+class Attempt::Sink : public UpstreamSink {
+ public:
+  Sink(std::shared_ptr<Attempt> attempt, Leg& leg) : attempt_(std::move(attempt)), leg_(leg) {}
+
+  void on_head(int status, std::string_view content_type) override {
+    leg_.status_ = status;
+    leg_.type_ = content_type;
+    leg_.streams_ = leg_.side_ == Side::kAnswer && status == 200 && leg_.type_.starts_with(kEventStream);
+  }
+  bool on_bytes(std::string_view bytes) override {
+    if (leg_.streams_ && !leg_.error_event_) return attempt_->take_bytes(bytes);
+    return leg_.take_body(bytes);
+  }
+  void on_end(const UpstreamFailure* failure) override {
+    if (failure) leg_.failure_ = *failure;
+    if (leg_.too_long_) leg_.failure_ = UpstreamFailure{false, "the answer is too long"};
+    attempt_->loop_.post([attempt = attempt_, leg = &leg_] {
+      leg->ended_ = true;
+      attempt->leg_ended(*leg);
+    });
+  }
+
+ private:
+  const std::shared_ptr<Attempt> attempt_;
+  Leg& leg_;  // of the attempt
+};
+
 Attempt::Attempt(EventLoop& loop, std::shared_ptr<HttpReply> reply, Events events)
     : loop_(loop), reply_(std::move(reply)), events_(std::move(events)), cutter_(kEventBytesMax) {}
 
 void Attempt::start(UpstreamClient& client, UpstreamRequest answer, std::optional<UpstreamRequest> prefill) {
-  answer_ = std::make_shared<Leg>(shared_from_this(), Side::kAnswer);
+  answer_ = std::make_shared<Leg>(Side::kAnswer);
   if (prefill) {
-    prefill_ = std::make_shared<Leg>(shared_from_this(), Side::kPrefill);
-    prefill_->call_ = client.start(std::move(*prefill), prefill_);
+    prefill_ = std::make_shared<Leg>(Side::kPrefill);
+    prefill_->call_ = client.start(std::move(*prefill), std::make_shared<Sink>(shared_from_this(), *prefill_));
   }
   // take_bytes() of a fast answer waits for call_ to be there.
   std::lock_guard lock(mutex_);
-  answer_->call_ = client.start(std::move(answer), answer_);
+  answer_->call_ = client.start(std::move(answer), std::make_shared<Sink>(shared_from_this(), *answer_));
 }
 
 bool Attempt::take_bytes(std::string_view bytes) {
@@ -107,7 +117,7 @@ bool Attempt::take_bytes(std::string_view bytes) {
 }
 
 bool Attempt::pass_on(std::string events) {
-  std::shared_ptr<UpstreamCall> call;
+  std::weak_ptr<UpstreamCall> call;
   {
     std::lock_guard lock(mutex_);
     if (state_ == State::kOver) return true;
@@ -124,7 +134,9 @@ bool Attempt::pass_on(std::string events) {
     if (reply_->unsent_bytes() <= kUnsentBytesMax) return true;
     call = answer_->call_;
   }
-  reply_->on_writable([call] { call->resume(); });
+  reply_->on_writable([call] {
+    if (auto running = call.lock()) running->resume();
+  });
   return false;
 }
 

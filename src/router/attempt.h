@@ -61,6 +61,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
 
  private:
   class Leg;
+  class Sink;
   enum class State { kWaiting, kStreaming, kOver };
 
   bool take_bytes(std::string_view bytes);  // of the answer; on the client's threads
