@@ -57,7 +57,12 @@ TEST_F(RetryTest, AClientsErrorIsPassedOnAsItIs) {
 TEST_F(RetryTest, PrefillsErrorIsTheClientsToo) {
   FakeWorker& p = prefill();
   FakeWorker& d = decode();
-  p.answer(400, R"({"error": "too long"})");
+  p.on_generate([&d](const HttpRequest&, const ReplyPtr& reply) {
+    std::thread([&d, reply] {
+      d.wait_for_requests(1);
+      reply->reply_json(400, R"({"error": "too long"})");
+    }).detach();
+  });
   d.on_generate([](const HttpRequest&, const ReplyPtr& reply) {
     std::thread([reply] { eventually([&] { return reply->gone(); }); }).detach();
   });
