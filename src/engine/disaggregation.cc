@@ -62,13 +62,17 @@ std::string ucx_devices(const std::string& names) {
 }  // namespace
 
 Result<std::unique_ptr<Disaggregation>> Disaggregation::open(const EngineOptions& options, Startup& startup,
-                                                             Scheduler& scheduler, Handoff::Post post) {
+                                                             Scheduler& scheduler, Handoff::Post post,
+                                                             std::unique_ptr<Link> link) {
   auto all = std::unique_ptr<Disaggregation>(new Disaggregation);
   if (options.role == InstanceRole::kWhole) {
     all->handoff_ = std::make_unique<Handoff>(scheduler);
     return all;
   }
-  HYLAS_ASSIGN(all->link_, make_ucx_link({.devices = ucx_devices(options.transfer_devices), .transports = {}}));
+  all->link_ = std::move(link);
+  if (!all->link_) {
+    HYLAS_ASSIGN(all->link_, make_ucx_link({.devices = ucx_devices(options.transfer_devices), .transports = {}}));
+  }
   if (options.disaggregation_secret.empty()) {
     log::warn("no --disaggregation-secret: whoever reaches the bootstrap port can take part");
   }

@@ -16,8 +16,10 @@ class Disaggregation {
  public:
   // For a whole instance nothing but a Handoff that passes on. kIo: the bootstrap port cannot be bound, or UCX has no
   // such devices. Sets the bootstrap port of `startup.info`.
+  // States travel over `link`; null: UCX.
   static Result<std::unique_ptr<Disaggregation>> open(const EngineOptions& options, Startup& startup,
-                                                      Scheduler& scheduler, Handoff::Post post);
+                                                      Scheduler& scheduler, Handoff::Post post,
+                                                      std::unique_ptr<Link> link);
 
   Handoff& handoff() { return *handoff_; }
 
@@ -29,5 +31,8 @@ class Disaggregation {
   std::unique_ptr<Sender> sender_;
   std::unique_ptr<Handoff> handoff_;  // its port uses the others
 };
+
+// Engine::start with another link between the instances.
+Result<std::unique_ptr<Engine>> start_engine(const EngineOptions& options, std::unique_ptr<Link> link);
 
 }  // namespace hylas

@@ -234,13 +234,15 @@ class ThreadedEngine final : public Engine {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) {
+Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) { return start_engine(options, nullptr); }
+
+Result<std::unique_ptr<Engine>> start_engine(const EngineOptions& options, std::unique_ptr<Link> link) {
   HYLAS_ASSIGN(Startup startup, start_up(options));
   auto scheduler = std::make_unique<Scheduler>(startup.scheduler);
   // Never full: requests wait in the scheduler's queue anyway, and results must not wait.
   auto inbox = std::make_shared<Inbox>(SIZE_MAX);
   const Handoff::Post post = [inbox](Call call) { inbox->push(std::move(call)); };
-  HYLAS_ASSIGN(auto disaggregation, Disaggregation::open(options, startup, *scheduler, post));
+  HYLAS_ASSIGN(auto disaggregation, Disaggregation::open(options, startup, *scheduler, post, std::move(link)));
   return std::unique_ptr<Engine>(
       new ThreadedEngine(std::move(startup), std::move(scheduler), std::move(inbox), std::move(disaggregation)));
 }

@@ -116,7 +116,10 @@ void PrefillHandoff::depart(const Departure& departure) {
   }
   if (room.peer_gone) return fail(true, "the decoding instance is gone");
   if (room.client_left) return fail(true, "the request was aborted at the prefilling instance");
-  if (!departure.error.empty()) return fail(true, "sending the state failed: " + departure.error);
+  if (!departure.error.empty()) {  // whatever follows would fail, too: the next connection has a new path
+    if (port_) port_->disconnect(room.peer);
+    return fail(true, "sending the state failed: " + departure.error);
+  }
   HYLAS_CHECK(room.was_said, "an attempt ended without a word");
   if (room.said.finish == FinishReason::kError) return fail(room.said.may_retry, room.said.error);
   room.is_done = true;

@@ -93,6 +93,12 @@ class TcpPrefillPort final : public PrefillPort {
     if (found != peers_.end()) found->second->outbox.push(encode(message));
   }
 
+  void disconnect(int32_t peer) override {
+    std::lock_guard lock(mutex_);
+    const auto found = peers_.find(peer);
+    if (found != peers_.end()) found->second->link.stop();
+  }
+
  private:
   void accept_guests();
   void dismiss_strangers();
@@ -235,8 +241,7 @@ Error TcpPrefillPort::listen_to(int32_t peer, Guest& guest) {
     silent = !silent;
     log::warn("decode peer {} ({}) {}", peer, guest.link.peer(), silent ? "is silent" : "is back");
   };
-  return listen(
-      guest.link, [&](const std::string& bytes) { return take(peer, guest, bytes); }, on_wait);
+  return listen(guest.link, [&](const std::string& bytes) { return take(peer, guest, bytes); }, on_wait);
 }
 
 Status TcpPrefillPort::take(int32_t peer, Guest& guest, const std::string& bytes) {

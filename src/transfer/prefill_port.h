@@ -54,6 +54,9 @@ class PrefillPort {
   virtual int32_t peers() const = 0;
   // To a peer that is gone: nothing happens.
   virtual void send(int32_t peer, const ControlMessage& message) = 0;
+  // Parts from a peer that the link does not reach any more; PeerGone comes. It may connect again, and then there is a
+  // new path.
+  virtual void disconnect(int32_t peer) = 0;
 };
 
 }  // namespace hylas

@@ -21,6 +21,7 @@ struct Answer {
   std::vector<OutputToken> prompt_logprobs;
   std::optional<FinishReason> finish;
   std::string error;
+  bool may_retry = false;
 };
 
 class Client {
@@ -58,6 +59,7 @@ class Client {
       for (OutputToken& token : output.prompt_logprobs) answer.prompt_logprobs.push_back(std::move(token));
       answer.finish = output.finish;
       answer.error = output.error;
+      answer.may_retry = output.may_retry;
       changed.notify_all();
     }
   };

@@ -7,8 +7,11 @@
 #include <map>
 #include <numeric>
 
+#include "base/log.h"
 #include "engine/answers.h"
 #include "engine/client.h"
+#include "engine/disaggregation.h"
+#include "engine/unruly_link.h"
 #include "support/child_process.h"
 #include "support/layout_models.h"
 
@@ -154,6 +157,52 @@ std::vector<Case> some_pairs() {
           {dense, {.tp = 4, .pp = 1}, {.tp = 1, .pp = 3}, kTypes[1], kTcp},
           {dense, {.tp = 1, .pp = 2}, {.tp = 4, .pp = 2}, kTypes[0], kTcp},
           {fp8, {.tp = 2, .pp = 2, .ep = 2, .dp = 2}, {.tp = 2, .pp = 3}, kTypes[2], kShm}};
+}
+
+// One process with a link that misbehaves prefills, another decodes. What the prefilling one said, to look at.
+std::string run_over(const test::Unruliness& unruliness, bool expect_text) {
+  const LayoutModel model{LayoutKind::kMoe, 8};
+  const LayoutOutcome& expected = lone_rank(model, {});
+  setenv("UCX_TLS", "tcp", 1);
+  const Bootstrap first{{"127.0.0.1", static_cast<uint16_t>(test::free_port())}, 7};
+  ChildProcess prefill([&](const std::function<void()>& ready) {
+    HYLAS_CHECK(log::init("info"));  // to stderr, where the test finds it
+    EngineOptions options = options_of(model, {.tp = 2, .pp = 2}, {});
+    options.role = InstanceRole::kPrefill;
+    options.bootstrap = first.prefill;
+    Result<std::unique_ptr<Link>> link = make_ucx_link({});
+    HYLAS_CHECK(link.ok());
+    auto engine = start_engine(options, test::make_unruly_link(std::move(link).value(), unruliness));
+    HYLAS_CHECK(engine.ok(), "{}", engine.error().message);
+    ready();
+    if (expect_text) test::prefill_layout_workload(**engine, first);
+    if (!expect_text) test::prefill_again_after_a_cut(**engine, first);
+    return 0;
+  });
+  EXPECT_TRUE(prefill.wait_until_ready()) << prefill.log();
+  const Answers answers;
+  ChildProcess decode([&](const auto&) {
+    EngineOptions options = options_of(model, {.tp = 2, .dp = 2}, {});
+    options.role = InstanceRole::kDecode;
+    const auto engine = start(options);
+    if (!expect_text) test::decode_again_after_a_cut(*engine, first);
+    if (expect_text) answers.write(test::run_layout_workload(*engine, first));
+    return 0;
+  });
+  EXPECT_EQ(decode.wait(), 0) << decode.log() << prefill.log();
+  EXPECT_EQ(prefill.wait(), 0) << prefill.log();
+  if (expect_text) EXPECT_EQ(answers.read().said, expected.said);
+  return prefill.log();
+}
+
+TEST(DisaggregatedOverAnUnrulyLink, LateAndReorderedPutsChangeNothing) { run_over({.seed = 5}, true); }
+
+TEST(DisaggregatedOverAnUnrulyLink, OneFlippedBitIsSeenAndThePromptIsPrefilledAgain) {
+  EXPECT_THAT(run_over({.damaged_put = 9}, true), testing::HasSubstr("a state arrived wrong at peer 0: prefilling"));
+}
+
+TEST(DisaggregatedOverAnUnrulyLink, ACutEndsWhatIsUnderWayAndTheNextRequestsGoOverANewPath) {
+  EXPECT_THAT(run_over({.cut_at_put = 5}, false), testing::HasSubstr("peer 1"));
 }
 
 TEST(DisaggregatedPairs, HaveEveryLayoutOnBothSides) {

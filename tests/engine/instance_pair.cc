@@ -12,6 +12,7 @@ class InstancePair::PrefillEnd final : public PrefillPort {
   void send(int32_t peer, const ControlMessage& message) override {
     if (peer == pair_.peer_) pair_.to_decode_.push_back(message);
   }
+  void disconnect(int32_t) override {}  // the test says when a connection ends
 
  private:
   InstancePair& pair_;

@@ -105,4 +105,31 @@ void prefill_layout_workload(Engine& engine, const Bootstrap& first) {
   HYLAS_CHECK(nothing_in_use(engine));
 }
 
+namespace {
+
+// How many failed.
+int ask_all(Engine& engine, const Bootstrap& first) {
+  Client client(engine);
+  int failed = 0;
+  for (RequestId id : send_all(client, engine, first)) {
+    const Answer answer = client.wait(id);
+    HYLAS_CHECK(answer.finish != FinishReason::kError || answer.may_retry, "{}", answer.error);
+    failed += answer.finish == FinishReason::kError || answer.finish == FinishReason::kAbort;
+  }
+  return failed;
+}
+
+void ask_again_after_a_cut(Engine& engine, Bootstrap first, bool must_fail) {
+  const int failed = ask_all(engine, first);
+  HYLAS_CHECK(!must_fail || failed > 0, "the cut hurt nobody");
+  first.room += kRequests;
+  HYLAS_CHECK(ask_all(engine, first) == 0);
+  HYLAS_CHECK(nothing_in_use(engine));
+}
+
+}  // namespace
+
+void prefill_again_after_a_cut(Engine& engine, const Bootstrap& first) { ask_again_after_a_cut(engine, first, false); }
+void decode_again_after_a_cut(Engine& engine, const Bootstrap& first) { ask_again_after_a_cut(engine, first, true); }
+
 }  // namespace hylas::test

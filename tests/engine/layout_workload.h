@@ -31,4 +31,9 @@ LayoutOutcome run_layout_workload(Engine& engine, const std::optional<Bootstrap>
 // The same requests at the instance that prefills them; none of them may fail.
 void prefill_layout_workload(Engine& engine, const Bootstrap& first);
 
+// The same, where the link is cut in the middle: some requests fail and say that another try may do better. Then both
+// sides are asked once more, in the rooms behind those, and all are answered.
+void prefill_again_after_a_cut(Engine& engine, const Bootstrap& first);
+void decode_again_after_a_cut(Engine& engine, const Bootstrap& first);
+
 }  // namespace hylas::test
