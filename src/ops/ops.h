@@ -5,7 +5,7 @@
 //  - Activations ("act") are f32 or bf16, one choice per rank; every sum is accumulated in f32.
 //  - The result of a row (token, head, sequence) depends on that row's inputs only: not on other rows, their number,
 //    the number of threads, or where a chunk was cut at a multiple of 64 positions. So batch mates change nothing.
-//    (The GPU's bf16 products keep this among calls of fewer than 512 rows, and among larger ones: cuda/gemm_large.h.)
+//    (The GPU's bf16 products keep this among calls of up to 64, up to 511 and more rows: cuda/gemm_large.h.)
 //  - Row-parallel products are kept as `slices` partial sums over fixed quarters of the input dimension, so that any
 //    tensor-parallel size adds the same numbers in the same order (docs: six ideas, "order is fixed").
 //  - A row with state_write == -1 is padding: its outputs are unspecified and it writes no page and no state.

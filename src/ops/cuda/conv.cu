@@ -13,10 +13,12 @@ constexpr int kThreads = 128;  // channels of a block
 
 // One thread per channel and tile of tokens. The state of a row is read and written by its first tile alone: what
 // follows from the old state and what is kept of the inputs are both known there.
-template <class T, class W>
+// kDecode: every row has one token.
+template <class T, class W, bool kDecode>
 __global__ void conv_silu_kernel(ConvArgs args) {
   const BatchView& batch = args.batch;
-  const RowTile tile = find_row_tile(batch.row_begin, 0, batch.rows, kTokens, 1, blockIdx.x);
+  const RowTile tile = kDecode ? RowTile{static_cast<int>(blockIdx.x), 0}
+                               : find_row_tile(batch.row_begin, 0, batch.rows, kTokens, 1, blockIdx.x);
   const int channel = blockIdx.y * kThreads + threadIdx.x;
   if (tile.row < 0 || batch.state_write[tile.row] < 0 || channel >= args.channels) return;
   const int row_begin = batch.row_begin[tile.row], tokens = batch.row_begin[tile.row + 1] - row_begin;
@@ -57,10 +59,17 @@ __global__ void conv_silu_kernel(ConvArgs args) {
 
 void conv_rows(const ConvArgs& args, Stream stream) {
   if (args.batch.rows == 0) return;
-  const dim3 grid(static_cast<unsigned>(row_tiles_max(args.batch, 0, kTokens)),
+  const bool decode = args.batch.decode_rows == args.batch.rows;
+  const dim3 grid(static_cast<unsigned>(decode ? args.batch.rows : row_tiles_max(args.batch, 0, kTokens)),
                   static_cast<unsigned>((args.channels + kThreads - 1) / kThreads));
   with_f32_bf16(args.u.dtype, [&]<class T>(T) {
-    with_f32_bf16(args.weight_dtype, [&]<class W>(W) { conv_silu_kernel<T, W><<<grid, kThreads, 0, stream>>>(args); });
+    with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
+      if (decode) {
+        conv_silu_kernel<T, W, true><<<grid, kThreads, 0, stream>>>(args);
+      } else {
+        conv_silu_kernel<T, W, false><<<grid, kThreads, 0, stream>>>(args);
+      }
+    });
   });
   check_launch("conv_silu");
 }

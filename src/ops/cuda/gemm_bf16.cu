@@ -1,6 +1,6 @@
-// The product on the tensor cores: bf16 rows, bf16 or fp8 weights, f32 sums. Steps of 64 inputs through a ring of
-// copies. An fp8 weight is exact in bf16; the sum over each step, which lies in one scale block, is multiplied by the
-// block's scale in f32 and added to the total.
+// The product on the tensor cores: bf16 rows, bf16 or fp8 weights, f32 sums. Steps of 64 inputs (fp8: 128; both are 128
+// bytes of a weight's row) through a ring of copies. An fp8 weight is exact in bf16; the sum over each step, which is
+// one scale block, is multiplied by the block's scale in f32 and added to the total.
 #include <algorithm>
 
 #include "ops/cuda/gemm_tile.cuh"
@@ -10,13 +10,13 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr int kDepth = 64;
 constexpr int kGroup = 8;  // tiles of rows that share the weights they read from the second-level cache
 
 template <class W_, int kRows_, int kOutputs_, int kRowWarps_, int kOutputWarps_, int kStages_, bool kPaired_>
 struct Shape {
   using W = W_;
   static constexpr bool kFp8 = sizeof(W) == 1;
+  static constexpr int kDepth = kFp8 ? 128 : 64;
   static constexpr bool kPaired = kPaired_;  // of 16 columns of the tile 8 are the first matrix's and 8 the other's
   static constexpr int kRows = kRows_, kColumns = kOutputs_, kOutputs = kPaired ? kOutputs_ / 2 : kOutputs_;
   static constexpr int kRowWarps = kRowWarps_, kOutputWarps = kOutputWarps_, kStages = kStages_;
@@ -24,25 +24,25 @@ struct Shape {
   static constexpr int kM = kRows / kRowWarps / 16, kN = kColumns / kOutputWarps / 8;  // instructions of a warp
   static constexpr int kXBytes = kRows * kDepth * 2, kWBytes = kColumns * kDepth * static_cast<int>(sizeof(W));
   static constexpr int kStageBytes = kXBytes + kWBytes;
-  static constexpr int kWChunks = kDepth * static_cast<int>(sizeof(W)) / 16;  // 16-byte chunks of a weight's row
+  static constexpr int kXChunks = kDepth / 8, kWChunks = 8;  // 16-byte chunks of a row of x and of a weight's
 };
 
 // Places of 16-byte chunks in a row, such that a warp's reads meet no bank twice.
-__device__ __forceinline__ int x_place(int row, int chunk) { return row * 8 + (chunk ^ ((row & 1) << 2)); }
+template <class S>
+__device__ __forceinline__ int x_place(int row, int chunk) {
+  return row * S::kXChunks + (chunk ^ ((row & 1) << 2));
+}
 template <class S>
 __device__ __forceinline__ int w_place(int row, int chunk) {
-  if constexpr (S::kFp8) {
-    return row * 4 + (chunk ^ (row & 2));
-  } else {
-    return x_place(row, chunk);
-  }
+  return row * 8 + (chunk ^ (S::kFp8 ? (row & 3) << 1 : (row & 1) << 2));
 }
 
 // What a thread copies every step: the same chunk of a few rows of x and of the weight.
 template <class S>
 struct Copies {
-  static constexpr int kXEach = S::kRows * 8 / S::kThreads, kWEach = S::kColumns * S::kWChunks / S::kThreads;
-  static constexpr int kWRows = S::kThreads / S::kWChunks;
+  static constexpr int kXEach = S::kRows * S::kXChunks / S::kThreads;
+  static constexpr int kWEach = S::kColumns * S::kWChunks / S::kThreads;
+  static constexpr int kXRows = S::kThreads / S::kXChunks, kWRows = S::kThreads / S::kWChunks;
   static_assert(kXEach >= 1 && kWEach >= 1);
   const Bf16* x[kXEach];
   const typename S::W* w[kWEach];
@@ -50,11 +50,11 @@ struct Copies {
   int x_chunk, w_chunk;
 
   __device__ Copies(const Product& p, const GemmTile& tile) {
-    x_chunk = threadIdx.x % 8;
+    x_chunk = threadIdx.x % S::kXChunks;
     w_chunk = threadIdx.x % S::kWChunks;
 #pragma unroll
     for (int i = 0; i < kXEach; ++i) {
-      const int r = threadIdx.x / 8 + i * (S::kThreads / 8);
+      const int r = threadIdx.x / S::kXChunks + i * kXRows;
       x_there[i] = r < tile.rows;
       x[i] = static_cast<const Bf16*>(p.x.data) + (x_there[i] ? x_row(p, tile.row + r) : 0) * p.x.stride + x_chunk * 8;
     }
@@ -77,9 +77,9 @@ struct Copies {
     auto* w_to = reinterpret_cast<uint4*>(stage + S::kXBytes);
 #pragma unroll
     for (int i = 0; i < kXEach; ++i) {
-      const int r = threadIdx.x / 8 + i * (S::kThreads / 8);
+      const int r = threadIdx.x / S::kXChunks + i * kXRows;
       const bool there = x_inside && x_there[i];
-      copy_async(x_to + x_place(r, x_chunk), there ? x[i] + k : x[0], there);
+      copy_async(x_to + x_place<S>(r, x_chunk), there ? x[i] + k : x[0], there);
     }
 #pragma unroll
     for (int i = 0; i < kWEach; ++i) {
@@ -98,22 +98,22 @@ __device__ __forceinline__ void multiply_stage(const unsigned char* stage, float
   const auto* x = reinterpret_cast<const uint4*>(stage);
   const auto* w = reinterpret_cast<const uint4*>(stage + S::kXBytes);
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
+  for (int part = 0; part < S::kDepth / 32; ++part) {
     uint4 b[S::kN];
 #pragma unroll
     for (int n = 0; n < S::kN; ++n) {
       const int r = column + 8 * n + g;
       if constexpr (S::kFp8) {
-        const auto* chunk = reinterpret_cast<const uint2*>(w + w_place<S>(r, half * 2 + t / 2));
+        const auto* chunk = reinterpret_cast<const uint2*>(w + w_place<S>(r, part * 2 + t / 2));
         b[n] = e4m3_to_bf16(chunk[t % 2]);
       } else {
-        b[n] = w[w_place<S>(r, half * 4 + t)];
+        b[n] = w[w_place<S>(r, part * 4 + t)];
       }
     }
 #pragma unroll
     for (int m = 0; m < S::kM; ++m) {
       const int r = row + 16 * m + g;
-      const uint4 low = x[x_place(r, half * 4 + t)], high = x[x_place(r + 8, half * 4 + t)];
+      const uint4 low = x[x_place<S>(r, part * 4 + t)], high = x[x_place<S>(r + 8, part * 4 + t)];
 #pragma unroll
       for (int n = 0; n < S::kN; ++n) mma_32(sum[m][n], low, high, b[n]);
     }
@@ -129,10 +129,10 @@ __device__ __forceinline__ float scale_at(const WeightView& weight, int64_t outp
 template <class S>
 __device__ void multiply(const Product& p, const GemmTile& tile, unsigned char* memory, float (&sum)[S::kM][S::kN][4]) {
   const Copies<S> copies(p, tile);
-  const int steps = static_cast<int>((tile.k_end - tile.k_begin + kDepth - 1) / kDepth);
+  const int steps = static_cast<int>((tile.k_end - tile.k_begin + S::kDepth - 1) / S::kDepth);
 #pragma unroll
   for (int i = 0; i < S::kStages - 1; ++i) {
-    if (i < steps) copies.start(memory + i * S::kStageBytes, tile.k_begin + i * kDepth, tile.k_end);
+    if (i < steps) copies.start(memory + i * S::kStageBytes, tile.k_begin + i * S::kDepth, tile.k_end);
     commit_copies();
   }
   for (int i = 0; i < steps; ++i) {
@@ -140,12 +140,12 @@ __device__ void multiply(const Product& p, const GemmTile& tile, unsigned char* 
     __syncthreads();
     const int ahead = i + S::kStages - 1;
     if (ahead < steps) {
-      copies.start(memory + ahead % S::kStages * S::kStageBytes, tile.k_begin + ahead * kDepth, tile.k_end);
+      copies.start(memory + ahead % S::kStages * S::kStageBytes, tile.k_begin + ahead * S::kDepth, tile.k_end);
     }
     commit_copies();
     const unsigned char* stage = memory + i % S::kStages * S::kStageBytes;
     if constexpr (S::kFp8) {
-      const int64_t k = tile.k_begin + i * kDepth;
+      const int64_t k = tile.k_begin + i * S::kDepth;
       const float scale = scale_at<S>(tile.weight, tile.output, k);
       const float other = S::kPaired ? scale_at<S>(tile.other, tile.output, k) : scale;
       float part[S::kM][S::kN][4] = {};
@@ -241,19 +241,36 @@ void launch(const Product& p, Stream stream) {
   check_launch("linear (bf16)");
 }
 
+// Tiles as they were measured best; the sum of an output does not depend on them.
+template <class W, bool paired>
+void choose_few(const Product& p, Stream stream) {
+  constexpr int64_t kBlocksWanted = 512;
+  const int64_t row_tiles = p.weights ? p.runs_max : 1;
+  if constexpr (paired) {
+    if (sizeof(W) == 1) return launch<Shape<W, 16, 32, 1, 2, 4, paired>>(p, stream);
+  } else if (row_tiles * column_tiles(p, 64) * p.slices < kBlocksWanted) {
+    return launch<Shape<W, 16, 32, 1, 4, sizeof(W) == 1 ? 4 : 6, paired>>(p, stream);
+  } else if (sizeof(W) == 1 && p.weights) {
+    return launch<Shape<W, 16, 128, 1, 4, 3, paired>>(p, stream);
+  }
+  launch<Shape<W, 16, 64, 1, 4, sizeof(W) == 1 ? 4 : 6, paired>>(p, stream);
+}
+
 template <class W, bool paired>
 void choose(const Product& p, Stream stream) {
+  constexpr bool kFp8 = sizeof(W) == 1;
   const int64_t rows = p.weights ? p.run_rows : p.rows;
-  if (rows <= 16) return launch<Shape<W, 16, 64, 1, 4, 6, paired>>(p, stream);
-  if (rows <= 32 && !p.weights) return launch<Shape<W, 32, 64, 1, 4, 6, paired>>(p, stream);
+  if (rows <= 16) return choose_few<W, paired>(p, stream);
+  if (rows <= 32 && !p.weights) return launch<Shape<W, 32, 64, 1, 4, kFp8 ? 4 : 6, paired>>(p, stream);
   // Large tiles only where they are enough for the multiprocessors.
   const int64_t large = (rows + 127) / 128 * column_tiles(p, 128) * p.slices;
   if (rows <= 64 || (!p.weights && large < 96)) {
     // Every warp reads all rows, so that an fp8 weight is converted once.
-    constexpr int kRowWarps = sizeof(W) == 1 ? 1 : 2;
-    return launch<Shape<W, 64, 64, kRowWarps, 4 / kRowWarps, 5, paired>>(p, stream);
+    if (kFp8 && p.weights) return launch<Shape<W, 64, 128, 1, 4, 3, paired>>(p, stream);
+    constexpr int kRowWarps = kFp8 ? 1 : 2;
+    return launch<Shape<W, 64, 64, kRowWarps, 4 / kRowWarps, kFp8 ? 3 : 4, paired>>(p, stream);
   }
-  launch<Shape<W, 128, 128, 2, 4, 4, paired>>(p, stream);
+  launch<Shape<W, 128, 128, 2, 4, kFp8 ? 3 : 4, paired>>(p, stream);
 }
 
 }  // namespace

@@ -8,7 +8,10 @@ namespace hylas::cuda {
 namespace {
 
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
-constexpr int64_t kRowsTypical = 8192;  // what an algorithm is chosen for
+// What algorithms are chosen for.
+constexpr int64_t kRowsTypical = 8192;
+constexpr int64_t kMiddleRowsTypical = 256;
+constexpr int64_t kMiddleOutputs = 1024;  // fewer are not worth a launch of their own
 
 void check(cublasStatus_t status, const char* what) {
   HYLAS_CHECK(status == CUBLAS_STATUS_SUCCESS, "cuBLASLt failed in {}: {}", what, cublasLtGetStatusString(status));
@@ -29,6 +32,29 @@ void describe(const Product& p, int64_t rows, int64_t inputs, int64_t weight_str
   check(cublasLtMatrixLayoutInit(&problem.weight, CUDA_R_16BF, inputs, p.outputs, weight_stride), "a layout");
   check(cublasLtMatrixLayoutInit(&problem.x, CUDA_R_16BF, inputs, rows, p.x.stride), "a layout");
   check(cublasLtMatrixLayoutInit(&problem.out, out_type, p.outputs, rows, p.out.stride), "a layout");
+}
+
+// All slices, of `inputs` each, in one call.
+void describe_batch(const Product& p, int64_t inputs, Problem& problem) {
+  const auto set = [&](cublasLtMatrixLayoutOpaque_t& layout, int64_t stride) {
+    const int32_t count = p.slices;
+    check(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
+          "a layout");
+    check(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
+                                           sizeof stride),
+          "a layout");
+  };
+  set(problem.weight, inputs);
+  set(problem.x, inputs);
+  set(problem.out, p.slice_stride);
+}
+
+bool is_middle(const Product& p) { return p.rows < kLargeRows; }
+
+// Whether the slices go in one call: of equal widths, and few rows, which leave multiprocessors idle.
+bool in_one_call(const Product& p) {
+  const int64_t width = p.slice_begin[1] - p.slice_begin[0];
+  return p.slices > 1 && is_middle(p) && width * p.slices == p.inputs;
 }
 
 bool at_16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
@@ -54,7 +80,8 @@ LargeGemm::~LargeGemm() {
 bool LargeGemm::takes(const Product& p, const Workspace& workspace) const {
   const bool fp8 = p.weight_dtype == DType::kF8E4M3;
   const int64_t out_unit = 16 / dtype_bytes(p.out.dtype);
-  if (p.x.dtype != DType::kBF16 || p.rows < kLargeRows || p.weights || p.paired || p.x_index || p.out_index) {
+  if (is_middle(p) && (fp8 || p.rows < kMiddleRows || p.outputs < kMiddleOutputs)) return false;
+  if (p.x.dtype != DType::kBF16 || p.weights || p.paired || p.x_index || p.out_index) {
     return false;
   }
   if (!fp8 && (p.weight_dtype != DType::kBF16 || p.weight.stride % 8 != 0 || !at_16(p.weight.data))) return false;
@@ -69,11 +96,12 @@ bool LargeGemm::takes(const Product& p, const Workspace& workspace) const {
 }
 
 const LargeGemm::Algorithm& LargeGemm::algorithm(const Product& p, int64_t inputs, int64_t weight_stride) {
-  auto& found =
-      algorithms_[{p.outputs, inputs, weight_stride, p.x.stride, p.out.stride, static_cast<int>(p.out.dtype)}];
+  auto& found = algorithms_[{p.outputs, inputs, weight_stride, p.x.stride, p.out.stride,
+                             static_cast<int>(p.out.dtype), is_middle(p)}];
   if (found) return *found;
   Problem problem;
-  describe(p, kRowsTypical, inputs, weight_stride, problem);
+  describe(p, is_middle(p) ? kMiddleRowsTypical : kRowsTypical, inputs, weight_stride, problem);
+  if (in_one_call(p)) describe_batch(p, inputs, problem);
   cublasLtMatmulPreferenceOpaque_t preference;
   check(cublasLtMatmulPreferenceInit(&preference), "a preference");
   check(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspaceBytes,
@@ -100,10 +128,11 @@ void LargeGemm::run(const Product& p, Workspace& workspace, Stream stream) {
   }
   auto* scratch = workspace.take<std::byte>(kWorkspaceBytes);
   const float one = 1.f, zero = 0.f;
-  for (int s = 0; s < p.slices; ++s) {
+  for (int s = 0; s < (in_one_call(p) ? 1 : p.slices); ++s) {
     const int64_t begin = p.slice_begin[s], inputs = p.slice_begin[s + 1] - begin;
     Problem problem;
     describe(p, p.rows, inputs, stride, problem);
+    if (in_one_call(p)) describe_batch(p, inputs, problem);
     auto* out = static_cast<std::byte*>(p.out.data) + s * p.slice_stride * dtype_bytes(p.out.dtype);
     check(
         cublasLtMatmul(handle_, &problem.operation, &one, static_cast<const uint16_t*>(weight) + begin, &problem.weight,

@@ -14,8 +14,10 @@ struct cublasLtContext;
 namespace hylas::cuda {
 
 // From this many rows on the library's algorithm is taken, and the order of its sums: one algorithm per shape of the
-// matrix, whatever the number of rows. Below, the order is gemm_bf16's.
+// matrix, whatever the number of rows. bf16 matrices have another one from kMiddleRows on. Below, the order is
+// gemm_bf16's.
 constexpr int64_t kLargeRows = 512;
+constexpr int64_t kMiddleRows = 65;
 
 // Not thread-safe.
 class LargeGemm {
@@ -32,7 +34,7 @@ class LargeGemm {
   const Algorithm& algorithm(const Product& product, int64_t inputs, int64_t weight_stride);
 
   cublasLtContext* handle_ = nullptr;
-  std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int>, std::unique_ptr<Algorithm>> algorithms_;
+  std::map<std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, bool>, std::unique_ptr<Algorithm>> algorithms_;
 };
 
 }  // namespace hylas::cuda

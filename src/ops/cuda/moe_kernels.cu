@@ -66,6 +66,22 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args) {
   }
 }
 
+// One token: its choices are different experts, each a run of its own. A warp.
+__global__ void moe_sort_one_kernel(SortArgs args) {
+  const int i = threadIdx.x;
+  int expert = -1;
+  if (i < args.k) expert = static_cast<const int32_t*>(args.ids.data)[i] - args.expert_begin;
+  const bool held = expert >= 0 && expert < args.experts;
+  const unsigned all = __ballot_sync(~0u, held);
+  const int pair = __popc(all & ((1u << i) - 1));
+  if (held) {
+    args.runs[pair] = {expert, pair, pair + 1};
+    args.pair_token[pair] = 0;
+  }
+  if (i < args.k) args.pair_of[i] = held ? pair : -1;
+  if (i == 0) *args.run_count = __popc(all);
+}
+
 constexpr int kSumThreads = 256;
 
 __global__ void moe_sum_kernel(CombineArgs args) {
@@ -89,7 +105,11 @@ __global__ void moe_sum_kernel(CombineArgs args) {
 }  // namespace
 
 void moe_sort(const SortArgs& args, Stream stream) {
-  moe_sort_kernel<<<1, kThreads, 0, stream>>>(args);
+  if (args.tokens == 1 && args.k <= 32) {
+    moe_sort_one_kernel<<<1, 32, 0, stream>>>(args);
+  } else {
+    moe_sort_kernel<<<1, kThreads, 0, stream>>>(args);
+  }
   check_launch("moe (sort)");
 }
 

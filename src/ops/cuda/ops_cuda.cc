@@ -132,7 +132,9 @@ void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std
     product.out = view(outs[i]);
     set_slices(product, 1);
     Product& together = product.weight_dtype == DType::kF8E4M3 ? fp8 : bf16;
-    if (product.rows < kLargeRows && gemm_bf16_takes(product) && together.parts < kPartsMax) {
+    workspace_.reset();
+    const bool few = !large_->takes(product, workspace_) && gemm_bf16_takes(product);
+    if (few && together.parts < kPartsMax) {
       add_part(together, product);
     } else {
       multiply(product);
