@@ -45,7 +45,7 @@ build:
 cuda:
 	@scripts/setup.sh build test
 	@$(CONFIGURE) -B build/cuda -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DHYLAS_CUDA=ON
-	@$(NINJA) -C build/cuda hylas test_cuda test_model
+	@$(NINJA) -C build/cuda hylas test_cuda test_model test_engine
 
 test:
 	@scripts/setup.sh build test

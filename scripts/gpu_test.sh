@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The tests that need a GPU, for a machine that has one but neither compiler nor network:
-#   scripts/gpu_test.sh pack     after `make cuda`: the programs, stripped, and the libraries they need, into .gpu/
 #   scripts/gpu_test.sh pack     after `make cuda`: the programs, stripped, and their libraries, into .gpu/
-#                                too with SANITIZE=1. Ends with exit code 0 only if everything passed.
+#   scripts/gpu_test.sh          runs them; under compute-sanitizer too with SANITIZE=1.
+#                                Ends with exit code 0 only if everything passed.
 # Carry the repository with .gpu/ to the other machine, which needs the driver and CUDA's libcublasLt.so.13.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-programs="test_cuda test_model hylas"
+programs="test_cuda test_model test_engine hylas"
 
 pack() {
   local program library
@@ -31,6 +31,8 @@ run() {
   export HYLAS_GOLDENS=${HYLAS_GOLDENS:-$PWD/tests/data/goldens}
   "$folder/test_cuda" --gtest_brief=1 || failed=1
   HYLAS_TEST_DEVICE=cuda "$folder/test_model" --gtest_brief=1 --gtest_filter="$golden_filter" || failed=1
+  HYLAS_TEST_DEVICE=cuda "$folder/test_engine" --gtest_brief=1 \
+    --gtest_filter='*GraphSteps*:*EngineGoldens*:EngineTest*:RankTest*' || failed=1
   if [ -n "${SANITIZE:-}" ]; then
     compute-sanitizer --tool memcheck --error-exitcode 1 "$folder/test_cuda" --gtest_brief=1 \
       --gtest_filter='-*ARowIsTheSame*' || failed=1
