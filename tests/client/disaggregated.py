@@ -33,6 +33,19 @@ class Instance:
         self.server.process.kill()
         self.server.process.wait()
 
+    def cut_link(self):
+        """Ends the connections that states travel over, and only those. False where this machine cannot."""
+        known = {self.port, self.bootstrap_port}
+        listed = subprocess.run(["ss", "-Htnp", "state", "established"], capture_output=True, text=True)
+        cut = 0
+        for line in listed.stdout.splitlines():
+            local, remote = (int(address.rsplit(":", 1)[1]) for address in line.split()[2:4])
+            if f"pid={self.server.process.pid}," not in line or known & {local, remote}:
+                continue
+            subprocess.run(["ss", "-K", "sport", "=", str(local), "dport", "=", str(remote)], capture_output=True)
+            cut += 1
+        return cut > 0
+
     def alive(self):
         return self.server.process.poll() is None
 

@@ -1,5 +1,7 @@
 """Prefill and decode on different instances behind the router: the same texts, whatever dies."""
 import json
+import os
+import shutil
 import signal
 import threading
 import time
@@ -80,6 +82,16 @@ def test_a_fault_under_load_loses_no_text(expected, fault):
         load.finish()
         if fault.startswith("stop"):
             time.sleep(10.5)  # it is awake again, and parts with what it held
+
+
+@pytest.mark.skipif(shutil.which("ss") is None or os.geteuid() != 0, reason="cutting connections needs ss and root")
+def test_a_link_that_is_cut_under_load_loses_no_text(expected):
+    with Pair(prefills=2, decodes=2) as pair:
+        load = Load(pair.port, expected)
+        for requests in (30, 60, 90):
+            load.wait_for(requests)
+            assert pair.prefills[0].cut_link()
+        load.finish()
 
 
 def test_a_replacement_serves_within_five_seconds(expected):
