@@ -12,7 +12,7 @@ if(support_sources)
   add_library(hylas_test_support STATIC ${support_sources})
   target_include_directories(hylas_test_support PRIVATE tests src)
   target_compile_definitions(hylas_test_support PRIVATE HYLAS_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  target_link_libraries(hylas_test_support PUBLIC hylas_options hylas_boost ${below} GTest::gtest GTest::gmock)
+  target_link_libraries(hylas_test_support PUBLIC hylas_options hylas_boost hylas_engine GTest::gtest GTest::gmock)
 endif()
 
 add_custom_target(quick_tests)

@@ -279,7 +279,8 @@ TEST_P(MoeTest, ExpertsOfSeveralRanksAddTheSameNumbers) {
         std::vector<float> whole = run(*ops, layer, layer.experts, shared, slices, 0, tokens);
         for (const std::vector<int32_t>& bounds : {std::vector{0, 7}, {0, 3, 7}, {0, 1, 1, 6, 7}}) {
           std::vector<float> halves = run_in_halves(*ops, layer, bounds, slices, shared, random_);
-          ASSERT_EQ(std::memcmp(halves.data(), whole.data(), whole.size() * sizeof(float)), 0)
+          ASSERT_EQ(halves.size(), whole.size());
+          ASSERT_TRUE(whole.empty() || std::memcmp(halves.data(), whole.data(), whole.size() * sizeof(float)) == 0)
               << tokens << " tokens, " << slices << " slices, " << bounds.size() - 1 << " ranks";
         }
       }
