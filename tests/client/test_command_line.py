@@ -30,7 +30,9 @@ SERVE = ["serve", "--model-path", MODEL]
     ([*SERVE, "--pp-size", "2", "--pp-layer-partition", "1,2"], 3, "the sum is 3, but the model has 4 layers"),
     ([*SERVE, "--pp-size", "2", "--pp-layer-partition", "4"], 3, "1 numbers for 2 stages"),
     ([*SERVE, "--pp-async-batch-depth", "1000"], 2, "--pp-async-batch-depth"),
-    ([*SERVE, "--disaggregation-mode", "prefill"], 3, "--disaggregation-mode prefill"),
+    ([*SERVE, "--disaggregation-mode", "prefill", "--pp-size", "2", "--nnodes", "2", "--dist-init-addr", "127.0.0.1:1"], 3,
+     "--disaggregation-mode works on one node"),
+    ([*SERVE, "--disaggregation-mode", "both"], 2, "--disaggregation-mode"),
     ([*SERVE, "--speculative-algo", "EAGLE", "--speculative-num-steps", "3"], 3, "no speculative decoding"),
     ([*SERVE, "--speculative-whatever", "1"], 3, "--speculative-whatever"),
     (["serve", "--model-path", "/no/such/folder"], 1, "/no/such/folder"),
@@ -47,7 +49,7 @@ def test_exit_codes(arguments, code, message):
 
 def test_values_that_ask_for_nothing_are_taken():
     code, _, log = run("generate", "--model-path", MODEL, "--prompt", "x", "--max-new-tokens", 1, "--tp-size", 1, "--pp-size",
-                       1, "--dp-size", 1, "--ep-size", 1, "--nnodes", 1, "--disaggregation-mode", "null")
+                       1, "--dp-size", 1, "--ep-size", 1, "--nnodes", 1)
     assert code == 0, log
 
 
