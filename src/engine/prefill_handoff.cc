@@ -63,7 +63,8 @@ void PrefillHandoff::on(PrefillPort::Granted& event) {
   if (is_again) {
     log::warn("a state arrived wrong at peer {}: prefilling {} tokens again", event.peer, room.request.prompt.size());
     if (room.request.grammar && !room.said.tokens.empty()) room.request.grammar->rollback(1);
-    room.is_done = room.was_said = false;
+    room.said = {};
+    room.is_done = false;
   }
   begin(number, room, event.peer, event.grant);
 }
@@ -90,9 +91,7 @@ void PrefillHandoff::begin(uint64_t number, Room& room, int32_t peer, const Gran
 
 void PrefillHandoff::take(std::vector<Output> outputs) {
   for (Output& output : outputs) {
-    Room& room = rooms_.at(by_attempt_.at(output.id));
-    room.said = std::move(output);
-    room.was_said = true;
+    rooms_.at(by_attempt_.at(output.id)).said = std::move(output);
   }
 }
 
@@ -120,7 +119,7 @@ void PrefillHandoff::depart(const Departure& departure) {
     if (port_) port_->disconnect(room.peer);
     return fail(true, "sending the state failed: " + departure.error);
   }
-  HYLAS_CHECK(room.was_said, "an attempt ended without a word");
+  HYLAS_CHECK(room.said.finish, "an attempt ended without a word");
   if (room.said.finish == FinishReason::kError) return fail(room.said.may_retry, room.said.error);
   room.is_done = true;
   FirstToken first{room.said.tokens.at(0), room.said.prompt_logprobs, *room.request.sampling.seed};

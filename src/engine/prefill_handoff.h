@@ -45,7 +45,6 @@ class PrefillHandoff final : public Handoff {
     uint64_t epoch = 0;
     RequestId attempt = 0;  // in the scheduler; 0: none
     Output said;            // of the attempt: its first token, or why there is none
-    bool was_said = false;
     bool is_done = false;  // Done is out
     // Why the attempt is given up, if it is.
     bool is_aborted = false, client_left = false, peer_gone = false;

@@ -226,7 +226,9 @@ Result<Startup> start_up(const EngineOptions& options) {
   HYLAS_ASSIGN(EngineConfiguration chosen, configure(options, model, generation));
   HYLAS_ASSIGN(const ClusterOptions nodes, cluster_options(options, directory_of(options.model_path)));
   Startup startup;
-  HYLAS_ASSIGN(startup.fingerprint, model_fingerprint(options, directory_of(options.model_path)));
+  if (options.role != InstanceRole::kWhole) {
+    HYLAS_ASSIGN(startup.fingerprint, model_fingerprint(options, directory_of(options.model_path)));
+  }
   if (chosen.parallel.nodes > 1) {
     HYLAS_ASSIGN(startup.cluster, Cluster::join(nodes));
   }

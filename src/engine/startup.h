@@ -17,7 +17,7 @@ struct Startup {
   SchedulerOptions scheduler;
   std::unique_ptr<Cluster> cluster;          // null with one node; outlives the ranks
   std::vector<std::unique_ptr<Rank>> ranks;  // of this node
-  std::string fingerprint;                   // of the model: see model_fingerprint
+  std::string fingerprint;                   // of the model, with a role: see model_fingerprint
 };
 
 // Reads the configuration, meets the other nodes, loads the weights of this one's stages, divides the memory and logs

@@ -4,7 +4,7 @@
 
 #include "router/generation_body.h"
 #include "serve/api_error.h"
-#include "serve/api_key.h"
+#include "serve/route_refusal.h"
 
 namespace hylas::router {
 namespace {
@@ -65,13 +65,6 @@ Found find_route(const HttpRequest& request) {
   return found;
 }
 
-void answer_options(const std::string& allowed, const ReplyPtr& reply) {
-  reply->reply(204, "", "",
-               {{"Allow", allowed + ", OPTIONS"},
-                {"Access-Control-Allow-Methods", allowed + ", OPTIONS"},
-                {"Access-Control-Allow-Headers", "Authorization, Content-Type"}});
-}
-
 // What instances are shown: the router's key for them, or else the client's own.
 std::string worker_authorization(const RouterContext& context, const HttpRequest& request) {
   if (!context.options.worker_api_key.empty()) return "Bearer " + context.options.worker_api_key;
@@ -94,17 +87,8 @@ void read_request(RouterContext& context, Endpoint endpoint, HttpRequest request
 
 void handle_request(RouterContext& context, HttpRequest request, ReplyPtr reply) {
   Found found = find_route(request);
-  if (found.allowed.empty()) {
-    return reply->reply_json(404, error_json(404, fmt::format("there is no {}", request.path)));
-  }
-  if (request.method == "OPTIONS") return answer_options(found.allowed, reply);
-  if (!found.route) {
-    std::string message = fmt::format("{} takes {}, not {}", request.path, found.allowed, request.method);
-    return reply->reply(405, "application/json", error_json(405, message), {{"Allow", found.allowed}});
-  }
-  if (!found.route->open && !brings_key(request.authorization, context.options.api_key)) {
-    return reply->reply(401, "application/json", error_json(401, kKeyMissing), {{"WWW-Authenticate", "Bearer"}});
-  }
+  const RouteMatch match{found.allowed, found.route != nullptr, found.route && found.route->open};
+  if (refuse_route(request, match, context.options.api_key, *reply)) return;
   request.authorization = worker_authorization(context, request);
   auto shared = std::make_shared<HttpRequest>(std::move(request));
   if (found.route->endpoint) {

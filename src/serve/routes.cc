@@ -1,7 +1,6 @@
 #include "serve/routes.h"
 
-#include "serve/api_error.h"
-#include "serve/api_key.h"
+#include "serve/route_refusal.h"
 
 namespace hylas {
 namespace {
@@ -54,13 +53,6 @@ Found find_route(const HttpRequest& request) {
   return found;
 }
 
-void answer_options(const std::string& allowed, const std::shared_ptr<HttpReply>& reply) {
-  reply->reply(204, "", "",
-               {{"Allow", allowed + ", OPTIONS"},
-                {"Access-Control-Allow-Methods", allowed + ", OPTIONS"},
-                {"Access-Control-Allow-Headers", "Authorization, Content-Type"}});
-}
-
 }  // namespace
 
 std::span<const Route> routes() { return kRoutes; }
@@ -69,17 +61,8 @@ void handle_request(ServeContext& context, const HttpRequest& request, const std
   Found found = find_route(request);
   context.metrics.http_request(found.route ? std::string(found.route->path) : "other",
                                found.route ? std::string(found.route->method) : "other");
-  if (found.allowed.empty()) {
-    return reply->reply_json(404, error_json(404, fmt::format("there is no {}", request.path)));
-  }
-  if (request.method == "OPTIONS") return answer_options(found.allowed, reply);
-  if (!found.route) {
-    std::string message = fmt::format("{} takes {}, not {}", request.path, found.allowed, request.method);
-    return reply->reply(405, "application/json", error_json(405, message), {{"Allow", found.allowed}});
-  }
-  if (!found.route->open && !brings_key(request.authorization, context.options.api_key)) {
-    return reply->reply(401, "application/json", error_json(401, kKeyMissing), {{"WWW-Authenticate", "Bearer"}});
-  }
+  const RouteMatch match{found.allowed, found.route != nullptr, found.route && found.route->open};
+  if (refuse_route(request, match, context.options.api_key, *reply)) return;
   found.route->handle(context, request, reply);
 }
 

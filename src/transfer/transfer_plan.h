@@ -28,7 +28,7 @@ struct TransferPlan {
 // the same bytes (replicated KV heads) one of them is elected per receiver, spread evenly; every receiver is written.
 TransferPlan transfer_plan(const InstanceLayout& from, int32_t from_rank, const InstanceLayout& to, int32_t to_group);
 
-// A part of one sequence's state. The pages are `pages_from[i]` there and `pages_to[i]` here, the first of them the
+// A part of one sequence's state. Page `from_pages[i]` of the sender goes to `to_pages[i]`, the first of them the
 // sequence's page number `first_page`. A slot below 0: no per-sequence state in this part.
 struct TransferPart {
   int32_t first_page = 0;
