@@ -108,8 +108,15 @@ TEST_F(RoutingTest, AnInstanceOfAnotherKindIsNotUsed) {
   liar.set_load({.role = router::WorkerKind::kPrefill});
   whole();
   start(1);
-  auto workers = get_json("/workers").at("workers").as_array();
-  EXPECT_THAT(std::string(workers[0].at("problem").as_string()), HasSubstr("it says prefill"));
+  std::string problem;  // there once the liar has been asked, which may be after the other one is up
+  EXPECT_TRUE(eventually([&] {
+    const auto listed = get_json("/workers");
+    const auto& found = listed.at("workers").at(0).as_object();
+    if (!found.contains("problem")) return false;
+    problem = std::string(found.at("problem").as_string());
+    return !problem.empty();
+  }));
+  EXPECT_THAT(problem, HasSubstr("it says prefill"));
 }
 
 TEST_F(RoutingTest, AServerWithoutALoadReportIsUsed) {
