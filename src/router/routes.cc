@@ -47,24 +47,6 @@ constexpr Route kRoutes[] = {
     {"GET", "/liveness", route_liveness, true},
 };
 
-struct Found {
-  const Route* route = nullptr;
-  std::string allowed;  // methods of the path; empty: there is no such path
-};
-
-Found find_route(const HttpRequest& request) {
-  Found found;
-  std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
-  for (const Route& route : kRoutes) {
-    bool below = route.path.ends_with('/') && request.path.size() > route.path.size();
-    if (below ? !request.path.starts_with(route.path) : request.path != route.path) continue;
-    if (route.method == method) found.route = &route;
-    found.allowed += found.allowed.empty() ? "" : ", ";
-    found.allowed += route.method;
-  }
-  return found;
-}
-
 // What instances are shown: the router's key for them, or else the client's own.
 std::string worker_authorization(const RouterContext& context, const HttpRequest& request) {
   if (!context.options.worker_api_key.empty()) return "Bearer " + context.options.worker_api_key;
@@ -86,19 +68,19 @@ void read_request(RouterContext& context, Endpoint endpoint, HttpRequest request
 }  // namespace
 
 void handle_request(RouterContext& context, HttpRequest request, ReplyPtr reply) {
-  Found found = find_route(request);
-  const RouteMatch match{found.allowed, found.route != nullptr, found.route && found.route->open};
+  RouteMatch match;
+  const auto* route = match_route(kRoutes, request, match);
   if (refuse_route(request, match, context.options.api_key, *reply)) return;
   request.authorization = worker_authorization(context, request);
   auto shared = std::make_shared<HttpRequest>(std::move(request));
-  if (found.route->endpoint) {
-    bool taken = context.pool.try_post([&context, endpoint = *found.route->endpoint, shared, reply] {
+  if (route->endpoint) {
+    bool taken = context.pool.try_post([&context, endpoint = *route->endpoint, shared, reply] {
       read_request(context, endpoint, std::move(*shared), reply);
     });
     if (!taken) reply->reply_json(503, error_json(503, "the router is overloaded"));
     return;
   }
-  context.loop.post([&context, handle = found.route->handle, shared, reply] { handle(context, *shared, reply); });
+  context.loop.post([&context, handle = route->handle, shared, reply] { handle(context, *shared, reply); });
 }
 
 }  // namespace hylas::router

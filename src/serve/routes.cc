@@ -30,40 +30,17 @@ constexpr Route kRoutes[] = {
     {"GET", "/get_load", route_load},
 };
 
-bool takes(const Route& route, std::string_view path) {
-  if (!route.path.ends_with('/')) return path == route.path;
-  return path.starts_with(route.path) && path.size() > route.path.size();
-}
-
-struct Found {
-  const Route* route = nullptr;
-  std::string allowed;  // methods of the path; empty: there is no such path
-};
-
-Found find_route(const HttpRequest& request) {
-  Found found;
-  std::string_view method = request.method == "HEAD" ? "GET" : std::string_view(request.method);
-  for (const Route& route : kRoutes) {
-    if (!takes(route, request.path)) continue;
-    if (route.method == method) found.route = &route;
-    found.allowed += found.allowed.empty() ? "" : ", ";
-    found.allowed += route.method;
-    if (route.method == "GET") found.allowed += ", HEAD";
-  }
-  return found;
-}
-
 }  // namespace
 
 std::span<const Route> routes() { return kRoutes; }
 
 void handle_request(ServeContext& context, const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
-  Found found = find_route(request);
-  context.metrics.http_request(found.route ? std::string(found.route->path) : "other",
-                               found.route ? std::string(found.route->method) : "other");
-  const RouteMatch match{found.allowed, found.route != nullptr, found.route && found.route->open};
+  RouteMatch match;
+  const Route* route = match_route(kRoutes, request, match);
+  context.metrics.http_request(route ? std::string(route->path) : "other",
+                               route ? std::string(route->method) : "other");
   if (refuse_route(request, match, context.options.api_key, *reply)) return;
-  found.route->handle(context, request, reply);
+  route->handle(context, request, reply);
 }
 
 }  // namespace hylas

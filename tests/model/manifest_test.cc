@@ -92,9 +92,13 @@ TEST(Manifest, LayersAreGlobalAndTheMtpLayerComesLast) {
   EXPECT_EQ(specs.front().name, "model.language_model.embed_tokens.weight");
   EXPECT_EQ(specs.front().layer, -1);
   for (const TensorSpec& spec : specs) {
-    if (spec.name.find("layers.2.") != spec.name.npos) EXPECT_EQ(spec.layer, 2) << spec.name;
+    if (spec.name.find("layers.2.") != spec.name.npos) {
+      EXPECT_EQ(spec.layer, 2) << spec.name;
+    }
     EXPECT_EQ(spec.mtp, spec.name.starts_with("mtp.")) << spec.name;
-    if (spec.mtp) EXPECT_EQ(spec.layer, 4) << spec.name;
+    if (spec.mtp) {
+      EXPECT_EQ(spec.layer, 4) << spec.name;
+    }
   }
 }
 
