@@ -92,7 +92,7 @@ Result<Line> simulate_one(const SimulateOptions& options, const ModelConfig& mod
                           const std::string& layout) {
   HYLAS_ASSIGN(const ParallelSizes sizes, parse_layout(layout));
   HYLAS_ASSIGN(const EngineConfiguration chosen, configure(engine_options(options, sizes), model, GenerationConfig{}));
-  HYLAS_ASSIGN(const LayoutPlan plan, plan_layout(chosen, gpu.capacity_bytes));
+  HYLAS_ASSIGN(const LayoutPlan plan, plan_layout(chosen, gpu.capacity_bytes, estimate_costs(chosen.model)));
   SimulatedPipeline pipeline;
   pipeline.scheduler = scheduler_options(chosen, plan);
   if (pipeline.scheduler.slots < 1) {

@@ -4,8 +4,10 @@
 #include <boost/json.hpp>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include "app/commands.h"
+#include "app/layer_costs.h"
 #include "app/model_path.h"
 #include "app/options.h"
 #include "base/progress.h"
@@ -20,20 +22,27 @@ constexpr const char* kExamples = R"(Examples:
   hylas plan --model qwen3.5-35b-a3b-fp8 --gpu-memory 80GB --context-length 32768
   hylas plan --model qwen3.5-397b-a17b-fp8 --gpu-memory 141GB --tp-size 2 --pp-size 4 --kv-cache-dtype fp8_e4m3
   hylas plan --model-path ~/models/Qwen3.5-4B --kv-cache-dtype fp8_e4m3 --json
+  hylas plan --model qwen3.5-4b --pp-size 4 --measure
 It takes the flags of `hylas serve`, so that a whole command line can be tried. docs/plan.md explains the output.)";
+
+// Prompt tokens of a measured step at most: enough for every kernel to be at its usual speed.
+constexpr int32_t kMeasuredTokensMax = 2048;
 
 struct PlanOptions {
   Options common;
   std::string model;
   std::string gpu_memory;
   bool json = false;
+  bool measure = false;
 };
 
 struct Plan {
   EngineConfiguration chosen;
   LayoutPlan layout;
   int64_t rank_bytes = 0;
-  int32_t rows_max = 0;  // --max-running-requests; 0: none given
+  int32_t rows_max = 0;                    // --max-running-requests; 0: none given
+  std::optional<PartitionCosts> measured;  // us of a step of `measured_tokens` tokens
+  int32_t measured_tokens = 0;
 
   int64_t largest_batch(int64_t tokens) const {
     const int64_t fit = layout.batch(tokens);
@@ -49,18 +58,26 @@ Result<Plan> make_plan(const PlanOptions& options) {
   if (!options.gpu_memory.empty() && engine.mem_fraction_static == 0) engine.mem_fraction_static = kGpuMemoryFraction;
   HYLAS_ASSIGN(const ModelConfig model, parse_model_config(engine.model_path));
   HYLAS_ASSIGN(plan.chosen, configure(engine, model, GenerationConfig{}));
+  if (options.measure) {
+    plan.measured_tokens =
+        std::min({plan.chosen.prefill_tokens_max, kMeasuredTokensMax, plan.chosen.context_length - 1});
+    HYLAS_ASSIGN(plan.measured, measure_costs(engine, model, plan.measured_tokens));
+    if (engine.parallel.pp > 1 && engine.pp_layer_partition.empty()) {
+      HYLAS_ASSIGN(plan.chosen.stage_begins, balance(*plan.measured, engine.parallel.pp));
+    }
+  }
   if (options.gpu_memory.empty()) {
     plan.rank_bytes = static_cast<int64_t>(make_cpu_device()->bytes_free()) / plan.chosen.parallel.world();
   } else {
     HYLAS_ASSIGN(plan.rank_bytes, parse_bytes("--gpu-memory", options.gpu_memory));
   }
-  HYLAS_ASSIGN(plan.layout, plan_layout(plan.chosen, plan.rank_bytes));
+  HYLAS_ASSIGN(plan.layout, plan_layout(plan.chosen, plan.rank_bytes, plan.measured.value_or(estimate_costs(model))));
   return plan;
 }
 
 int64_t full_layers(const ModelConfig& model) { return std::ranges::count(model.layer_types, LayerKind::kFull); }
 
-int64_t most(const LayoutPlan& layout, int64_t StagePlan::*figure) {
+int64_t most(const LayoutPlan& layout, int64_t StagePlan::* figure) {
   int64_t most = 0;
   for (const StagePlan& stage : layout.stages) most = std::max(most, stage.*figure);
   return most;
@@ -86,6 +103,12 @@ boost::json::object to_json(const Plan& plan) {
   const EngineConfiguration& chosen = plan.chosen;
   int64_t cache = plan.rank_bytes;
   boost::json::array stages;
+  boost::json::value measured;  // null unless --measure
+  if (plan.measured) {
+    measured = {{"tokens", plan.measured_tokens},
+                {"layers_us", boost::json::value_from(plan.measured->layers)},
+                {"last_us", plan.measured->last}};
+  }
   for (const StagePlan& stage : plan.layout.stages) {
     stages.push_back(to_json(stage));
     cache = std::min(cache, stage.cache_bytes);
@@ -112,6 +135,7 @@ boost::json::object to_json(const Plan& plan) {
           {"cache_bytes", cache},
           {"context_length", chosen.context_length},
           {"largest_batch", plan.largest_batch(chosen.context_length)},
+          {"measured", measured},
           {"stages", stages}};
 }
 
@@ -126,6 +150,27 @@ void print_stages(const Plan& plan) {
                human_bytes(double(stage.weight_bytes)), human_bytes(double(stage.kv_bytes_per_token)),
                human_bytes(double(stage.state_bytes_per_sequence)), human_bytes(double(stage.cache_bytes)));
   }
+}
+
+std::string partition_text(const std::vector<int32_t>& stage_begins) {
+  std::string text;
+  for (size_t s = 0; s + 1 < stage_begins.size(); ++s) {
+    text += fmt::format("{}{}", s ? "," : "", stage_begins[s + 1] - stage_begins[s]);
+  }
+  return text;
+}
+
+void print_measured(const Plan& plan) {
+  fmt::print("\nmeasured, a step of {} prompt tokens on one rank:", plan.measured_tokens);
+  const std::vector<LayerKind>& kinds = plan.chosen.model.layer_types;
+  for (const LayerKind kind : {LayerKind::kLinear, LayerKind::kFull}) {
+    const auto found = std::ranges::find(kinds, kind);
+    if (found == kinds.end()) continue;
+    fmt::print(" {:.2f} ms a {} layer,", 1e-3 * plan.measured->layers[found - kinds.begin()],
+               kind == LayerKind::kFull ? "full attention" : "linear attention");
+  }
+  fmt::print(" {:.2f} ms embedding and head\n", 1e-3 * plan.measured->last);
+  if (plan.chosen.parallel.pp > 1) fmt::print("--pp-layer-partition {}\n", partition_text(plan.chosen.stage_begins));
 }
 
 void print_links(const Plan& plan) {
@@ -150,6 +195,7 @@ void print(const Plan& plan) {
              dtype_name(chosen.decoder.kv), dtype_name(chosen.decoder.state), dtype_name(chosen.decoder.act));
   fmt::print("{}\n", describe(chosen.parallel));
   print_stages(plan);
+  if (plan.measured) print_measured(plan);
   print_links(plan);
   fmt::print("\n{} of memory a rank; of what the weights leave, {} is for KV and states\n",
              human_bytes(double(plan.rank_bytes)), chosen.memory_fraction);
@@ -184,6 +230,7 @@ Status run_plan(const PlanOptions& options) {
 void add_plan(CLI::App& app, Action& action) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = app.add_subcommand("plan", "What a layout holds, what fits and what its links carry");
+  options->common.log_level = "warn";  // of the small models that --measure runs
   add_engine_options(*command, options->common);
   add_server_options(*command, options->common);
   command->remove_option(command->get_option("--model-path"));
@@ -194,6 +241,10 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_option("--gpu-memory", options->gpu_memory, "Memory of a rank, such as 141GB; else what is free here")
       ->group("Plan");
   command->add_flag("--json", options->json, "Machine-readable")->group("Plan");
+  command
+      ->add_flag("--measure", options->measure,
+                 "Run each kind of layer here with made-up weights and balance the stages by the time it takes")
+      ->group("Plan");
   command->footer(kExamples);
   command->callback([options, &action] {
     action = [options] {

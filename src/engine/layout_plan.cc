@@ -4,14 +4,12 @@
 #include <limits>
 #include <numeric>
 
-#include "model/partition.h"
 #include "model/shard_bytes.h"
 
 namespace hylas {
 namespace {
 
-std::vector<double> stage_costs(const EngineConfiguration& chosen) {
-  const PartitionCosts costs = estimate_costs(chosen.model);
+std::vector<double> stage_costs(const EngineConfiguration& chosen, const PartitionCosts& costs) {
   std::vector<double> stages;
   for (size_t s = 0; s + 1 < chosen.stage_begins.size(); ++s) {
     const auto layers = costs.layers.begin();
@@ -60,14 +58,14 @@ int64_t LayoutPlan::batch(int64_t tokens) const {
   return least * groups;
 }
 
-Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_bytes) {
+Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_bytes, const PartitionCosts& costs) {
   LayoutPlan plan;
   plan.context_length = chosen.context_length;
   plan.groups = chosen.parallel.dp;
   plan.page_size = chosen.limits.page_size;
   plan.kv_tokens_max = chosen.kv_tokens_max;
-  const std::vector<double> costs = stage_costs(chosen);
-  const double cost = std::accumulate(costs.begin(), costs.end(), 0.0);
+  const std::vector<double> stage_cost = stage_costs(chosen, costs);
+  const double cost = std::accumulate(stage_cost.begin(), stage_cost.end(), 0.0);
   for (int32_t s = 0; s < chosen.parallel.pp; ++s) {
     StagePlan stage;
     stage.layer_begin = chosen.stage_begins[s];
@@ -75,7 +73,7 @@ Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_b
     const auto types = chosen.model.layer_types.begin();
     stage.full_layers =
         static_cast<int32_t>(std::count(types + stage.layer_begin, types + stage.layer_end, LayerKind::kFull));
-    stage.cost_share = costs[s] / cost;
+    stage.cost_share = stage_cost[s] / cost;
     for (int32_t r = 0; r < chosen.parallel.tp; ++r) {
       const DecoderOptions decoder = chosen.decoder_of(s * chosen.parallel.tp + r);
       const int64_t bytes = shard_bytes(chosen.model, decoder);

@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "engine/configuration.h"
+#include "model/partition.h"
 
 namespace hylas {
 
@@ -24,7 +25,7 @@ struct LinkBytes {
 struct StagePlan {
   int32_t layer_begin = 0, layer_end = 0;
   int32_t full_layers = 0;  // with full attention
-  double cost_share = 0;    // of the model's arithmetic, embedding and head included
+  double cost_share = 0;    // of the whole model's, embedding and head included
   // Of the rank that holds most.
   int64_t weight_bytes = 0;
   int64_t kv_bytes_per_token = 0;
@@ -48,7 +49,8 @@ struct LayoutPlan {
 };
 
 // `rank_bytes`: memory of one rank, weights included. Of what the weights leave, the configuration's memory fraction is
-// for KV and states. kExhausted with the numbers when the weights alone do not fit.
-Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_bytes);
+// for KV and states. `costs`: of the parts, for the shares of the stages. kExhausted with the numbers when the weights
+// alone do not fit.
+Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_bytes, const PartitionCosts& costs);
 
 }  // namespace hylas

@@ -96,6 +96,23 @@ def test_plan():
     assert code == 0 and "largest batch" in out
 
 
+def test_a_measured_plan_balances_the_stages_by_time():
+    code, out, log = run("plan", "--model-path", MODEL, "--pp-size", 3, "--measure", "--json")
+    assert code == 0, log
+    plan = json.loads(out)
+    costs = plan["measured"]["layers_us"]
+    assert len(costs) == plan["layers"] and min(costs) > 0
+    begins = [stage["layers"][0] for stage in plan["stages"]] + [plan["layers"]]
+    spent = [sum(costs[a:b]) for a, b in zip(begins, begins[1:])]
+    spent[-1] += plan["measured"]["last_us"]
+    for stage, us in zip(plan["stages"], spent):
+        assert abs(stage["cost_share"] - us / sum(spent)) < 1e-6
+    for a in range(1, plan["layers"] - 1):  # no other cut has a cheaper dearest stage
+        for b in range(a + 1, plan["layers"]):
+            others = [sum(costs[:a]), sum(costs[a:b]), sum(costs[b:]) + plan["measured"]["last_us"]]
+            assert max(others) >= max(spent) * (1 - 1e-9)
+
+
 @pytest.mark.parametrize("arguments, code, message", [
     ([], 2, ""),
     (["--model", "qwen3.5-4b", "--model-path", MODEL], 2, ""),
