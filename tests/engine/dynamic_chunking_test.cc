@@ -80,7 +80,7 @@ TEST(DynamicChunking, ChangesNoText) {
 }
 
 // Real ranks: the same tokens, whatever times the machine gave and so however the prompts were cut.
-TEST(DynamicChunking, TheEngineSaysTheSame) {
+TEST(DynamicChunkingSlow, TheEngineSaysTheSame) {
   std::vector<std::vector<int32_t>> said[2];
   for (const bool dynamic : {false, true}) {
     EngineOptions options;

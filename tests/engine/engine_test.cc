@@ -242,7 +242,7 @@ TEST(Engine, DestructionAbortsWhatRuns) {
   EXPECT_EQ(client.wait(id).finish, FinishReason::kAbort);
 }
 
-TEST(Engine, SurvivesHundredsOfRequestsWithRandomAborts) {
+TEST(EngineSlow, SurvivesHundredsOfRequestsWithRandomAborts) {
   const uint64_t seed = 17;
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
