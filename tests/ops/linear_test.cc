@@ -54,7 +54,7 @@ TEST_P(LinearTest, EqualsTheReferenceForEveryShape) {
   // Ragged everywhere; whole tiles; few and many rows; more inputs than one panel holds.
   for (Shape s : {Shape{1, 1, 1}, Shape{1, 64, 16}, Shape{2, 7, 3}, Shape{3, 129, 5}, Shape{4, 200, 130},
                   Shape{8, 256, 33}, Shape{12, 96, 31}, Shape{13, 96, 31}, Shape{17, 1100, 9}, Shape{65, 384, 70},
-                  Shape{130, 136, 37}, Shape{14, 2200, 6}, Shape{1, 2200, 6}}) {
+                  Shape{130, 136, 37}, Shape{14, 2200, 6}, Shape{1, 2200, 6}, Shape{66, 2200, 7}}) {
     SCOPED_TRACE(testing::Message() << "T " << s.tokens << " K " << s.inputs << " N " << s.outputs);
     Matrix x = this->x(s.tokens, s.inputs, 5);
     Matrix w = this->w(s.outputs, s.inputs, 11);
@@ -103,6 +103,28 @@ TEST_P(LinearTest, ARowIsTheSameInEveryBatchOnAnyNumberOfThreads) {
       Matrix out = poisoned_matrix(DType::kF32, tokens, 45);
       ops->linear(x.view.rows(0, tokens), {&weight, 1}, {&out.view, 1});
       ASSERT_EQ(bits(out.view), bits(alone.view.rows(0, tokens))) << tokens << " tokens, " << threads << " threads";
+    }
+  }
+}
+
+// Sums that are long enough to be taken in parts.
+TEST_P(LinearTest, ALongRowIsTheSameInEveryBatch) {
+  auto ops = this->ops(2);
+  Matrix x = this->x(130, 5000);
+  Matrix w = this->w(13, 5000);
+  for (int slices : {1, 4}) {
+    std::vector<float> alone(static_cast<size_t>(slices * 13)), memory(static_cast<size_t>(slices * 130 * 13));
+    for (int64_t tokens : {2, 3, 8, 24, 25, 64, 65, 127, 130}) {
+      ops->linear_partial(x.view.rows(0, tokens), w.weight(), Tensor(memory.data(), DType::kF32, {slices, tokens, 13}));
+      for (int64_t t : {int64_t{0}, tokens / 2, tokens - 1}) {
+        ops->linear_partial(x.view.rows(t, 1), w.weight(), Tensor(alone.data(), DType::kF32, {slices, 1, 13}));
+        for (int s = 0; s < slices; ++s) {
+          ASSERT_EQ(std::memcmp(&memory[static_cast<size_t>((s * tokens + t) * 13)],
+                                &alone[static_cast<size_t>(s * 13)], 13 * sizeof(float)),
+                    0)
+              << "row " << t << " of " << tokens << ", slice " << s << " of " << slices;
+        }
+      }
     }
   }
 }

@@ -62,22 +62,34 @@ Product make_product(const LinearWeight& weight, int slices) {
 }
 
 namespace {
-bool widens(const Product& product, int64_t rows) { return product.format == WeightFormat::kFp8 && rows > kRowsDirect; }
-int64_t inputs_of(const Product& product) { return product.slices.begin[product.slices.count]; }
-}  // namespace
 
-int64_t multiply_scratch(const Product& product, int64_t rows, int64_t outputs, int lanes) {
+int64_t inputs_of(const Product& product) { return product.slices.begin[product.slices.count]; }
+
+int64_t scratch_few(const Product& product, int64_t rows, int64_t outputs, int lanes) {
   int64_t floats = multiply_totals(outputs, lanes);
   if (product.format != WeightFormat::kFp8) return floats;
   int64_t row_values = 0;
   for (int s = 0; s < product.slices.count; ++s) row_values += product.slices.steps(s, 4, lanes) * lanes;
-  floats += (kRowsFew + 1) * row_values;
-  return widens(product, rows) ? floats + std::min(outputs, kScaleBlock) * row_values / 2 : floats;
+  floats += kRowsFew * row_values;
+  return rows > kRowsDirect ? floats + std::min(outputs, kScaleBlock) * row_values / 2 : floats;
+}
+
+// A panel, the rows of a block times a scale, and the sums of the block.
+int64_t scratch_many(int64_t outputs, int lanes) {
+  int64_t columns = (outputs + kColumnTile - 1) / kColumnTile * kColumnTile;
+  return kPartMany * (kColumnTile + kRowsMany + 1) + (kRowsMany + 1) * columns * lanes;
+}
+
+}  // namespace
+
+int64_t multiply_scratch(const Product& product, int64_t rows, int64_t outputs, int lanes) {
+  return rows > kRowsFew ? scratch_many(outputs, lanes) : scratch_few(product, rows, outputs, lanes);
 }
 
 int64_t piece_outputs(const Product& product, int64_t rows, int64_t bytes) {
+  if (rows > kRowsFew) return product.format == WeightFormat::kFp8 ? kScaleBlock : kScaleBlock / 2;
   int64_t element = product.format == WeightFormat::kF32 ? 4 : product.format == WeightFormat::kBF16 ? 2 : 1;
-  if (widens(product, rows)) element = 2;
+  if (product.format == WeightFormat::kFp8 && rows > kRowsDirect) element = 2;
   int64_t tiles = bytes / std::max<int64_t>(inputs_of(product) * element, 1) / kColumnTile;
   return std::max<int64_t>(tiles, 1) * kColumnTile;
 }

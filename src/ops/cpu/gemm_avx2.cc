@@ -1,4 +1,5 @@
 #if defined(__x86_64__)
+#include "ops/cpu/gemm_row_avx2.h"
 #include "ops/cpu/gemm_tile_avx2.h"
 
 #include "ops/cpu/gemm_kernels.h"

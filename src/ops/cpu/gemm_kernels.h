@@ -1,6 +1,6 @@
 #pragma once
 // The kernels of gemm.h over a vector type V.
-#include "ops/cpu/gemm_tile.h"
+#include "ops/cpu/gemm_many.h"
 
 namespace hylas::cpu {
 
@@ -40,6 +40,22 @@ struct Gemm {
       for (; i + P * L <= size; i += P * L, to += P * step_stride) {
         V::store(to, bf16_phase<V, 0>(words + i));
         V::store(to + step_stride, bf16_phase<V, 1>(words + i));
+      }
+    }
+    if constexpr (bf16 && P == 4) {
+      const uint16_t* words = static_cast<const uint16_t*>(data) + source;
+      for (; i + P * L <= size; i += P * L, to += P * step_stride) {
+        uint32_t pairs[2 * L], steps[P][L];
+        std::memcpy(pairs, words + i, sizeof pairs);
+        for (int lane = 0; lane < L; ++lane) {
+          steps[0][lane] = pairs[2 * lane] << 16;
+          steps[1][lane] = pairs[2 * lane + 1] << 16;
+          steps[2][lane] = pairs[2 * lane] & 0xffff0000u;
+          steps[3][lane] = pairs[2 * lane + 1] & 0xffff0000u;
+        }
+        for (int p = 0; p < P; ++p) {
+          V::store(to + p * step_stride, V::mul(V::as_float(V::load_int(steps[p])), V::set(factor)));
+        }
       }
     }
     auto element = [&](int64_t i) {
@@ -88,48 +104,6 @@ struct Gemm {
 
   // --- Products.
 
-  struct Target {
-    const Product* product;
-    int slice;
-    int64_t output;
-    int64_t outputs;  // at most 4 are stored
-  };
-
-  static HYLAS_INLINE void put(const Target& target, int64_t row, const float* sums) {
-    const Product& product = *target.product;
-    int64_t at = target.slice * product.slice_stride + row * product.row_stride + target.output - product.first_output;
-    for (int64_t i = 0; i < target.outputs; ++i) {
-      if (product.out_bf16) {
-        uint32_t bits;
-        std::memcpy(&bits, &sums[i], sizeof bits);
-        bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-        bits = nan ? bits | 0x400000u : bits + 0x7fffu + ((bits >> 16) & 1);
-        static_cast<uint16_t*>(product.out)[at + i] = static_cast<uint16_t>(bits >> 16);
-      } else {
-        static_cast<float*>(product.out)[at + i] = sums[i];
-      }
-    }
-  }
-
-  // Outputs [output, min(output + 4, end)) of one row.
-  static HYLAS_INLINE void finish(const Product& product, int slice, int64_t row, int64_t output, int64_t end,
-                                  const float* totals) {
-    const int64_t outputs = end - output < 4 ? end - output : 4;
-    const auto sum4 = [&](float* out) HYLAS_LAMBDA_INLINE {
-      V::sum4(V::load(totals), V::load(totals + L), V::load(totals + 2 * L), V::load(totals + 3 * L), out);
-    };
-    if (outputs == 4 && !product.out_bf16 && product.format != WeightFormat::kFp8) {
-      return sum4(static_cast<float*>(product.out) + slice * product.slice_stride + row * product.row_stride + output -
-                  product.first_output);
-    }
-    float sums[4];
-    sum4(sums);
-    if (product.format == WeightFormat::kFp8) {
-      for (float& sum : sums) sum *= kFp8Half;
-    }
-    put({&product, slice, output, outputs}, row, sums);
-  }
-
   // Outputs [begin, end), taken together: all rows of x pass over their weights while those are in a cache.
   struct Columns {
     const Product* product;
@@ -165,8 +139,25 @@ struct Gemm {
     return rows;
   }
 
+  // What a tile over these rows asks for in the last pass over the columns: as many rows behind the columns. Where the
+  // rows of the weight lie side by side, in the order of the memory, which answers to that a third faster.
+  template <class Rows>
+  static HYLAS_INLINE Ahead ahead_of(const Columns& columns, const Rows& rows, int64_t output, bool is_last_pass) {
+    constexpr int64_t kRows = std::extent_v<decltype(rows.row)>, kLine = 64;
+    const Product& product = *columns.product;
+    const char* row = rows.row[0];
+    if (!is_last_pass) return {row, rows.row[1] - row, kLine, false};
+    const int64_t row_bytes = product.slices.begin[product.slices.count] * Rows::kElementBytes;
+    const char* begin = static_cast<const char*>(product.weight) + output * product.weight_stride;
+    const char* next = begin + (columns.end - columns.begin) * product.weight_stride;
+    if (product.weight_stride != row_bytes) {
+      return {next + (row - begin), product.weight_stride, kLine, false};
+    }
+    return {next + (row - begin) * kRows, kLine, kLine * kRows, kRows * row_bytes <= kNearBytes};
+  }
+
   template <template <class, int> class Kind, int R>
-  static void part_tiles(const Columns& columns, const Part& part, const float* x, int64_t row, int64_t ahead) {
+  static void part_tiles(const Columns& columns, const Part& part, const float* x, int64_t row, bool is_last_pass) {
     constexpr int C = R == 1 ? kColumnTileOne : kColumnTile;
     using Rows = Kind<V, C>;
     const Product& product = *columns.product;
@@ -174,11 +165,14 @@ struct Gemm {
     for (int64_t n = columns.begin; n < columns.end; n += C) {
       float* totals = columns.totals + (n - columns.begin) * R * L;
       if (part.skip == 0) std::memset(totals, 0, sizeof(float) * R * C * L);
-      add_products<V, R, C>(rows_at<C, Rows>(columns, part, n), part.inputs, x, totals, ahead);
+      const Rows rows = rows_at<C, Rows>(columns, part, n);
+      add_products<V, R, C>(rows, part.inputs, x, totals, ahead_of(columns, rows, n, is_last_pass));
       if (!is_last) continue;
       for (int r = 0; r < R; ++r) {
         for (int c = 0; c < C && n + c < columns.end; c += 4) {
-          finish(product, part.slice, row + r, n + c, columns.end, totals + (r * C + c) * L);
+          const float* sums = totals + (r * C + c) * L;
+          finish<V>(product, part.slice, row + r, n + c, columns.end, V::load(sums), V::load(sums + L),
+                    V::load(sums + 2 * L), V::load(sums + 3 * L));
         }
       }
     }
@@ -191,8 +185,7 @@ struct Gemm {
     constexpr bool kWide = std::is_same_v<Kind<V, 4>, RowsFp8Wide<V, 4>>;
     constexpr int P = kWide ? 4 : Kind<V, 4>::kPhases;
     constexpr int64_t kInputs = kPartValues / R / kScaleBlock * kScaleBlock;
-    const int64_t ahead =
-        kWide || row + R < x.rows ? 0 : (columns.end - columns.begin) * columns.product->weight_stride;
+    const bool is_last_pass = !kWide && row + R == x.rows;
     const float* group = x.data + row * x.steps * L;
     Part part{0, 0, 0, 0};
     for (; part.slice < columns.product->slices.count; ++part.slice) {
@@ -200,7 +193,7 @@ struct Gemm {
       part.skip = 0;
       do {
         part.inputs = size - part.skip < kInputs ? size - part.skip : kInputs;
-        part_tiles<Kind, R>(columns, part, group + part.step * R * L, x.first + row, ahead);
+        part_tiles<Kind, R>(columns, part, group + part.step * R * L, x.first + row, is_last_pass);
         part.step += (part.inputs + P * L - 1) / (P * L) * P;
         part.skip += part.inputs;
       } while (part.skip < size);
@@ -222,12 +215,12 @@ struct Gemm {
     }
   }
 
-  // Outputs [begin, end), few at a time while few rows share the weights: those of the next then come from memory
+  // Outputs [begin, end), few at a time, as few rows share the weights: those of the next then come from memory
   // meanwhile.
   template <template <class, int> class Kind>
   static void multiply_rows(Columns columns, const PackedRows& x) {
     const int64_t begin = columns.begin, end = columns.end;
-    int64_t together = x.rows == 1 ? kColumnTileOne : x.rows <= kRowsFew ? kColumnsFew : end - begin;
+    const int64_t together = x.rows == 1 ? kColumnTileOne : kColumnsFew;
     for (int64_t n = begin; n < end; n += together) {
       columns.begin = n;
       columns.end = end - n < together ? end : n + together;
@@ -281,28 +274,22 @@ struct Gemm {
   static void multiply_fp8(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
     const int64_t row_values = x.steps * L;
     Columns columns{&product, 0, 0, nullptr, row_values * 2, scratch};
-    float* scaled = scratch + multiply_totals(end - begin, L);
-    char* wide = reinterpret_cast<char*>(scaled + (kRowsFew + 1) * row_values);
+    PackedRows scaled = x;
+    scaled.data = scratch + multiply_totals(end - begin, L);
+    char* wide = reinterpret_cast<char*>(scaled.data + kRowsFew * row_values);
     for (int64_t n = begin; n < end; n = columns.end) {
       const int64_t next = (n / kScaleBlock + 1) * kScaleBlock;
       columns.begin = n;
       columns.end = next < end ? next : end;
       if (x.rows > kRowsDirect) widen(product, n, columns.end, wide);
       columns.wide = wide;
-      PackedRows part = x;
-      for (int64_t row = 0; row < x.rows; row += part.rows) {
-        const int64_t left = x.rows - row;
-        part.rows = left <= kRowsFew + 1 ? left : kRowsFew;  // whole groups
-        part.data = x.data + row * row_values;
-        part.first = x.first + row;
-        scale_rows(product, part, product.scale + n / kScaleBlock * product.scale_stride, scaled);
-        part.data = scaled;
-        x.rows > kRowsDirect ? multiply_rows<RowsFp8Wide>(columns, part) : multiply_rows<RowsFp8>(columns, part);
-      }
+      scale_rows(product, x, product.scale + n / kScaleBlock * product.scale_stride, scaled.data);
+      x.rows > kRowsDirect ? multiply_rows<RowsFp8Wide>(columns, scaled) : multiply_rows<RowsFp8>(columns, scaled);
     }
   }
 
   static void multiply(const Product& product, const PackedRows& x, int64_t begin, int64_t end, float* scratch) {
+    if (x.rows > kRowsFew) return ManyRows<V>::multiply(product, x, begin, end, scratch);
     switch (product.format) {
       case WeightFormat::kF32:
         return multiply_rows<RowsF32>({&product, begin, end, nullptr, 0, scratch}, x);

@@ -78,6 +78,12 @@ HYLAS_INLINE void unrolled(Body&& body) {
   unrolled_indices(body, std::make_integer_sequence<int, count>());
 }
 
+// run(sum, from, x, w, steps): Tile::panel() by code of an instruction set's own.
+template <class V, int R, int C>
+struct PanelSteps {
+  static constexpr bool kGiven = false;
+};
+
 // The dot products of R rows of x and C of W.
 template <class V, int R, int C>
 struct Tile {
@@ -96,6 +102,19 @@ struct Tile {
   HYLAS_INLINE void group(const Rows& w, int64_t group, const float*& x) {
     unrolled<Rows::kPhases>([&](auto p) HYLAS_LAMBDA_INLINE { step<p>(w, group, x + p * R * V::kLanes); });
     x += Rows::kPhases * R * V::kLanes;
+  }
+  // The sums `from` (null: zeros) and steps over rows of W that are floats already: w is [steps][C][lanes].
+  HYLAS_INLINE void panel(const float* from, const float* x, const float* w, int64_t steps) {
+    if constexpr (PanelSteps<V, R, C>::kGiven) return PanelSteps<V, R, C>::run(sum, from, x, w, steps);
+    unrolled<kSums>([&](auto i) HYLAS_LAMBDA_INLINE { sum[i] = from ? V::load(from + i * V::kLanes) : V::zero(); });
+    for (; steps > 0; --steps, x += R * V::kLanes, w += C * V::kLanes) {
+      typename V::F xs[R];
+      unrolled<R>([&](auto r) HYLAS_LAMBDA_INLINE { xs[r] = V::in_register(V::load(x + r * V::kLanes)); });
+      unrolled<C>([&](auto c) HYLAS_LAMBDA_INLINE {
+        const typename V::F weight = V::in_register(V::load(w + c * V::kLanes));
+        unrolled<R>([&](auto r) HYLAS_LAMBDA_INLINE { V::accumulate(sum[r * C + c], weight, xs[r]); });
+      });
+    }
   }
 
  private:
@@ -135,32 +154,61 @@ struct RowsTail {
   }
 };
 
+// `elements` elements of C rows from their begin on as floats, [steps][C][lanes]; what fills the last group is zero.
+template <class V, int C, class Rows>
+HYLAS_INLINE void widen_rows(const Rows& w, int64_t elements, float* to) {
+  constexpr int64_t kPhases = Rows::kPhases, L = V::kLanes;
+  const auto group = [&](const Rows& rows, int64_t offset) HYLAS_LAMBDA_INLINE {
+    for (int c = 0; c < C; ++c) {
+      unrolled<kPhases>([&](auto p)
+                            HYLAS_LAMBDA_INLINE { V::store(to + (p * C + c) * L, rows.template at<p>(c, offset)); });
+    }
+    to += kPhases * C * L;
+  };
+  const int64_t groups = elements / (kPhases * L), rest = elements - groups * kPhases * L;
+  for (int64_t g = 0; g < groups; ++g) group(w, g * (4 * L));
+  if (rest > 0) {
+    const RowsTail<V, C, Rows> tail(w, groups, rest);
+    group(tail.rows, 0);
+  }
+}
+
+// Memory to ask for while a tile is at work: of each line of its rows as many lines as it has rows, `between` bytes
+// apart, and those of the next line `advance` bytes on.
+struct Ahead {
+  const char* at;
+  int64_t between;
+  int64_t advance;
+  bool near;  // it fits into the first-level cache, beside the rows
+};
+
 // add(rows, pairs, x, totals, ahead): the first pairs of groups of add_products(), by code of an instruction set's own.
-template <class V, int R, int C>
+// Returns how many it did: none or all.
+template <class V, int R, class Rows>
 struct GroupPairs {
   static constexpr bool kGiven = false;
 };
 
-// Adds the products of `elements` inputs, from the rows' begin on, to `totals`, [R][C] vectors. Meanwhile asks for the
-// rows `ahead` bytes behind these.
+// Adds the products of `elements` inputs, from the rows' begin on, to `totals`, [R][C] vectors.
 template <class V, int R, int C, class Rows>
-HYLAS_INLINE void add_products(Rows rows, int64_t elements, const float* x, float* totals, int64_t ahead) {
+HYLAS_INLINE void add_products(Rows rows, int64_t elements, const float* x, float* totals, Ahead ahead) {
   constexpr int64_t kGroupBytes = 4 * V::kLanes, kLine = 64;
   constexpr bool kWide = std::is_same_v<Rows, RowsFp8Wide<V, C>>;
   // A widened row always ends with a whole group.
   const int64_t groups =
       kWide ? (elements + kGroupBytes - 1) / kGroupBytes * 2 : elements / (Rows::kPhases * V::kLanes);
   int64_t g = 0;
-  if constexpr (GroupPairs<V, R, C>::kGiven && std::is_base_of_v<RowsBF16<V, C>, Rows>) {
-    if (groups > 1) GroupPairs<V, R, C>::add(rows.row, groups / 2, x, totals, ahead);
-    g = groups / 2 * 2;
+  if constexpr (GroupPairs<V, R, Rows>::kGiven) {
+    if (groups > 1) g = 2 * GroupPairs<V, R, Rows>::add(rows.row, groups / 2, x, totals, ahead);
     x += g * Rows::kPhases * R * V::kLanes;
+    ahead.at += g / 2 * ahead.advance;
   }
   Tile<V, R, C> tile;
   tile.load(totals);
   for (; g < groups; ++g) {
     if (g % (kLine / kGroupBytes) == 0) {
-      for (int c = 0; c < C; ++c) __builtin_prefetch(rows.row[c] + g * kGroupBytes + ahead, 0, 2);
+      for (int c = 0; c < C; ++c) __builtin_prefetch(ahead.at + c * ahead.between, 0, 2);
+      ahead.at += ahead.advance;
     }
     tile.group(rows, g, x);
   }

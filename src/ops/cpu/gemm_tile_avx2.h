@@ -45,37 +45,111 @@ namespace hylas::cpu {
       move(9, 288) move(10, 320) move(11, 352)
 
 // Pairs of groups, a cache line of each row.
-template <>
-struct GroupPairs<Avx2, 3, 4> {
+struct Bf16PairsAvx2 {
   static constexpr bool kGiven = true;
-  static HYLAS_INLINE void add(const char* const* row, int64_t pairs, const float* x, float* totals, int64_t ahead) {
+  static HYLAS_INLINE int64_t add(const char* const* row, int64_t pairs, const float* x, float* totals, Ahead ahead) {
     alignas(32) static constexpr uint32_t kMask[8] = {0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u,
                                                       0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u};
-    int64_t offset = 0, soon = ahead;
+    int64_t offset = 0;
     asm volatile(
         HYLAS_ALL_SUMS(HYLAS_LOAD)
         ".p2align 5\n"
         "1:\n\t"
-        "prefetcht1 (%[row0],%[soon])\n\t"
-        "prefetcht1 (%[row1],%[soon])\n\t"
+        "prefetcht1 (%[soon])\n\t"
+        "prefetcht1 (%[soon],%[between])\n\t"
         HYLAS_GROUP(0, 0, 32, 64, 96, 128, 160)
-        "prefetcht1 (%[row2],%[soon])\n\t"
-        "prefetcht1 (%[row3],%[soon])\n\t"
+        "prefetcht1 (%[soon],%[between],2)\n\t"
+        "prefetcht1 (%[soon],%[between3])\n\t"
         HYLAS_GROUP(32, 192, 224, 256, 288, 320, 352)
         "add $384, %[x]\n\t"
-        "add $64, %[soon]\n\t"
+        "add %[advance], %[soon]\n\t"
         "add $64, %[offset]\n\t"
         "cmp %[end], %[offset]\n\t"
         "jne 1b\n\t"
         HYLAS_ALL_SUMS(HYLAS_STORE)
-        : [x] "+r"(x), [offset] "+r"(offset), [soon] "+r"(soon)
+        : [x] "+&r"(x), [offset] "+&r"(offset), [soon] "+&r"(ahead.at)
         : [row0] "r"(row[0]), [row1] "r"(row[1]), [row2] "r"(row[2]), [row3] "r"(row[3]), [end] "r"(64 * pairs),
-          [totals] "r"(totals), [mask] "m"(kMask)
+          [totals] "r"(totals), [between] "r"(ahead.between), [between3] "r"(3 * ahead.between),
+          [advance] "rm"(ahead.advance), [mask] "m"(kMask)
         : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10",
           "ymm11", "ymm12", "ymm13", "ymm14", "ymm15");
+    return pairs;
+  }
+};
+template <>
+struct GroupPairs<Avx2, 3, RowsBF16<Avx2, 4>> : Bf16PairsAvx2 {};
+template <>
+struct GroupPairs<Avx2, 3, RowsFp8Wide<Avx2, 4>> : Bf16PairsAvx2 {};
+
+// One step of a panel.
+#define HYLAS_PANEL_WEIGHT(at, s0, s1, s2) \
+  "vmovups " #at                           \
+  "(%[w]), %[weight]\n\t"                  \
+  "vfmadd231ps %[x0], %[weight], %[" #s0   \
+  "]\n\t"                                  \
+  "vfmadd231ps %[x1], %[weight], %[" #s1   \
+  "]\n\t"                                  \
+  "vfmadd231ps %[x2], %[weight], %[" #s2 "]\n\t"
+#define HYLAS_PANEL_STEP(x0, x1, x2, w0, w1, w2, w3)                                                       \
+  "vmovups " #x0                                                                                           \
+  "(%[x]), %[x0]\n\t"                                                                                      \
+  "vmovups " #x1                                                                                           \
+  "(%[x]), %[x1]\n\t"                                                                                      \
+  "vmovups " #x2 "(%[x]), %[x2]\n\t" HYLAS_PANEL_WEIGHT(w0, s0, s4, s8) HYLAS_PANEL_WEIGHT(w1, s1, s5, s9) \
+      HYLAS_PANEL_WEIGHT(w2, s2, s6, s10) HYLAS_PANEL_WEIGHT(w3, s3, s7, s11)
+#define HYLAS_PANEL_ZERO(i, at) "vxorps %[s" #i "], %[s" #i "], %[s" #i "]\n\t"
+#define HYLAS_PANEL_LOAD(i, at) "vmovups " #at "(%[from]), %[s" #i "]\n\t"
+
+// Starts from the sums `from`, or from zeros.
+template <>
+struct PanelSteps<Avx2, 3, 4> {
+  static constexpr bool kGiven = true;
+  static HYLAS_INLINE void run(__m256 (&sum)[12], const float* from, const float* x, const float* w, int64_t steps) {
+    __m256 x0, x1, x2, weight;
+    int64_t fours = steps / 4, rest = steps % 4;
+    asm volatile(
+        "test %[from], %[from]\n\t"
+        "jnz 5f\n\t"
+        HYLAS_ALL_SUMS(HYLAS_PANEL_ZERO)
+        "jmp 6f\n"
+        "5:\n\t"
+        HYLAS_ALL_SUMS(HYLAS_PANEL_LOAD)
+        "6:\n\t"
+        "test %[fours], %[fours]\n\t"
+        "jz 2f\n\t"
+        ".p2align 5\n"
+        "1:\n\t"
+        HYLAS_PANEL_STEP(0, 32, 64, 0, 32, 64, 96)
+        HYLAS_PANEL_STEP(96, 128, 160, 128, 160, 192, 224)
+        HYLAS_PANEL_STEP(192, 224, 256, 256, 288, 320, 352)
+        HYLAS_PANEL_STEP(288, 320, 352, 384, 416, 448, 480)
+        "add $384, %[x]\n\t"
+        "add $512, %[w]\n\t"
+        "dec %[fours]\n\t"
+        "jnz 1b\n"
+        "2:\n\t"
+        "test %[rest], %[rest]\n\t"
+        "jz 4f\n"
+        "3:\n\t"
+        HYLAS_PANEL_STEP(0, 32, 64, 0, 32, 64, 96)
+        "add $96, %[x]\n\t"
+        "add $128, %[w]\n\t"
+        "dec %[rest]\n\t"
+        "jnz 3b\n"
+        "4:\n\t"
+        : [x] "+&r"(x), [w] "+&r"(w), [fours] "+&r"(fours), [rest] "+&r"(rest), [s0] "=&x"(sum[0]), [s1] "=&x"(sum[1]),
+          [s2] "=&x"(sum[2]), [s3] "=&x"(sum[3]), [s4] "=&x"(sum[4]), [s5] "=&x"(sum[5]), [s6] "=&x"(sum[6]),
+          [s7] "=&x"(sum[7]), [s8] "=&x"(sum[8]), [s9] "=&x"(sum[9]), [s10] "=&x"(sum[10]), [s11] "=&x"(sum[11]),
+          [x0] "=&x"(x0), [x1] "=&x"(x1), [x2] "=&x"(x2), [weight] "=&x"(weight)
+        : [from] "r"(from)
+        : "memory", "cc");
   }
 };
 
+#undef HYLAS_PANEL_LOAD
+#undef HYLAS_PANEL_ZERO
+#undef HYLAS_PANEL_STEP
+#undef HYLAS_PANEL_WEIGHT
 #undef HYLAS_ALL_SUMS
 #undef HYLAS_STORE
 #undef HYLAS_LOAD

@@ -24,9 +24,12 @@ constexpr int kRowTile = 3;            // rows of x in a packed group and in a r
 constexpr int kColumnTile = 4;         // outputs in a register tile
 constexpr int kColumnTileOne = 8;      // and in one of a single row, whose multiply-adds would wait for each other
 constexpr int64_t kRowsDirect = 2;     // up to here fp8 weights are widened in registers, above into memory
-constexpr int64_t kRowsFew = 24;       // up to here a few columns at a time pass from memory to the caches
-constexpr int64_t kColumnsFew = 16;    // the number of those
-constexpr int64_t kPartValues = 3072;  // of a group of rows of x that stay in the first-level cache
+constexpr int64_t kRowsFew = 24;       // up to here weights are widened for every group of rows, above for many
+constexpr int64_t kColumnsFew = 16;    // columns that few rows take at a time
+constexpr int64_t kPartValues = 3072;  // of a group of few rows of x that stay in the first-level cache
+constexpr int64_t kRowsMany = 63;      // many rows are taken in blocks of these, whole groups
+constexpr int64_t kPartMany = 1024;    // and in parts of these inputs: a panel of W in the first-level cache
+constexpr int64_t kNearBytes = 8192;   // of weights that are asked for into the first-level cache
 constexpr float kFp8Half = 0x1p60f;    // the square root of the factor that widening leaves
 
 enum class WeightFormat : uint8_t { kF32, kBF16, kFp8 };
@@ -48,6 +51,12 @@ __attribute__((always_inline)) constexpr int row_group_size(int64_t rows) {
 // Floats for the sums of one group of rows over `outputs` outputs.
 __attribute__((always_inline)) constexpr int64_t multiply_totals(int64_t outputs, int lanes) {
   return (outputs + kColumnTileOne - 1) / kColumnTileOne * kColumnTileOne * kRowTile * lanes;
+}
+
+// Inputs of a part of a slice of `size` inputs, for many rows: parts of about the same size, of whole blocks.
+__attribute__((always_inline)) constexpr int64_t part_inputs(int64_t size) {
+  const int64_t parts = (size + kPartMany - 1) / kPartMany;
+  return parts <= 1 ? kPartMany : ((size + parts - 1) / parts + kScaleBlock - 1) / kScaleBlock * kScaleBlock;
 }
 
 // Slices of the input dimension: slice s is [begin[s], begin[s + 1]). In packed rows every slice starts at a new group.
