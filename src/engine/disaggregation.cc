@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "engine/decode_handoff.h"
 #include "engine/prefill_handoff.h"
+#include "transfer/shared_memory.h"
 
 namespace hylas {
 namespace {
@@ -38,6 +39,9 @@ std::vector<const void*> memory_of(const Startup& startup) {
   for (const Region& region : regions_of(startup)) memory.push_back(region.data);
   return memory;
 }
+
+// Memory of a GPU is UCX's matter. Whoever chooses UCX's transports chooses here, too.
+bool shares_memory(const EngineOptions& options) { return options.device == "cpu" && allows_shm(ucx_transports()); }
 
 // UCX's names for the devices: InfiniBand ones with their port. Those that this machine lacks are left out, with a
 // warning: the same command line starts on a machine without RDMA.
@@ -71,7 +75,8 @@ Result<std::unique_ptr<Disaggregation>> Disaggregation::open(const EngineOptions
   }
   all->link_ = std::move(link);
   if (!all->link_) {
-    HYLAS_ASSIGN(all->link_, make_ucx_link({.devices = ucx_devices(options.transfer_devices), .transports = {}}));
+    HYLAS_ASSIGN(all->link_,
+                 make_nearest_link(shares_memory(options), {.devices = ucx_devices(options.transfer_devices)}));
   }
   if (options.disaggregation_secret.empty()) {
     log::warn("no --disaggregation-secret: whoever reaches the bootstrap port can take part");
@@ -107,9 +112,24 @@ Status Disaggregation::open_prefill(const EngineOptions& options, Startup& start
   return {};
 }
 
+// No sequence is there yet: the memory is still as it was allocated, all zeros, and stays so.
+Result<std::vector<Region>> Disaggregation::share(std::vector<Region> regions) {
+  for (Region& region : regions) {
+    if (region.bytes == 0) continue;
+    HYLAS_ASSIGN(FileHandle file, make_shared_file(region.bytes));
+    HYLAS_TRY(put_in_place(file.number(), region.data, region.bytes));
+    region.file = files_.emplace_back(std::move(file)).number();
+  }
+  return regions;
+}
+
 Status Disaggregation::open_decode(const EngineOptions& options, Startup& startup, Scheduler& scheduler,
                                    Handoff::Post post) {
-  HYLAS_ASSIGN(std::string description, link_->open(regions_of(startup)));
+  std::vector<Region> regions = regions_of(startup);
+  if (shares_memory(options)) {
+    HYLAS_ASSIGN(regions, share(std::move(regions)));
+  }
+  HYLAS_TRY(link_->open(regions));
   auto handoff = std::make_unique<DecodeHandoff>(scheduler);
   DecodeHandoff* mine = handoff.get();
   handoff_ = std::move(handoff);
@@ -117,7 +137,7 @@ Status Disaggregation::open_decode(const EngineOptions& options, Startup& startu
   port.secret = options.disaggregation_secret;
   port.layout = layout_of(startup);
   port.memory = memory_of(startup);
-  port.link = std::move(description);
+  port.link = link_.get();
   mine->connect(DecodePort::make(std::move(port), [mine, post](DecodePort::Event event) {
     post([mine, event = std::move(event)] { mine->on_event(event); });
   }));

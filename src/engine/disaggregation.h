@@ -2,10 +2,12 @@
 // Disaggregation: what connects an instance with a role to those of the other one: the link that carries states, and
 // the control connections.
 #include <memory>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/handoff.h"
 #include "engine/startup.h"
+#include "transfer/file_handle.h"
 #include "transfer/link.h"
 #include "transfer/sender.h"
 
@@ -16,7 +18,7 @@ class Disaggregation {
  public:
   // For a whole instance nothing but a Handoff that passes on. kIo: the bootstrap port cannot be bound, or UCX has no
   // such devices. Sets the bootstrap port of `startup.info`.
-  // States travel over `link`; null: UCX.
+  // States travel over `link`; null: shared memory to instances on this node, UCX to others.
   static Result<std::unique_ptr<Disaggregation>> open(const EngineOptions& options, Startup& startup,
                                                       Scheduler& scheduler, Handoff::Post post,
                                                       std::unique_ptr<Link> link);
@@ -25,8 +27,10 @@ class Disaggregation {
 
  private:
   Status open_prefill(const EngineOptions& options, Startup& startup, Scheduler& scheduler, Handoff::Post post);
+  Result<std::vector<Region>> share(std::vector<Region> regions);
   Status open_decode(const EngineOptions& options, Startup& startup, Scheduler& scheduler, Handoff::Post post);
 
+  std::vector<FileHandle> files_;  // of the ranks' memory, where it is shared
   std::unique_ptr<Link> link_;
   std::unique_ptr<Sender> sender_;
   std::unique_ptr<Handoff> handoff_;  // its port uses the others

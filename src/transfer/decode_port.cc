@@ -23,7 +23,6 @@ namespace {
 constexpr int64_t kTickUs = 100'000;
 constexpr int64_t kAttemptUs = 1'000'000;  // of one try to connect
 constexpr int64_t kGraceUs = 500'000;      // a peer that answers bit by bit is cut off so long after its time
-constexpr int64_t kLingerUs = 1'000'000;   // what was written before a connection ended may land so long after
 constexpr size_t kTasksMax = size_t{1} << 20;
 
 // A connection to a prefilling instance. Its thread makes it, listens, and gives it up.
@@ -34,6 +33,7 @@ struct Prefill {
   std::unique_ptr<ControlLink> link;        // made by its thread, under the port's mutex
   Outbox outbox;                            // grants wait there for the connection
   std::unique_ptr<Landing> landing;         // made before the first message is heard; then the checking thread's
+  std::string invitation;                   // to write here; its thread's until the prefill is lost
   std::atomic<int64_t> due_us = INT64_MAX;  // by then it has welcomed us
   bool lost = false;                        // guarded by the port's mutex
   std::atomic<bool> finished = false;       // the thread is about to end
@@ -67,8 +67,7 @@ class TcpDecodePort final : public DecodePort {
     Grant grant;
     Stage stage = Stage::kWaiting;
     bool was_stalled = false;
-    int64_t closes_us = 0;  // kLingering
-    std::string why;        // kLingering
+    std::string why;  // kLingering: until nothing is written by the invitation any more
   };
 
   std::shared_ptr<Prefill> prefill_at(const HostPort& address);
@@ -86,6 +85,7 @@ class TcpDecodePort final : public DecodePort {
   void stall(const Prefill& prefill, int64_t silence_us);
 
   void run_tasks();
+  void take_back();
   void tend();
 
   void emit(Event event) {
@@ -208,7 +208,8 @@ Result<std::unique_ptr<TcpLink>> TcpDecodePort::connect(Prefill& prefill) {
 Result<ControlMessage> TcpDecodePort::greet(Prefill& prefill) {
   const auto left_us = [&] { return std::max<int64_t>(prefill.due_us - now_us(), 0); };
   HYLAS_TRY(prefill.link->shake_hands(left_us()));
-  HYLAS_TRY(prefill.link->send(encode(Hello{kControlVersion, encode(options_.layout), options_.link})));
+  HYLAS_ASSIGN(prefill.invitation, options_.link->invite());
+  HYLAS_TRY(prefill.link->send(encode(Hello{kControlVersion, encode(options_.layout), prefill.invitation})));
   while (left_us() > 0) {
     HYLAS_ASSIGN(const auto bytes, prefill.link->recv(left_us()));
     if (bytes) return decode_message(*bytes);
@@ -239,7 +240,6 @@ void TcpDecodePort::lose(Prefill& prefill, const Loss& loss) {
       const bool lingers = ends && may_write && epoch.stage == Stage::kWaiting;
       if (lingers) {
         epoch.stage = Stage::kLingering;
-        epoch.closes_us = now_us() + kLingerUs;
         epoch.why = why;
         if (!epoch.was_stalled) stalled.push_back(at->first);
       } else if (ends && epoch.stage == Stage::kWaiting) {
@@ -333,26 +333,38 @@ void TcpDecodePort::run_tasks() {
   }
 }
 
-// Ends connections that are overdue, clears away those whose threads have ended, and closes what has lingered.
-void TcpDecodePort::tend() {
-  std::vector<std::shared_ptr<Prefill>> ended;
+// Takes back what those who are lost may write, and closes their epochs when that is done.
+void TcpDecodePort::take_back() {
+  std::vector<std::shared_ptr<Prefill>> lost;
+  {
+    std::lock_guard lock(mutex_);
+    lost = lost_;
+  }
   std::vector<Closed> closed;
-  std::unique_lock lock(mutex_);
-  std::erase_if(epochs_, [&](const auto& entry) {
-    const Epoch& epoch = entry.second;
-    if (epoch.stage != Stage::kLingering || now_us() < epoch.closes_us) return false;
-    closed.push_back({entry.first, true, epoch.why});
-    return true;
-  });
-  for (const auto& [address, prefill] : prefills_) {
-    if (prefill->link && now_us() - kGraceUs > prefill->due_us) prefill->link->stop();
+  for (const auto& prefill : lost) {
+    const bool is_over = prefill->invitation.empty() || options_.link->revoke(prefill->invitation);
+    if (!is_over) continue;
+    std::lock_guard lock(mutex_);
+    std::erase_if(epochs_, [&](const auto& entry) {
+      const Epoch& epoch = entry.second;
+      if (epoch.prefill != prefill || epoch.stage != Stage::kLingering) return false;
+      closed.push_back({entry.first, true, epoch.why});
+      return true;
+    });
+    if (prefill->finished) std::erase(lost_, prefill);
   }
-  for (auto& prefill : lost_) {
-    if (prefill->finished) ended.push_back(std::move(prefill));
-  }
-  std::erase(lost_, nullptr);
-  lock.unlock();
   for (Closed& one : closed) emit(std::move(one));
+}
+
+// Ends connections that are overdue, and clears away those whose threads have ended.
+void TcpDecodePort::tend() {
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [address, prefill] : prefills_) {
+      if (prefill->link && now_us() - kGraceUs > prefill->due_us) prefill->link->stop();
+    }
+  }
+  take_back();
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ struct DecodePortOptions {
   int64_t connect_us = 5'000'000;  // for a first answer
   InstanceLayout layout;
   std::vector<const void*> memory;  // [rank]: start of its pools
-  std::string link;                 // what Link::open answered here
+  Link* link = nullptr;             // open; outlives the port
 };
 
 // All calls are thread-safe and never wait for a peer.
@@ -40,8 +40,8 @@ class DecodePort {
     bool may_retry;  // elsewhere or again: the instance could not, is gone, or was asked to abort
     std::string why;
   };
-  // The instance is silent, or its connection has ended. It may still write: until it has been heard, or a little after
-  // it is surely gone, the memory stays taken.
+  // The instance is silent, or its connection has ended. It may still write: until it has been heard, or the link has
+  // taken its invitation back, the memory stays taken.
   struct Stalled {
     uint64_t epoch;
     std::string why;

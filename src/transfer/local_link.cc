@@ -3,6 +3,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "base/byte_io.h"
 #include "base/check.h"
@@ -13,7 +14,7 @@
 namespace hylas {
 namespace {
 
-// The memory that one link opened. It outlives that link only for those who are just looking at it.
+// The memory that one invitation opens. It outlives that link only for those who are just looking at it.
 struct Target {
   std::mutex mutex;
   bool open = true;  // guarded by mutex: the regions are there
@@ -37,35 +38,38 @@ constexpr uint64_t kMagic = 0x6c61636f6c796861;
 class LocalLink : public Link {
  public:
   ~LocalLink() override {
-    close();
+    for (const uint64_t id : mine_) close(id);
     jobs_.close();
   }
 
-  Result<std::string> open(std::span<const Region> regions) override {
-    HYLAS_CHECK(target_ == nullptr, "opened twice");
-    target_ = std::make_shared<Target>();
-    target_->regions.assign(regions.begin(), regions.end());
-    for (const Region& region : regions) target_->sizes.push_back(region.bytes);
+  Status open(std::span<const Region> regions) override {
+    HYLAS_CHECK(!opened_, "opened twice");
+    opened_.emplace(regions.begin(), regions.end());
+    return {};
+  }
+
+  Result<std::string> invite() override {
+    HYLAS_CHECK(opened_, "nothing is open");
+    auto target = std::make_shared<Target>();
+    target->regions = *opened_;
+    for (const Region& region : *opened_) target->sizes.push_back(region.bytes);
     std::lock_guard lock(targets().mutex);
-    id_ = targets().next++;
-    targets().open[id_] = target_;
+    const uint64_t id = targets().next++;
+    targets().open[id] = std::move(target);
+    mine_.insert(id);
     ByteWriter out;
-    out(kMagic, id_);
+    out(kMagic, id);
     return out.take();
   }
 
-  Result<int32_t> connect(const std::string& description) override {
-    uint64_t magic = 0, id = 0;
-    ByteReader in(description);
-    in(magic, id);
-    if (!in.complete() || magic != kMagic) {
-      return error(ErrorCode::kInvalid, "{} bytes that describe no link of this process", description.size());
-    }
-    std::shared_ptr<Target> target;
-    {
-      std::lock_guard lock(targets().mutex);
-      if (const auto found = targets().open.find(id); found != targets().open.end()) target = found->second;
-    }
+  bool revoke(const std::string& invitation) override {
+    if (const auto id = decode(invitation); id.ok()) close(*id);
+    return true;
+  }
+
+  Result<int32_t> connect(const std::string& invitation) override {
+    HYLAS_ASSIGN(const uint64_t id, decode(invitation));
+    const std::shared_ptr<Target> target = find(id);
     if (!target) return error(ErrorCode::kIo, "link {} is closed", id);
     std::lock_guard lock(mutex_);
     peers_[next_peer_] = {target, {}};
@@ -92,14 +96,30 @@ class LocalLink : public Link {
     OnDone done;
   };
 
-  void close() {
-    if (!target_) return;
+  static Result<uint64_t> decode(const std::string& invitation) {
+    uint64_t magic = 0, id = 0;
+    ByteReader in(invitation);
+    in(magic, id);
+    if (in.complete() && magic == kMagic) return id;
+    return error(ErrorCode::kInvalid, "{} bytes that describe no link of this process", invitation.size());
+  }
+
+  static std::shared_ptr<Target> find(uint64_t id) {
+    std::lock_guard lock(targets().mutex);
+    const auto found = targets().open.find(id);
+    return found == targets().open.end() ? nullptr : found->second;
+  }
+
+  // Waits for a copy that has begun.
+  static void close(uint64_t id) {
+    const std::shared_ptr<Target> target = find(id);
+    if (!target) return;
     {
-      std::lock_guard lock(targets().mutex);
-      targets().open.erase(id_);
+      std::lock_guard lock(target->mutex);
+      target->open = false;
     }
-    std::lock_guard lock(target_->mutex);
-    target_->open = false;
+    std::lock_guard lock(targets().mutex);
+    targets().open.erase(id);
   }
 
   void work() {
@@ -129,14 +149,14 @@ class LocalLink : public Link {
 
   static Status copy(Target& target, const Write& write) {
     std::lock_guard lock(target.mutex);
-    if (!target.open) return error(ErrorCode::kIo, "the peer closed its link");
+    if (!target.open) return error(ErrorCode::kIo, "the peer has taken its memory back");
     HYLAS_TRY(check_inside(write, target.sizes));
     std::memcpy(static_cast<std::byte*>(target.regions[write.region].data) + write.offset, write.from, write.bytes);
     return {};
   }
 
-  std::shared_ptr<Target> target_;
-  uint64_t id_ = 0;
+  std::optional<std::vector<Region>> opened_;
+  std::set<uint64_t> mine_;  // guarded by the targets' mutex: ids of invitations
   std::mutex mutex_;
   std::map<int32_t, Peer> peers_;  // guarded by mutex_
   int32_t next_peer_ = 0;          // guarded by mutex_

@@ -3,6 +3,8 @@
 #include <ucp/api/ucp.h>
 
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <future>
 #include <map>
 #include <mutex>
@@ -28,24 +30,40 @@ class UcxLink : public Link {
   ~UcxLink() override;
   Status init(const UcxLinkOptions& options);
 
-  Result<std::string> open(std::span<const Region> regions) override;
-  Result<int32_t> connect(const std::string& description) override;
+  Status open(std::span<const Region> regions) override;
+  Result<std::string> invite() override;
+  bool revoke(const std::string& invitation) override;
+  Result<int32_t> connect(const std::string& invitation) override;
   void put(int32_t peer, std::vector<Write> writes, OnDone done) override;
   void disconnect(int32_t peer, const std::string& why) override;
 
  private:
+  // Who is invited writes through a worker of its own: when it is destroyed, so are its connections, and what is still
+  // on its way finds nobody.
+  struct Host {
+    ucp_worker_h worker = nullptr;
+    int event_fd = -1;
+  };
+
   // Runs `call` on the link's thread, in the order of the calls.
   void post(std::function<void()> call);
+  // The same, and waits for its answer.
+  template <class Call>
+  auto ask(Call call);
   bool take_inbox();
   void run();
+  bool progress();
+  void sleep();
   bool may_stop();
   void close_endpoints();
 
-  Result<std::string> map(std::span<const Region> regions);
+  Result<Host> make_host() const;
+  Status map(std::span<const Region> regions);
+  Result<std::string> welcome();
 
   ucp_context_h context_ = nullptr;
-  ucp_worker_h worker_ = nullptr;
-  int event_fd_ = -1;
+  Host mine_;  // through which this process writes
+  int64_t patience_us_ = 0;
 
   std::mutex mutex_;
   std::vector<std::function<void()>> inbox_;  // guarded by mutex_
@@ -55,6 +73,8 @@ class UcxLink : public Link {
   // The thread's own.
   std::map<int32_t, UcxPeer> peers_;
   std::vector<ucp_mem_h> mapped_;
+  UcxMemory memory_;                   // of what is mapped; without a worker
+  std::map<std::string, Host> hosts_;  // by invitation
   std::optional<Clock::time_point> stopping_since_;
   std::thread thread_;
 };
@@ -75,13 +95,22 @@ Status UcxLink::init(const UcxLinkOptions& options) {
   ucp_config_release(config);
   HYLAS_TRY(ucx_check(status,
                       fmt::format("ucp_init with devices '{}', transports '{}'", options.devices, options.transports)));
-  ucp_worker_params_t worker_params{};
-  worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
-  worker_params.thread_mode = UCS_THREAD_MODE_SINGLE;
-  HYLAS_TRY(ucx_check(ucp_worker_create(context_, &worker_params, &worker_), "ucp_worker_create"));
-  HYLAS_TRY(ucx_check(ucp_worker_get_efd(worker_, &event_fd_), "ucp_worker_get_efd"));
+  HYLAS_ASSIGN(mine_, make_host());
+  patience_us_ = options.patience_us;
   thread_ = std::thread([this] { run(); });
   return {};
+}
+
+Result<UcxLink::Host> UcxLink::make_host() const {
+  ucp_worker_params_t params{};
+  params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  params.thread_mode = UCS_THREAD_MODE_SINGLE;
+  Host host;
+  HYLAS_TRY(ucx_check(ucp_worker_create(context_, &params, &host.worker), "ucp_worker_create"));
+  const Status waits = ucx_check(ucp_worker_get_efd(host.worker, &host.event_fd), "ucp_worker_get_efd");
+  if (waits.ok()) return host;
+  ucp_worker_destroy(host.worker);
+  return waits.error();
 }
 
 UcxLink::~UcxLink() {
@@ -90,11 +119,12 @@ UcxLink::~UcxLink() {
       std::lock_guard lock(mutex_);
       stopping_ = true;
     }
-    ucp_worker_signal(worker_);
+    ucp_worker_signal(mine_.worker);
     thread_.join();
   }
+  for (const auto& [invitation, host] : hosts_) ucp_worker_destroy(host.worker);
+  if (mine_.worker) ucp_worker_destroy(mine_.worker);  // with what was given up still there
   for (ucp_mem_h memory : mapped_) ucp_mem_unmap(context_, memory);
-  if (worker_) ucp_worker_destroy(worker_);  // with what was given up still there
   peers_.clear();
   if (context_) ucp_cleanup(context_);
 }
@@ -105,7 +135,7 @@ void UcxLink::post(std::function<void()> call) {
     HYLAS_CHECK(!stopping_, "a call after the link's end");
     inbox_.push_back(std::move(call));
   }
-  ucp_worker_signal(worker_);
+  ucp_worker_signal(mine_.worker);
 }
 
 bool UcxLink::take_inbox() {
@@ -124,17 +154,31 @@ void UcxLink::run() {
   while (!stop) {
     bool worked = take_inbox();
     for (auto& [id, peer] : peers_) worked |= peer.drive();
-    worked |= ucp_worker_progress(worker_) != 0;
+    worked |= progress();
     for (auto& [id, peer] : peers_) worked |= peer.finish();
     std::erase_if(peers_, [](auto& entry) { return entry.second.over(); });
     stop = may_stop();
-    if (worked || stop) continue;
-    // Nothing to do: sleep until UCX or a caller has news. The timeout lets keep-alive run.
-    if (ucp_worker_arm(worker_) != UCS_OK) continue;
-    pollfd event{event_fd_, POLLIN, 0};
-    poll(&event, 1, 500);
+    if (!worked && !stop) sleep();
   }
   close_endpoints();
+}
+
+bool UcxLink::progress() {
+  bool worked = ucp_worker_progress(mine_.worker) != 0;
+  for (const auto& [invitation, host] : hosts_) worked |= ucp_worker_progress(host.worker) != 0;
+  return worked;
+}
+
+// Until UCX or a caller has news. The timeout lets keep-alive run, and patience end.
+void UcxLink::sleep() {
+  constexpr int kTickMs = 500;
+  std::vector<pollfd> events = {{mine_.event_fd, POLLIN, 0}};
+  if (ucp_worker_arm(mine_.worker) != UCS_OK) return;
+  for (const auto& [invitation, host] : hosts_) {
+    if (ucp_worker_arm(host.worker) != UCS_OK) return;
+    events.push_back({host.event_fd, POLLIN, 0});
+  }
+  poll(events.data(), events.size(), kTickMs);
 }
 
 // Puts that no peer takes are given up in the end.
@@ -158,23 +202,27 @@ void UcxLink::close_endpoints() {
   const auto deadline = Clock::now() + kUcxCloseWait;
   for (auto& [id, peer] : peers_) {
     peer.begin_close();
-    while (!peer.closed() && Clock::now() < deadline) ucp_worker_progress(worker_);
+    while (!peer.closed() && Clock::now() < deadline) progress();
   }
 }
 
-Result<std::string> UcxLink::open(std::span<const Region> regions) {
-  std::promise<Result<std::string>> answer;
-  post([&] { answer.set_value(map(regions)); });
+template <class Call>
+auto UcxLink::ask(Call call) {
+  std::promise<decltype(call())> answer;
+  post([&] { answer.set_value(call()); });
   return answer.get_future().get();
 }
 
-Result<std::string> UcxLink::map(std::span<const Region> regions) {
+Status UcxLink::open(std::span<const Region> regions) {
+  return ask([&] { return map(regions); });
+}
+
+Status UcxLink::map(std::span<const Region> regions) {
   HYLAS_CHECK(mapped_.empty(), "opened twice");
-  UcxMemory memory;
   for (const Region& region : regions) {
-    memory.addresses.push_back(reinterpret_cast<uint64_t>(region.data));
-    memory.bytes.push_back(region.bytes);
-    std::string& key = memory.keys.emplace_back();
+    memory_.addresses.push_back(reinterpret_cast<uint64_t>(region.data));
+    memory_.bytes.push_back(region.bytes);
+    std::string& key = memory_.keys.emplace_back();
     if (region.bytes == 0) continue;
     ucp_mem_map_params_t params{};
     params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
@@ -189,16 +237,42 @@ Result<std::string> UcxLink::map(std::span<const Region> regions) {
     key.assign(static_cast<const char*>(packed), bytes);
     ucp_rkey_buffer_release(packed);
   }
-  ucp_address_t* address = nullptr;
-  size_t bytes = 0;
-  HYLAS_TRY(ucx_check(ucp_worker_get_address(worker_, &address, &bytes), "ucp_worker_get_address"));
-  memory.worker.assign(reinterpret_cast<const char*>(address), bytes);
-  ucp_worker_release_address(worker_, address);
-  return encode(memory);
+  return {};
 }
 
-Result<int32_t> UcxLink::connect(const std::string& description) {
-  HYLAS_ASSIGN(UcxMemory memory, decode_ucx_memory(description));
+Result<std::string> UcxLink::invite() {
+  return ask([&] { return welcome(); });
+}
+
+Result<std::string> UcxLink::welcome() {
+  HYLAS_ASSIGN(const Host host, make_host());
+  ucp_address_t* address = nullptr;
+  size_t bytes = 0;
+  const Status told = ucx_check(ucp_worker_get_address(host.worker, &address, &bytes), "ucp_worker_get_address");
+  if (!told.ok()) {
+    ucp_worker_destroy(host.worker);
+    return told.error();
+  }
+  UcxMemory memory = memory_;
+  memory.worker.assign(reinterpret_cast<const char*>(address), bytes);
+  ucp_worker_release_address(host.worker, address);
+  std::string invitation = encode(memory);
+  hosts_[invitation] = host;
+  return invitation;
+}
+
+bool UcxLink::revoke(const std::string& invitation) {
+  return ask([&] {
+    const auto found = hosts_.find(invitation);
+    if (found == hosts_.end()) return true;
+    ucp_worker_destroy(found->second.worker);
+    hosts_.erase(found);
+    return true;
+  });
+}
+
+Result<int32_t> UcxLink::connect(const std::string& invitation) {
+  HYLAS_ASSIGN(UcxMemory memory, decode_ucx_memory(invitation));
   auto connected = std::make_shared<std::promise<Status>>();
   std::future<Status> answer = connected->get_future();
   int32_t id = 0;
@@ -207,8 +281,8 @@ Result<int32_t> UcxLink::connect(const std::string& description) {
     id = next_peer_++;
   }
   post([this, id, memory = std::move(memory), connected] {
-    UcxPeer& peer = peers_.try_emplace(id, memory).first->second;
-    if (const Status made = peer.connect(worker_); !made.ok()) peer.lose(made.error().message);
+    UcxPeer& peer = peers_.try_emplace(id, memory, patience_us_).first->second;
+    if (const Status made = peer.connect(mine_.worker); !made.ok()) peer.lose(made.error().message);
     peer.add({}, [connected](const PutResult& result) { connected->set_value(result.status); });
   });
   if (answer.wait_for(kConnectWait) != std::future_status::ready) disconnect(id, "no answer");
@@ -231,6 +305,25 @@ void UcxLink::disconnect(int32_t peer, const std::string& why) {
 }
 
 }  // namespace
+
+std::string ucx_transports() {
+  constexpr std::string_view kName = "UCX_TLS=";
+  ucp_config_t* config = nullptr;
+  if (ucp_config_read(nullptr, nullptr, &config) != UCS_OK) return "all";
+  char* printed = nullptr;
+  size_t bytes = 0;
+  FILE* stream = open_memstream(&printed, &bytes);
+  HYLAS_CHECK(stream != nullptr);
+  ucp_config_print(config, stream, nullptr, UCS_CONFIG_PRINT_CONFIG);
+  fclose(stream);
+  ucp_config_release(config);
+  const std::string text = '\n' + std::string(printed, bytes);
+  free(printed);
+  const size_t at = text.find('\n' + std::string(kName));
+  if (at == std::string::npos) return "all";
+  const size_t begin = at + 1 + kName.size();
+  return text.substr(begin, text.find('\n', begin) - begin);
+}
 
 Result<std::unique_ptr<Link>> make_ucx_link(const UcxLinkOptions& options) {
   auto link = std::make_unique<UcxLink>();

@@ -26,8 +26,8 @@ Status UcxPeer::connect(ucp_worker_h worker) {
   params.field_mask =
       UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
   params.address = reinterpret_cast<const ucp_address_t*>(memory_.worker.data());
-  // Outstanding puts to a process that died must fail. UCX 1.13 cannot do that over shared memory: on one host, too, it
-  // then goes through TCP.
+  // Outstanding puts to a process that died must fail. UCX 1.13 cannot do that over shared memory, and leaves it out:
+  // that is what the link through shared memory is for.
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler = {endpoint_failed, this};
   HYLAS_TRY(ucx_check(ucp_ep_create(worker, &params, &endpoint_), "connecting"));
@@ -60,6 +60,7 @@ void UcxPeer::endpoint_failed(void* peer, ucp_ep_h, ucs_status_t status) {
 void UcxPeer::ended(Put& put, ucs_status_t status) {
   --put.under_way;
   --put.peer->under_way_;
+  put.peer->moved_at_ = Clock::now();
   if (status != UCS_OK) put.peer->lose(ucs_status_string(status));
 }
 
@@ -74,6 +75,7 @@ void UcxPeer::begin(Put& put, Start start) {
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.cb.send = request_ended;
   params.user_data = &put;
+  if (put.peer->under_way_ == 0) put.peer->moved_at_ = Clock::now();
   ++put.under_way;
   ++put.peer->under_way_;
   void* request = start(params);
@@ -103,8 +105,15 @@ void UcxPeer::put_next(Put& put) {
   });
 }
 
+bool UcxPeer::out_of_patience() const {
+  return lost_.empty() && under_way_ > 0 && Clock::now() - moved_at_ > patience_;
+}
+
+// Asked before anything else: a process that was stopped itself for so long writes nothing when it wakes, since its
+// peer may have given the memory to others.
 bool UcxPeer::drive() {
   bool worked = false;
+  if (out_of_patience()) lose(fmt::format("it took no bytes for {:.1f} s", patience_.count() * 1e-6));
   for (auto put = puts_.begin(); put != puts_.end() && lost_.empty(); ++put) {
     for (int i = 0; i < kPutsAtOnce && under_way_ < kUnderWayMax && lost_.empty() && !(*put)->all_begun(); ++i) {
       put_next(**put);

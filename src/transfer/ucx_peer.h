@@ -23,7 +23,8 @@ Status ucx_check(ucs_status_t status, const std::string& what);
 // The link's thread only. Does not move: UCX knows where it is.
 class UcxPeer {
  public:
-  explicit UcxPeer(UcxMemory memory) : memory_(std::move(memory)) {}
+  // Lost when operations are under way and none ends for `patience_us`: a peer that is stopped, or cut off.
+  UcxPeer(UcxMemory memory, int64_t patience_us) : memory_(std::move(memory)), patience_(patience_us) {}
   UcxPeer(const UcxPeer&) = delete;
   UcxPeer& operator=(const UcxPeer&) = delete;
 
@@ -58,6 +59,7 @@ class UcxPeer {
     bool all_begun() const { return next == writes.size() || !result.status.ok(); }
   };
 
+  bool out_of_patience() const;
   static void endpoint_failed(void* peer, ucp_ep_h endpoint, ucs_status_t status);
   static void request_ended(void* request, ucs_status_t status, void* put);
   static void ended(Put& put, ucs_status_t status);
@@ -66,14 +68,16 @@ class UcxPeer {
   static void begin(Put& put, Start start);
   void put_next(Put& put);
 
-  UcxMemory memory_;
+  const UcxMemory memory_;
+  const std::chrono::microseconds patience_;
   ucp_ep_h endpoint_ = nullptr;
   void* closing_ = nullptr;       // UCX's request, while the endpoint is being closed
   std::vector<ucp_rkey_h> keys_;  // [region]
   std::list<std::unique_ptr<Put>> puts_;
   std::list<std::unique_ptr<Put>> given_up_;  // reported, though UCX has not answered for them
   int under_way_ = 0;
-  std::string lost_;  // why; empty while alive
+  std::chrono::steady_clock::time_point moved_at_;  // when something last ended, or began after nothing was under way
+  std::string lost_;                                // why; empty while alive
   std::chrono::steady_clock::time_point lost_at_;
 };
 

@@ -73,6 +73,13 @@ const LayoutOutcome& lone_rank(const LayoutModel& model, const Types& types) {
   return known[key] = answers.read();
 }
 
+// States went the way that was to be tested.
+void expect_way(const std::string& log, const std::string& transports) {
+  const bool is_shm = transports != "tcp";
+  EXPECT_THAT(log, testing::HasSubstr(is_shm ? "through shared memory" : "over UCX: shared memory is switched off"));
+  EXPECT_THAT(log, testing::Not(testing::HasSubstr(is_shm ? "over UCX" : "through shared memory")));
+}
+
 class Disaggregated : public testing::TestWithParam<Case> {};
 
 TEST_P(Disaggregated, TheTextIsOneRanks) {
@@ -81,6 +88,7 @@ TEST_P(Disaggregated, TheTextIsOneRanks) {
   setenv("UCX_TLS", c.transports, 1);
   const Bootstrap first{{"127.0.0.1", static_cast<uint16_t>(test::free_port())}, 7};
   ChildProcess prefill([&](const std::function<void()>& ready) {
+    HYLAS_CHECK(log::init("info"));  // to stderr, where the test finds it
     EngineOptions options = options_of(c.model, c.prefill, c.types);
     options.role = InstanceRole::kPrefill;
     options.bootstrap = first.prefill;
@@ -100,6 +108,7 @@ TEST_P(Disaggregated, TheTextIsOneRanks) {
   });
   ASSERT_EQ(decode.wait(), 0) << decode.log() << prefill.log();
   ASSERT_EQ(prefill.wait(), 0) << prefill.log();
+  expect_way(prefill.log(), c.transports);
   const LayoutOutcome got = answers.read();
   ASSERT_EQ(got.said.size(), expected.said.size());
   for (const auto& [index, said] : expected.said) {
@@ -160,17 +169,17 @@ std::vector<Case> some_pairs() {
 }
 
 // One process with a link that misbehaves prefills, another decodes. What the prefilling one said, to look at.
-std::string run_over(const test::Unruliness& unruliness, bool expect_text) {
+std::string run_over(const char* transports, const test::Unruliness& unruliness, bool expect_text) {
   const LayoutModel model{LayoutKind::kMoe, 8};
   const LayoutOutcome& expected = lone_rank(model, {});
-  setenv("UCX_TLS", "tcp", 1);
+  setenv("UCX_TLS", transports, 1);
   const Bootstrap first{{"127.0.0.1", static_cast<uint16_t>(test::free_port())}, 7};
   ChildProcess prefill([&](const std::function<void()>& ready) {
     HYLAS_CHECK(log::init("info"));  // to stderr, where the test finds it
     EngineOptions options = options_of(model, {.tp = 2, .pp = 2}, {});
     options.role = InstanceRole::kPrefill;
     options.bootstrap = first.prefill;
-    Result<std::unique_ptr<Link>> link = make_ucx_link({});
+    Result<std::unique_ptr<Link>> link = make_nearest_link(allows_shm(transports), {});
     HYLAS_CHECK(link.ok());
     auto engine = start_engine(options, test::make_unruly_link(std::move(link).value(), unruliness));
     HYLAS_CHECK(engine.ok(), "{}", engine.error().message);
@@ -191,18 +200,24 @@ std::string run_over(const test::Unruliness& unruliness, bool expect_text) {
   });
   EXPECT_EQ(decode.wait(), 0) << decode.log() << prefill.log();
   EXPECT_EQ(prefill.wait(), 0) << prefill.log();
-  if (expect_text) EXPECT_EQ(answers.read().said, expected.said);
+  if (expect_text) {
+    EXPECT_EQ(answers.read().said, expected.said);
+  }
+  expect_way(prefill.log(), transports);
   return prefill.log();
 }
 
-TEST(DisaggregatedOverAnUnrulyLink, LateAndReorderedPutsChangeNothing) { run_over({.seed = 5}, true); }
+class DisaggregatedOverAnUnrulyLink : public testing::TestWithParam<const char*> {};
 
-TEST(DisaggregatedOverAnUnrulyLink, OneFlippedBitIsSeenAndThePromptIsPrefilledAgain) {
-  EXPECT_THAT(run_over({.damaged_put = 9}, true), testing::HasSubstr("a state arrived wrong at peer 0: prefilling"));
+TEST_P(DisaggregatedOverAnUnrulyLink, LateAndReorderedPutsChangeNothing) { run_over(GetParam(), {.seed = 5}, true); }
+
+TEST_P(DisaggregatedOverAnUnrulyLink, OneFlippedBitIsSeenAndThePromptIsPrefilledAgain) {
+  EXPECT_THAT(run_over(GetParam(), {.damaged_put = 9}, true),
+              testing::HasSubstr("a state arrived wrong at peer 0: prefilling"));
 }
 
-TEST(DisaggregatedOverAnUnrulyLink, ACutEndsWhatIsUnderWayAndTheNextRequestsGoOverANewPath) {
-  EXPECT_THAT(run_over({.cut_at_put = 5}, false), testing::HasSubstr("peer 1"));
+TEST_P(DisaggregatedOverAnUnrulyLink, ACutEndsWhatIsUnderWayAndTheNextRequestsGoOverANewPath) {
+  EXPECT_THAT(run_over(GetParam(), {.cut_at_put = 5}, false), testing::HasSubstr("peer 1"));
 }
 
 TEST(DisaggregatedPairs, HaveEveryLayoutOnBothSides) {
@@ -217,6 +232,9 @@ TEST(DisaggregatedPairs, HaveEveryLayoutOnBothSides) {
   for (const auto& [key, count] : times) EXPECT_EQ(count, std::pair(1, 1)) << key;
 }
 
+INSTANTIATE_TEST_SUITE_P(Ways, DisaggregatedOverAnUnrulyLink, testing::Values(kTcp, kShm), [](const auto& info) {
+  return std::string(info.param == std::string("tcp") ? "tcp" : "shm");
+});
 INSTANTIATE_TEST_SUITE_P(Some, Disaggregated, testing::ValuesIn(some_pairs()),
                          [](const auto& info) { return info.param.name(); });
 INSTANTIATE_TEST_SUITE_P(MatrixSlow, Disaggregated, testing::ValuesIn(pairs(1)),

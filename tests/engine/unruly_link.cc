@@ -25,8 +25,10 @@ class UnrulyLink final : public Link {
     thread_.join();
   }
 
-  Result<std::string> open(std::span<const Region> regions) override { return link_->open(regions); }
-  Result<int32_t> connect(const std::string& description) override { return link_->connect(description); }
+  Status open(std::span<const Region> regions) override { return link_->open(regions); }
+  Result<std::string> invite() override { return link_->invite(); }
+  bool revoke(const std::string& invitation) override { return link_->revoke(invitation); }
+  Result<int32_t> connect(const std::string& invitation) override { return link_->connect(invitation); }
   void disconnect(int32_t peer, const std::string& why) override { link_->disconnect(peer, why); }
 
   void put(int32_t peer, std::vector<Write> writes, OnDone done) override {

@@ -61,7 +61,7 @@ class DecodePorts : public ::testing::Test {
                        .connect_us = connect_us,
                        .layout = layout,
                        .memory = test::starts_of(memory),
-                       .link = "memory"},
+                       .link = &fake},
                       [this](Port::Event event) { events.add(std::move(event)); });
   }
   Done done_of(const Grant& grant) const {
@@ -95,6 +95,7 @@ class DecodePorts : public ::testing::Test {
   const InstanceLayout layout = test::small_layout();
   test::Memory memory = test::memory_of(layout, 2);
   FakePrefill prefill;
+  test::FakeLink fake;
   test::Events<Port::Event> events;
   std::unique_ptr<Port> port;
 };
@@ -252,10 +253,13 @@ TEST_F(DecodePorts, AnInstanceThatDiesClosesItsEpochsAndIsFoundAgain) {
   Link link = granted();
   port->grant(prefill.address(), grant_of(2, 8));
   hear<Grant>(*link);
+  fake.is_writing = true;
   link.reset();
   expect_stalled(1, "closed");
   expect_stalled(2, "closed");
-  EXPECT_TRUE(events.empty()) << "what it has written may still land";
+  EXPECT_TRUE(eventually([&] { return fake.revoked > 1; }));
+  EXPECT_TRUE(events.empty()) << "it still writes";
+  fake.is_writing = false;
   expect_closed(1, true, "closed");
   expect_closed(2, true, "closed");
   port->grant(prefill.address(), grant_of(3));

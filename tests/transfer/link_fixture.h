@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -20,6 +21,7 @@
 #include "base/check.h"
 #include "support/child_process.h"
 #include "transfer/link.h"
+#include "transfer/shared_memory.h"
 
 namespace hylas::test {
 
@@ -30,37 +32,43 @@ constexpr size_t kRegions = 2, kRegionBytes = 80 << 20;
 
 struct LinkKind {
   const char* name;
-  const char* transports;  // of UCX; none: the local link
-  bool own_process;        // the memory is another process's
+  std::function<std::unique_ptr<Link>()> make;
+  bool own_process;  // the memory is another process's
 };
+inline std::unique_ptr<Link> make_tcp_link() { return make_ucx_link({.transports = "tcp"}).value(); }
+inline std::unique_ptr<Link> make_near_link() { return make_nearest_link(true, {.transports = "tcp"}).value(); }
+inline std::unique_ptr<Link> make_far_link() { return make_nearest_link(false, {.transports = "tcp"}).value(); }
 inline void PrintTo(const LinkKind& kind, std::ostream* out) { *out << kind.name; }
-
-inline std::unique_ptr<Link> make_link(const LinkKind& kind) {
-  return kind.transports == nullptr ? make_local_link() : make_ucx_link({.transports = kind.transports}).value();
-}
 
 // Memory that links write into. It is shared with the process that opens it, so that a test sees what arrived there.
 class Far {
  public:
   explicit Far(const LinkKind& kind) {
     constexpr int kShared = MAP_SHARED | MAP_ANONYMOUS;
-    void* memory = mmap(nullptr, sizeof(Said) + kRegions * kRegionBytes, PROT_READ | PROT_WRITE, kShared, -1, 0);
+    void* memory = mmap(nullptr, sizeof(Said), PROT_READ | PROT_WRITE, kShared, -1, 0);
     HYLAS_CHECK(memory != MAP_FAILED);
-    said_ = static_cast<Said*>(memory);
-    for (size_t i = 0; i < kRegions; ++i) regions_.push_back({region(i), kRegionBytes});
+    said_ = new (memory) Said;
+    for (size_t i = 0; i < kRegions; ++i) {
+      const FileHandle& file = files_.emplace_back(make_shared_file(kRegionBytes).value());
+      memory_.push_back(Mapping::of(file.number(), kRegionBytes).value());
+      regions_.push_back({region(i), kRegionBytes, file.number()});
+    }
     if (!kind.own_process) {
-      link_ = make_link(kind);
-      description_ = link_->open(regions_).value();
+      link_ = kind.make();
+      description_ = invite(*link_);
       return;
     }
     process_ = std::make_unique<ChildProcess>([this, kind](const std::function<void()>& ready) {
-      const std::unique_ptr<Link> link = make_link(kind);
-      const std::string description = link->open(regions_).value();
+      const std::unique_ptr<Link> link = kind.make();
+      const std::string description = invite(*link);
       HYLAS_CHECK(description.size() <= sizeof said_->text);
       std::memcpy(said_->text, description.data(), description.size());
       said_->bytes = description.size();
       ready();
-      while (!said_->end) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      while (!said_->end) {
+        if (said_->revoke && link->revoke(description)) said_->revoked = true;
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      }
       return 0;
     });
     HYLAS_CHECK(process_->wait_until_ready(), "{}", process_->log());
@@ -70,20 +78,36 @@ class Far {
     said_->end = true;
     link_.reset();
     process_.reset();
-    munmap(said_, sizeof(Said) + kRegions * kRegionBytes);
+    munmap(said_, sizeof(Said));
   }
 
   const std::string& description() const { return description_; }
-  std::byte* region(size_t i) const { return reinterpret_cast<std::byte*>(said_ + 1) + i * kRegionBytes; }
+  std::byte* region(size_t i) const { return memory_[i].data(); }
   ChildProcess& process() { return *process_; }
+  // The other process takes its invitation back.
+  void begin_revoking() { said_->revoke = true; }
+  // Nothing is written any more; whether that came in time.
+  bool revoked(Clock::duration most) const {
+    const auto due = Clock::now() + most;
+    while (!said_->revoked && Clock::now() < due) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return said_->revoked;
+  }
 
  private:
   struct alignas(64) Said {
-    char text[8192];
-    size_t bytes;
-    std::atomic<bool> end;
+    char text[16384];
+    size_t bytes = 0;
+    std::atomic<bool> end = false, revoke = false, revoked = false;
   };
+  std::string invite(Link& link) const {
+    const Status opened = link.open(regions_);
+    HYLAS_CHECK(opened.ok(), "{}", opened.error().message);
+    return link.invite().value();
+  }
+
   Said* said_ = nullptr;
+  std::vector<FileHandle> files_;
+  std::vector<Mapping> memory_;
   std::vector<Region> regions_;
   std::unique_ptr<Link> link_;
   std::unique_ptr<ChildProcess> process_;
@@ -169,7 +193,7 @@ class LinkFixture : public testing::TestWithParam<LinkKind> {
   }
 
   Far far_{GetParam()};  // forks, so before the link's thread is there
-  std::unique_ptr<Link> link_ = make_link(GetParam());
+  std::unique_ptr<Link> link_ = GetParam().make();
 };
 
 }  // namespace hylas::test

@@ -99,7 +99,7 @@ TEST_P(LinkOf, MalformedDescriptionsAreRefused) {
   const std::string& good = far_.description();
   std::vector<std::string> bad = {"", "x", std::string(5000, '\0'), good + "x"};
   for (size_t n = 0; n < good.size(); n += 7) bad.push_back(good.substr(0, n));
-  if (GetParam().transports != nullptr) {
+  if (GetParam().name != std::string("local")) {
     for (size_t i = 0; i < good.size(); i += 3) {
       bad.push_back(good);
       bad.back()[i] ^= 0x10;
@@ -139,17 +139,40 @@ TEST_P(LinkOf, ItsEndWaitsForWhatWasPut) {
   EXPECT_EQ(std::memcmp(far_.region(0), data.data(), data.size()), 0);
 }
 
+class LinkToAnother : public test::LinkFixture {};
+
+TEST_P(LinkToAnother, WhatIsTakenBackIsWrittenNoMore) {
+  const std::vector<std::byte> data = random_bytes(1000, 10);
+  const int32_t peer = link_->connect(far_.description()).value();
+  const std::vector<Write> writes = {{data.data(), 0, 0, 1000, 0}};
+  expect_arrived(writes, put_and_wait(*link_, peer, writes));
+  far_.begin_revoking();
+  ASSERT_TRUE(far_.revoked(std::chrono::seconds(5)));
+  std::memset(far_.region(0), 0, 1000);
+  EXPECT_FALSE(put_and_wait(*link_, peer, writes).status.ok());
+  EXPECT_EQ(far_.region(0)[0], std::byte{0});
+  EXPECT_FALSE(link_->connect(far_.description()).ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, LinkToAnother,
+                         testing::Values(LinkKind{"tcp", test::make_tcp_link, true},
+                                         LinkKind{"shared_memory", make_shm_link, true},
+                                         LinkKind{"nearest", test::make_near_link, true}),
+                         [](const auto& info) { return std::string(info.param.name); });
 INSTANTIATE_TEST_SUITE_P(Kinds, LinkOf,
-                         testing::Values(LinkKind{"local", nullptr, false},
-                                         LinkKind{"ucx_same_process", "shm,tcp,self", false},
-                                         LinkKind{"tcp", "tcp", true}, LinkKind{"shared_memory", "shm,tcp", true}),
+                         testing::Values(LinkKind{"local", make_local_link, false},
+                                         LinkKind{"shm_same_process", make_shm_link, false},
+                                         LinkKind{"tcp", test::make_tcp_link, true},
+                                         LinkKind{"shared_memory", make_shm_link, true},
+                                         LinkKind{"nearest", test::make_near_link, true}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(LocalLink, APeerThatClosedItsLinkFailsPuts) {
   std::vector<std::byte> memory(100), data(100);
   std::unique_ptr<Link> far = make_local_link(), link = make_local_link();
   const Region region{memory.data(), memory.size()};
-  const std::string description = far->open({&region, 1}).value();
+  ASSERT_TRUE(far->open({&region, 1}).ok());
+  const std::string description = far->invite().value();
   const int32_t peer = link->connect(description).value();
   far.reset();
   EXPECT_EQ(put_and_wait(*link, peer, {{data.data(), 0, 0, 100, 0}}).status.error().code, ErrorCode::kIo);

@@ -64,9 +64,9 @@ struct DecodeSide {
   explicit DecodeSide(InstanceLayout of) : layout(std::move(of)) {
     std::vector<Region> regions;
     for (auto& bytes : memory) regions.push_back({bytes.data(), bytes.size()});
-    port = DecodePort::make(
-        {.secret = "s", .layout = layout, .memory = test::starts_of(memory), .link = *link->open(regions)},
-        [this](DecodePort::Event event) { events.add(std::move(event)); });
+    EXPECT_TRUE(link->open(regions).ok());
+    port = DecodePort::make({.secret = "s", .layout = layout, .memory = test::starts_of(memory), .link = link.get()},
+                            [this](DecodePort::Event event) { events.add(std::move(event)); });
   }
 
   const InstanceLayout layout;

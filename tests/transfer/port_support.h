@@ -2,6 +2,7 @@
 // What the tests of the ports share: a small layout, events to wait for, and the other side of a connection by hand.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include "base/clock.h"
 #include "transfer/control_link.h"
 #include "transfer/instance_layout.h"
+#include "transfer/link.h"
 #include "transfer/messages.h"
 
 namespace hylas::test {
@@ -59,6 +61,23 @@ class Events {
   std::condition_variable changed_;
   std::deque<Event> events_;
   int total_ = 0;
+};
+
+// Reaches whoever describes itself as "memory", and writes nothing.
+class FakeLink final : public Link {
+ public:
+  Status open(std::span<const Region>) override { return {}; }
+  Result<std::string> invite() override { return std::string("memory"); }
+  bool revoke(const std::string&) override { return ++revoked, !is_writing; }
+  Result<int32_t> connect(const std::string& invitation) override {
+    if (invitation != "memory") return error(ErrorCode::kIo, "cannot reach '{}'", invitation);
+    return ++connected;
+  }
+  void put(int32_t, std::vector<Write>, OnDone done) override { done({}); }
+  void disconnect(int32_t, const std::string&) override { ++disconnected; }
+
+  std::atomic<int> connected = 0, disconnected = 0, revoked = 0;
+  std::atomic<bool> is_writing = false;  // somebody writes by the invitation
 };
 
 // Whether `holds()` became true in time.

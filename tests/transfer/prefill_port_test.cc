@@ -19,20 +19,6 @@ using test::hear;
 using test::say;
 using ::testing::HasSubstr;
 
-// Reaches whoever describes itself as "memory".
-class FakeLink final : public Link {
- public:
-  Result<std::string> open(std::span<const Region>) override { return std::string("memory"); }
-  Result<int32_t> connect(const std::string& description) override {
-    if (description != "memory") return error(ErrorCode::kIo, "cannot reach '{}'", description);
-    return ++connected;
-  }
-  void put(int32_t, std::vector<Write>, OnDone done) override { done({}); }
-  void disconnect(int32_t, const std::string&) override { ++disconnected; }
-
-  std::atomic<int> connected = 0, disconnected = 0;
-};
-
 class PrefillPorts : public ::testing::Test {
  protected:
   using Port = PrefillPort;
@@ -70,7 +56,7 @@ class PrefillPorts : public ::testing::Test {
 
   const InstanceLayout layout = test::small_layout();
   const test::Memory memory = test::memory_of(layout, 1);
-  FakeLink link;
+  test::FakeLink link;
   Sender sender{layout, test::starts_of(memory), link, [](const SentReport&) {}};
   test::Events<Port::Event> events;
   std::unique_ptr<Port> port;

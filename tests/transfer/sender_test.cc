@@ -25,7 +25,8 @@ InstanceLayout layout(const ParallelSizes& sizes) {
 struct Decode {
   explicit Decode(const ParallelSizes& sizes) : state(layout(sizes)) {
     const std::vector<Region> regions = pools.regions();
-    description = link->open(regions).value();
+    HYLAS_CHECK(link->open(regions).ok());
+    description = link->invite().value();
   }
   InstanceLayout state;
   InstancePools pools{state};
@@ -41,7 +42,9 @@ class HeldLink : public Link {
     std::vector<Write> writes;
     OnDone done;
   };
-  Result<std::string> open(std::span<const Region>) override { return std::string(); }
+  Status open(std::span<const Region>) override { return {}; }
+  Result<std::string> invite() override { return std::string(); }
+  bool revoke(const std::string&) override { return true; }
   Result<int32_t> connect(const std::string&) override { return 0; }
   void put(int32_t peer, std::vector<Write> writes, OnDone done) override {
     held.push_back({peer, std::move(writes), std::move(done)});
