@@ -1,4 +1,5 @@
-// A prompt's state from one process to another, beside a raw UCX put of as many bytes in one piece:
+// A prompt's state from one process to another, over TCP and through shared memory, beside a raw UCX put of as many
+// bytes in one piece over the same, and for shared memory beside a memcpy there, too:
 //   transfer_bench CONFIG_JSON [ROUNDS [TOKENS]]
 // CONFIG_JSON gives the shapes (models/configs/qwen3.5-0.8b/config.json). Raw and real transfers take turns, so that a
 // shared machine is equally kind to both; the ratio is the median over the turns. The receiving process checks the
@@ -20,6 +21,7 @@
 #include "base/clock.h"
 #include "model/decoder.h"
 #include "transfer/sender.h"
+#include "transfer/shared_memory.h"
 #include "transfer/ucx_memory.h"
 
 namespace hylas::bench {
@@ -37,12 +39,23 @@ constexpr Case kCases[] = {{"equal layouts, pages side by side", {}, false},
                            {"equal layouts, pages anywhere", {}, true},
                            {"tp 2 to tp 1, pages anywhere", {.tp = 2}, true}};
 
+struct Way {
+  const char* name;
+  const char* transports;  // of UCX
+  bool shared_memory;
+  std::unique_ptr<Link> link() const {
+    return shared_memory ? make_shm_link() : make_ucx_link({.transports = transports}).value();
+  }
+};
+constexpr Way kWays[] = {{"shared memory", "shm", true}, {"tcp", "tcp", false}};
+
 struct Instance {
   InstanceLayout layout;
   std::unique_ptr<Device> device = make_cpu_device();
   std::vector<StatePools> pools;
 
-  Instance(const ModelConfig& model, const ParallelSizes& sizes, int64_t pages) {
+  // `file`: to be the first rank's memory, if not -1.
+  Instance(const ModelConfig& model, const ParallelSizes& sizes, int64_t pages, int file = -1) {
     layout.page_size = kPageSize;
     layout.pages = pages;
     layout.slots = kSequences;
@@ -52,6 +65,7 @@ struct Instance {
       options.shard = {sizes, place_of(sizes, rank)};
       layout.ranks.push_back(state_layout(model, options));
       pools.push_back(StatePools::make(*device, layout.ranks.back(), pages, kPageSize, kSequences).value());
+      if (file >= 0) HYLAS_CHECK(put_in_place(file, pools[0].memory(), pools[0].memory_bytes()).ok());
       // Memory that nobody wrote is one page of zeros, and quick to read.
       std::mt19937_64 random(rank);
       auto* words = static_cast<uint64_t*>(pools.back().memory());
@@ -84,9 +98,19 @@ std::vector<TransferPart> sequences(int64_t pages, bool shuffled) {
 }
 
 // What the two processes share.
+struct Said {
+  char text[8192];
+  size_t bytes;
+
+  void say(const std::string& what) {
+    HYLAS_CHECK(what.size() <= sizeof text);
+    std::memcpy(text, what.data(), what.size());
+    bytes = what.size();
+  }
+  std::string heard() const { return {text, bytes}; }
+};
 struct Shared {
-  char description[8192];
-  size_t description_bytes;
+  Said invitation, raw;  // of the link, and for the raw puts
   std::atomic<bool> ready, end;
   std::atomic<int> wanted{-1}, answered{-1};  // sums: case * kSequences + sequence
   uint64_t sum, sum_us;                       // the answer, and how long it took
@@ -109,14 +133,18 @@ uint64_t sum_landed(const Case& sent, const ModelConfig& model, const Instance& 
   return sum;
 }
 
-int receive(const ModelConfig& model, int64_t pages, const std::string& transports, Shared& shared) {
-  Instance instance(model, {}, pages);
-  const std::unique_ptr<Link> link = make_ucx_link({.transports = transports}).value();
-  const Region region{instance.pools[0].memory(), instance.pools[0].memory_bytes()};
-  const std::string description = link->open({&region, 1}).value();
-  HYLAS_CHECK(description.size() <= sizeof shared.description);
-  std::memcpy(shared.description, description.data(), description.size());
-  shared.description_bytes = description.size();
+std::string open(Link& link, const Region& region) {
+  HYLAS_CHECK(link.open({&region, 1}).ok());
+  return link.invite().value();
+}
+
+int receive(const ModelConfig& model, int64_t pages, const Way& way, int file, Shared& shared) {
+  Instance instance(model, {}, pages, file);
+  const Region region{instance.pools[0].memory(), instance.pools[0].memory_bytes(), file};
+  const std::unique_ptr<Link> link = way.link();
+  const std::unique_ptr<Link> raw = make_ucx_link({.transports = way.transports}).value();
+  shared.invitation.say(open(*link, region));
+  shared.raw.say(open(*raw, region));
   shared.ready = true;
   while (!shared.end) {
     usleep(500);
@@ -135,11 +163,10 @@ int receive(const ModelConfig& model, int64_t pages, const std::string& transpor
 // One ucp_put_nbx and a flush, and nothing else.
 class RawPut {
  public:
-  RawPut(const std::string& transports, const std::string& description)
-      : memory_(decode_ucx_memory(description).value()) {
+  RawPut(const Way& way, const std::string& invitation) : memory_(decode_ucx_memory(invitation).value()) {
     ucp_config_t* config = nullptr;
     check(ucp_config_read(nullptr, nullptr, &config));
-    check(ucp_config_modify(config, "TLS", transports.c_str()));
+    check(ucp_config_modify(config, "TLS", way.transports));
     ucp_params_t params{};
     params.field_mask = UCP_PARAM_FIELD_FEATURES;
     params.features = UCP_FEATURE_RMA;
@@ -152,7 +179,8 @@ class RawPut {
     ucp_ep_params_t endpoint{};
     endpoint.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE;
     endpoint.address = reinterpret_cast<const ucp_address_t*>(memory_.worker.data());
-    endpoint.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+    // With it UCX leaves shared memory out.
+    endpoint.err_mode = way.shared_memory ? UCP_ERR_HANDLING_MODE_NONE : UCP_ERR_HANDLING_MODE_PEER;
     check(ucp_ep_create(worker_, &endpoint, &endpoint_));
     check(ucp_ep_rkey_unpack(endpoint_, memory_.keys[0].data(), &key_));
     wait(ucp_ep_flush_nbx(endpoint_, &none_));
@@ -192,12 +220,12 @@ class RawPut {
 // The sending instance of a case.
 class Sending {
  public:
-  Sending(const ModelConfig& model, const Case& what, int64_t pages, const std::string& transports,
-          const InstanceLayout& to, const std::string& description)
+  Sending(const ModelConfig& model, const Case& what, int64_t pages, const Way& way, const InstanceLayout& to,
+          const std::string& invitation)
       : instance_(model, what.from, pages),
-        link_(make_ucx_link({.transports = transports}).value()),
+        link_(way.link()),
         sender_(instance_.layout, instance_.memory(), *link_, [this](const SentReport& report) { add(report); }) {
-    sender_.add_peer(1, to, link_->connect(description).value());
+    sender_.add_peer(1, to, link_->connect(invitation).value());
   }
   const Instance& instance() const { return instance_; }
   // Every rank's share, from the first call to the last report.
@@ -236,18 +264,35 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void run_case(int index, const ModelConfig& model, int64_t pages, const std::string& transports, Shared& shared,
+int64_t memcpy_us(const Mapping& to, uint64_t offset, const void* from, size_t bytes) {
+  const int64_t begin_us = now_us();
+  std::memcpy(to.data() + offset, from, bytes);
+  return now_us() - begin_us;
+}
+
+struct Figures {
+  std::vector<double> rates, ratios;  // bytes per microsecond; of a transfer's rate to this one
+
+  void add(uint64_t bytes, int64_t us, int64_t transfer_us) {
+    rates.push_back(static_cast<double>(bytes) / static_cast<double>(us));
+    ratios.push_back(static_cast<double>(us) / static_cast<double>(transfer_us));
+  }
+  std::string text(const char* name) const {
+    return fmt::format("; {} {:.2f} GB/s: ratio {:.3f}", name, median(rates) * 1e-3, median(ratios));
+  }
+};
+
+void run_case(int index, const ModelConfig& model, int64_t pages, const Way& way, const Mapping& mapped, Shared& shared,
               int rounds) {
   const Case& what = kCases[index];
-  const std::string description(shared.description, shared.description_bytes);
   const Instance to(model, {}, pages);
-  Sending sending(model, what, pages, transports, to.layout, description);
-  RawPut raw(transports, description);
+  Sending sending(model, what, pages, way, to.layout, shared.invitation.heard());
+  RawPut raw(way, shared.raw.heard());
   const std::vector<TransferPart> parts = sequences(pages, what.shuffled);
-  std::vector<double> raw_rates, rates, ratios;  // bytes per microsecond
+  Figures transfers, raws, copies;
   uint64_t bytes = 0, sum_us = 0;
-  for (int round = -2; round < rounds; ++round) {  // two to warm up
-    const int sequence = (round + 2) % kSequences;
+  for (int round = -kSequences; round < rounds; ++round) {  // each sequence once to warm up
+    const int sequence = (round + kSequences) % kSequences;
     int64_t us = 0;
     const PutResult sent = sending.send(parts[sequence], us);
     bytes = sent.bytes;
@@ -255,29 +300,33 @@ void run_case(int index, const ModelConfig& model, int64_t pages, const std::str
     shared.wanted = index * kSequences + sequence;
     while (shared.answered != shared.wanted) usleep(500);
     HYLAS_CHECK(shared.sum == sent.sum, "the bytes did not arrive");
-    const int64_t raw_us = raw.put_us(static_cast<std::byte*>(to.pools[0].memory()) + at, at, bytes);
+    const void* from = static_cast<const std::byte*>(to.pools[0].memory()) + at;
+    const int64_t raw_us = raw.put_us(from, at, bytes), copy_us = memcpy_us(mapped, at, from, bytes);
     if (round < 0) continue;
     sum_us += shared.sum_us;
-    rates.push_back(static_cast<double>(bytes) / static_cast<double>(us));
-    raw_rates.push_back(static_cast<double>(bytes) / static_cast<double>(raw_us));
-    ratios.push_back(static_cast<double>(raw_us) / static_cast<double>(us));
+    transfers.add(bytes, us, us);
+    raws.add(bytes, raw_us, us);
+    copies.add(bytes, copy_us, us);
   }
-  fmt::print(
-      "{:<8} {:<36} {:>5.1f} MiB  {:>6.2f} GB/s, raw {:>6.2f} GB/s: ratio {:.3f}; check of the sums {:.1f} GB/s\n",
-      transports, what.name, static_cast<double>(bytes) / (1 << 20), median(rates) * 1e-3, median(raw_rates) * 1e-3,
-      median(ratios), static_cast<double>(bytes) * rounds / static_cast<double>(sum_us) * 1e-3);
+  fmt::print("{:<14} {:<32} {:.1f} MiB {:.2f} GB/s{}{}; check of the sums {:.1f} GB/s\n", way.name, what.name,
+             static_cast<double>(bytes) / (1 << 20), median(transfers.rates) * 1e-3, raws.text("raw put"),
+             way.shared_memory ? copies.text("memcpy") : "",
+             static_cast<double>(bytes) * rounds / static_cast<double>(sum_us) * 1e-3);
   fflush(stdout);
 }
 
-void run(const ModelConfig& model, int64_t pages, const std::string& transports, int rounds) {
+void run(const ModelConfig& model, int64_t pages, const Way& way, int rounds) {
   void* memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   HYLAS_CHECK(memory != MAP_FAILED);
   auto* shared = new (memory) Shared;
+  const size_t bytes = Instance(model, {}, pages).pools[0].memory_bytes();
+  const FileHandle file = make_shared_file(bytes).value();
   const pid_t receiver = fork();
-  if (receiver == 0) _exit(receive(model, pages, transports, *shared));
+  if (receiver == 0) _exit(receive(model, pages, way, file.number(), *shared));
   while (!shared->ready) usleep(1000);
+  const Mapping mapped = Mapping::of(file.number(), bytes).value();
   for (int index = 0; index < static_cast<int>(std::size(kCases)); ++index) {
-    run_case(index, model, pages, transports, *shared, rounds);
+    run_case(index, model, pages, way, mapped, *shared, rounds);
   }
   shared->end = true;
   waitpid(receiver, nullptr, 0);
@@ -296,6 +345,6 @@ int main(int argc, char** argv) {
   HYLAS_CHECK(model.ok(), "{}", model.error().message);
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 20, tokens = argc > 3 ? std::atoi(argv[3]) : 4096;
   const int64_t pages = int64_t{hylas::bench::kSequences} * tokens / hylas::bench::kPageSize;
-  for (const char* transports : {"shm,tcp", "tcp"}) hylas::bench::run(*model, pages, transports, rounds);
+  for (const hylas::bench::Way& way : hylas::bench::kWays) hylas::bench::run(*model, pages, way, rounds);
   return 0;
 }
