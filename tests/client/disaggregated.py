@@ -23,7 +23,7 @@ class Instance:
         self.arguments = ["--disaggregation-mode", role, *arguments]
         if self.bootstrap_port:
             self.arguments += ["--disaggregation-bootstrap-port", self.bootstrap_port]
-        self.environment = {**SECRET, "UCX_TLS": "tcp", **(environment or {})}
+        self.environment = {**SECRET, **(environment or {})}
         self.start()
 
     def start(self):
@@ -46,6 +46,11 @@ class Instance:
             cut += 1
         return cut > 0
 
+    def maps_states(self):
+        """Memory of states that it shares with other processes, or that others share with it."""
+        maps = open(f"/proc/{self.server.process.pid}/maps").read()
+        return "memfd:hylas state" in maps
+
     def alive(self):
         return self.server.process.poll() is None
 
@@ -56,9 +61,11 @@ class Instance:
 class Pair:
     """A router in front of instances. Leaving the context checks that every survivor ends well and holds nothing."""
 
-    def __init__(self, prefills=1, decodes=1, prefill_arguments=(), decode_arguments=(), router_arguments=()):
-        self.prefills = [Instance("prefill", *prefill_arguments) for _ in range(prefills)]
-        self.decodes = [Instance("decode", *decode_arguments) for _ in range(decodes)]
+    def __init__(self, prefills=1, decodes=1, prefill_arguments=(), decode_arguments=(), router_arguments=(),
+                 transports="shm,tcp"):
+        environment = {"UCX_TLS": transports}
+        self.prefills = [Instance("prefill", *prefill_arguments, environment=environment) for _ in range(prefills)]
+        self.decodes = [Instance("decode", *decode_arguments, environment=environment) for _ in range(decodes)]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [PROGRAM, "router", "--port", self.port, *router_arguments]

@@ -73,11 +73,13 @@ def pause(instance, seconds=10):
     threading.Timer(seconds, lambda: instance.server.process.send_signal(signal.SIGCONT)).start()
 
 
+@pytest.mark.parametrize("transports", ["tcp", "shm,tcp"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_under_load_loses_no_text(expected, fault):
-    with Pair(prefills=2, decodes=2) as pair:
+def test_a_fault_under_load_loses_no_text(expected, fault, transports):
+    with Pair(prefills=2, decodes=2, transports=transports) as pair:
         load = Load(pair.port, expected)
         load.wait_for(30)
+        assert all(one.maps_states() == ("shm" in transports) for one in pair.instances())
         FAULTS[fault](pair)
         load.finish()
         if fault.startswith("stop"):
@@ -86,7 +88,7 @@ def test_a_fault_under_load_loses_no_text(expected, fault):
 
 @pytest.mark.skipif(shutil.which("ss") is None or os.geteuid() != 0, reason="cutting connections needs ss and root")
 def test_a_link_that_is_cut_under_load_loses_no_text(expected):
-    with Pair(prefills=2, decodes=2) as pair:
+    with Pair(prefills=2, decodes=2, transports="tcp") as pair:
         load = Load(pair.port, expected)
         for requests in (30, 60, 90):
             load.wait_for(requests)
