@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "base/thread.h"
+#include "comm/ucx_log.h"
 
 namespace hylas {
 namespace {
@@ -103,6 +104,7 @@ Status UcxFabric::Impl::init(const UcxOptions& options) {
     if (status == UCS_OK) return {};
     return error(ErrorCode::kIo, "UCX: {} failed: {}", what, status_text(status));
   };
+  log_ucx_here();
   ucp_config_t* config = nullptr;
   HYLAS_TRY(check(ucp_config_read(nullptr, nullptr, &config), "reading the configuration"));
   if (!options.devices.empty()) {

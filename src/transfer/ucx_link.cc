@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/thread.h"
+#include "comm/ucx_log.h"
 #include "transfer/link.h"
 #include "transfer/ucx_memory.h"
 #include "transfer/ucx_peer.h"
@@ -80,6 +81,7 @@ class UcxLink : public Link {
 };
 
 Status UcxLink::init(const UcxLinkOptions& options) {
+  log_ucx_here();
   ucp_config_t* config = nullptr;
   HYLAS_TRY(ucx_check(ucp_config_read(nullptr, nullptr, &config), "reading the configuration"));
   const auto set = [&](const char* name, const std::string& value) {
