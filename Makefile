@@ -43,7 +43,7 @@ build:
 	@$(NINJA) -C build/release hylas
 
 cuda:
-	@scripts/setup.sh build test
+	@scripts/setup.sh build test cuda
 	@$(CONFIGURE) -B build/cuda -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) -DHYLAS_CUDA=ON
 	@$(NINJA) -C build/cuda hylas test_cuda test_model test_engine
 

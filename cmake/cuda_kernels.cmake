@@ -8,6 +8,10 @@ add_library(hylas_cuda_kernels STATIC ${cuda_kernels})
 target_include_directories(hylas_cuda_kernels PRIVATE src)
 target_compile_options(hylas_cuda_kernels PRIVATE --expt-relaxed-constexpr)
 set_target_properties(hylas_cuda_kernels PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+# Only these see DeepGEMM and CUTLASS.
+file(GLOB deep_gemm_kernels CONFIGURE_DEPENDS src/*/cuda/deep_gemm*.cu)
+set_source_files_properties(${deep_gemm_kernels} PROPERTIES
+  INCLUDE_DIRECTORIES "${HYLAS_DEPS}/deep_gemm" COMPILE_OPTIONS "--expt-extended-lambda;-diag-suppress=177,20011,20012")
 file(GLOB cuda_hosts CONFIGURE_DEPENDS src/*/cuda/*.cc)
 set_source_files_properties(${cuda_hosts} PROPERTIES INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS}")
 # The libraries' names only: their headers are not for everybody.

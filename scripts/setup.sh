@@ -3,6 +3,7 @@
 #   scripts/setup.sh [GROUP...]      build (default): compilers and libraries of `hylas`
 #                                    test: GoogleTest, a Python environment and the real vocabulary for the tests
 #                                    bench: Google Benchmark        fuzz: clang-19       format: clang-format-19
+#                                    cuda: DeepGEMM's headers, for the CUDA backend (nvcc is not installed)
 # Packages come from apt (as root, or through sudo); pinned and hash-checked packages of PyPI go into .deps, nowhere else.
 # A second run finds everything in place and ends at once.
 set -euo pipefail
@@ -20,6 +21,7 @@ declare -A packages=(
   [bench]="libbenchmark-dev"
   [fuzz]="clang-19 libclang-rt-19-dev libfuzzer-19-dev"
   [format]="clang-format-19"
+  [cuda]="unzip"
 )
 
 say() { echo "setup: $*"; }
@@ -143,6 +145,20 @@ make_vocabulary() { # the family's real 248k-token tokenizer.json, which tests l
   rm -rf "$work"
 }
 
+unpack_deep_gemm() { # the headers of the FP8 kernels, with the CUTLASS headers that they use; nothing is built
+  local work=$deps/build-deep-gemm
+  say "fetching DeepGEMM's headers"
+  rm -rf "$work" "$deps/deep_gemm"
+  mkdir -p "$work"
+  "$python" -m venv "$work/venv"
+  "$work/venv/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes -d "$work" \
+    -r tools/requirements-deep-gemm.txt
+  unzip -q "$work"/sgl_deep_gemm-*.whl -d "$work/wheel"
+  mv "$work/wheel/deep_gemm/include" "$deps/deep_gemm"
+  cp "$work"/wheel/*.dist-info/licenses/LICENSE "$deps/deep_gemm/"
+  rm -rf "$work"
+}
+
 groups=("$@")
 [ ${#groups[@]} -gt 0 ] || groups=(build)
 mkdir -p "$deps"
@@ -157,6 +173,9 @@ for group in "${groups[@]}"; do
     test)
       run_once venv tests/client/requirements.txt -- make_venv "$deps/venv" tests/client/requirements.txt
       run_once vocabulary tools/requirements-sources.txt tools/tiktoken_to_tokenizer_json.py -- make_vocabulary
+      ;;
+    cuda)
+      run_once deep_gemm tools/requirements-deep-gemm.txt -- unpack_deep_gemm
       ;;
   esac
 done

@@ -33,7 +33,7 @@ Result<Mlp> Mlp::load(const LoadContext& context, const std::string& prefix) {
   mlp.hidden_ = config.hidden_size;
   mlp.dp_ = context.shard.sizes.dp;
   mlp.dp_group_ = context.shard.place.dp_group;
-  mlp.slices_ = slices_of(context.shard.sizes.tp);
+  mlp.slices_ = slices_of(context.shard.sizes.tp, context.linear_slices_total);
   const int64_t width = config.intermediate_size, hidden = config.hidden_size;
   HYLAS_ASSIGN(mlp.gate_, source.linear_rows(prefix + "gate_proj", width, hidden, {&widths, 1}));
   HYLAS_ASSIGN(mlp.up_, source.linear_rows(prefix + "up_proj", width, hidden, {&widths, 1}));

@@ -23,7 +23,7 @@ Result<Layer> Layer::load(const LoadContext& context, const std::string& prefix,
   Layer layer(std::move(mixer), std::move(ffn));
   const int64_t hidden = context.config.hidden_size;
   layer.hidden_size_ = hidden;
-  layer.slices_ = slices_of(context.shard.sizes.attn_tp());
+  layer.slices_ = slices_of(context.shard.sizes.attn_tp(), context.linear_slices_total);
   HYLAS_ASSIGN(layer.input_norm_, context.source.tensor(prefix + "input_layernorm.weight", {hidden}));
   HYLAS_ASSIGN(layer.post_norm_, context.source.tensor(prefix + "post_attention_layernorm.weight", {hidden}));
   return layer;

@@ -18,6 +18,7 @@ struct LoadContext {
   WeightSource& source;
   int32_t dispatch_tokens;
   int32_t expert_slices_total;  // the operators' (ops.h)
+  int32_t linear_slices_total;
 };
 
 struct Step {

@@ -6,10 +6,20 @@
 
 namespace hylas {
 
+// Which products of FP8 weights go to DeepGEMM's kernels, with activations quantized to FP8 in groups of 128. Products
+// of fewer rows stay with the other kernels, which read the weights as fast and round nothing.
+struct CudaFp8Options {
+  bool linear = false;   // --fp8-gemm-backend deep_gemm
+  bool experts = false;  // --moe-runner-backend deep_gemm
+  int64_t rows_min = 65;
+  int64_t expert_rows_min = 16;  // of an expert, on average
+};
+
 struct CudaOpsOptions {
   int device = 0;
   // Memory that operators use within a call, taken at start. Large steps are cut so that they fit.
   size_t workspace_bytes = size_t{512} << 20;
+  CudaFp8Options fp8;
 };
 // One thread at a time may use it. kUnsupported: no GPU, another architecture, an old
 // driver, or a build without CUDA; kExhausted: too little memory.

@@ -58,6 +58,8 @@ class Ops {
   // Partial sums that the experts' products are kept as over a whole tensor-parallel group: kSlicesTotal, unless the
   // device gives up that every group size adds the same numbers in the same order.
   virtual int32_t expert_slices_total() const { return kSlicesTotal; }
+  // The same of linear_partial's products.
+  virtual int32_t linear_slices_total() const { return kSlicesTotal; }
 
   // Calls `body`, which makes the same calls of operators on the same tensors at every call with this key, and nothing
   // else. A GPU records it at the first one and replays the record at the others, without calling `body`.

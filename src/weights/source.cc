@@ -1,6 +1,7 @@
 #include "weights/source.h"
 
 #include <cstring>
+#include <utility>
 
 namespace hylas {
 namespace {
@@ -127,12 +128,18 @@ Result<ExpertWeights> WeightSource::experts(const std::string& prefix, Range wan
   };
   const std::string fused = prefix + ".gate_up_proj";
   if (!has(fused)) {
-    for (int64_t e = wanted.begin; e < wanted.begin + wanted.count; ++e) {
-      const std::string expert = fmt::format("{}.{}.", prefix, e);
-      HYLAS_ASSIGN(LinearWeight gate, linear_part(expert + "gate_proj", width, hidden, Part{widths, {}}));
-      HYLAS_ASSIGN(LinearWeight up, linear_part(expert + "up_proj", width, hidden, Part{widths, {}}));
-      HYLAS_ASSIGN(LinearWeight down, linear_part(expert + "down_proj", hidden, width, Part{{}, widths}));
-      HYLAS_TRY(add(gate, up, down));
+    const int64_t held = widths.count < 0 ? width : widths.count;
+    HYLAS_ASSIGN(const Places gates_ups, expert_places(2 * wanted.count, held, hidden));
+    HYLAS_ASSIGN(const Places downs, expert_places(wanted.count, hidden, held));
+    for (int64_t i = 0; i < wanted.count; ++i) {
+      const std::string expert = fmt::format("{}.{}.", prefix, wanted.begin + i);
+      const Part rows{widths, {}}, columns{{}, widths};
+      HYLAS_ASSIGN(LinearWeight gate, expert_part(expert + "gate_proj", width, hidden, rows, gates_ups.at(2 * i)));
+      HYLAS_ASSIGN(LinearWeight up, expert_part(expert + "up_proj", width, hidden, rows, gates_ups.at(2 * i + 1)));
+      HYLAS_ASSIGN(LinearWeight down, expert_part(expert + "down_proj", hidden, width, columns, downs.at(i)));
+      experts.gate.push_back(gate);
+      experts.up.push_back(up);
+      experts.down.push_back(down);
     }
     return experts;
   }
@@ -154,9 +161,45 @@ Result<ExpertWeights> WeightSource::experts(const std::string& prefix, Range wan
   return experts;
 }
 
-void WeightSource::place_on(Device& device) {
+WeightSource::Place WeightSource::Places::at(int64_t index) const {
+  if (!first.weight) return {};
+  return {first.weight + index * weight_bytes, first.scale + index * scale_bytes};
+}
+
+Result<WeightSource::Places> WeightSource::expert_places(int64_t count, int64_t rows, int64_t columns) {
+  Places places;
+  if (!device_ || !experts_together_ || rows % kFp8Block != 0 || columns % kFp8Block != 0) return places;
+  places.weight_bytes = static_cast<size_t>(rows * columns);
+  places.scale_bytes = static_cast<size_t>(rows / kFp8Block * (columns / kFp8Block)) * sizeof(float);
+  HYLAS_ASSIGN(places.first.weight, device_store_->allocate(count * places.weight_bytes));
+  HYLAS_ASSIGN(places.first.scale, device_store_->allocate(count * places.scale_bytes));
+  return places;
+}
+
+// Only FP8 weights go to the place: it was measured for them.
+Result<LinearWeight> WeightSource::expert_part(const std::string& name, int64_t out, int64_t in, const Part& part,
+                                               Place place) {
+  next_place_ = place.weight;
+  HYLAS_ASSIGN(LinearWeight weight, linear_part(name, out, in, part));
+  if (weight.weight.dtype != DType::kF8E4M3) next_place_ = nullptr;
+  HYLAS_ASSIGN(weight.weight, placed(weight.weight));
+  next_place_ = weight.scale ? place.scale : nullptr;
+  if (weight.scale) {
+    HYLAS_ASSIGN(weight.scale, placed(weight.scale));
+  }
+  next_place_ = nullptr;
+  return weight;
+}
+
+Result<std::byte*> WeightSource::room(size_t bytes) {
+  if (next_place_) return std::exchange(next_place_, nullptr);
+  return device_store_->allocate(bytes);
+}
+
+void WeightSource::place_on(Device& device, bool experts_together) {
   constexpr size_t kBlockBytes = size_t{256} << 20;
   device_ = &device;
+  experts_together_ = experts_together;
   device_store_.emplace(device, kBlockBytes);
 }
 
@@ -164,7 +207,7 @@ Result<Tensor> WeightSource::make_placed(DType dtype, int64_t rows, int64_t colu
                                          const std::function<bool(Device&, const Tensor&)>& make) {
   if (!device_) return Tensor();
   const size_t bytes = static_cast<size_t>(rows * columns) * dtype_bytes(dtype);
-  HYLAS_ASSIGN(std::byte* const memory, device_store_->allocate(bytes));
+  HYLAS_ASSIGN(std::byte* const memory, room(bytes));
   const Tensor tensor(memory, dtype, {rows, columns});
   if (!make(*device_, tensor)) return Tensor();
   made_placed_.insert(memory);
@@ -173,7 +216,7 @@ Result<Tensor> WeightSource::make_placed(DType dtype, int64_t rows, int64_t colu
 
 Result<Tensor> WeightSource::placed(const Tensor& tensor) {
   if (!device_ || tensor.elements() == 0 || made_placed_.contains(tensor.data)) return tensor;
-  HYLAS_ASSIGN(std::byte* const memory, device_store_->allocate(tensor.bytes()));
+  HYLAS_ASSIGN(std::byte* const memory, room(tensor.bytes()));
   Tensor copy = tensor;
   copy.data = memory;
   copy.row_stride = tensor.row_elements();

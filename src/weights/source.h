@@ -31,7 +31,9 @@ class WeightSource {
   virtual ~WeightSource() = default;
 
   // From here on everything handed out lies on `device`, which outlives the source; without this call in host memory.
-  void place_on(Device& device);
+  // `experts_together`: of a layer's FP8 experts gate | up of one behind those of the other, and so the down matrices
+  // and the scales.
+  void place_on(Device& device, bool experts_together = false);
 
   virtual bool has(const std::string& name) const = 0;
 
@@ -87,9 +89,26 @@ class WeightSource {
   // Where the caller wants it: the same, or a copy on the device.
   Result<Tensor> placed(const Tensor& tensor);
   Result<LinearWeight> placed(const LinearWeight& weight);
+  // The same at places that the caller chose, null: any.
+  struct Place {
+    std::byte* weight = nullptr;
+    std::byte* scale = nullptr;
+  };
+  Result<LinearWeight> expert_part(const std::string& name, int64_t out, int64_t in, const Part& part, Place place);
+  // Places for all matrices [rows, columns] of `count`, one behind the other; null without experts_together.
+  struct Places {
+    Place first;
+    size_t weight_bytes = 0, scale_bytes = 0;  // of one
+    Place at(int64_t index) const;
+  };
+  Result<Places> expert_places(int64_t count, int64_t rows, int64_t columns);
+  // Room on the device: where the next tensor was told to go, or anywhere.
+  Result<std::byte*> room(size_t bytes);
 
   Device* device_ = nullptr;  // null: host memory
   std::optional<WeightStore> device_store_;
+  bool experts_together_ = false;
+  std::byte* next_place_ = nullptr;
   std::set<const void*> made_placed_;
   std::set<std::string> names_used_;
   size_t bytes_used_ = 0;

@@ -18,6 +18,7 @@ struct RunnerOptions {
   int threads = 2;
   bool with_mtp = false;
   std::string device = test_device();
+  bool fp8_tensor_cores = false;  // on a GPU: every product that can takes activations in FP8
 };
 
 // Rows of f32 values.

@@ -23,14 +23,39 @@ void check_experts(const ExpertWeights& experts) {
               "{} gate, {} up, {} down experts", experts.gate.size(), experts.up.size(), experts.down.size());
 }
 
+// Whether matrix i lies i * `rows` * stride elements behind `first`, and its scale as much.
+bool is_behind(const WeightView& first, const WeightView& one, int64_t i, int64_t rows, int64_t inputs) {
+  return first.stride == inputs && one.stride == inputs && first.scale && first.scale_stride == inputs / kFp8Block &&
+         one.scale_stride == first.scale_stride &&
+         one.data == static_cast<const std::byte*>(first.data) + i * rows * inputs &&
+         one.scale == first.scale + i * (rows / kFp8Block) * first.scale_stride;
+}
+
+// ExpertTable::together, of `views` in the table's order.
+bool are_together(const ExpertWeights& experts, const std::vector<WeightView>& views) {
+  if (experts.gate.empty() || experts.gate[0].weight.dtype != DType::kF8E4M3) return false;
+  const int64_t width = experts.gate[0].weight.dim(0), hidden = experts.gate[0].weight.dim(1);
+  if (width % kFp8Block != 0 || hidden % kFp8Block != 0) return false;
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  for (int64_t e = 0; e < count; ++e) {
+    const WeightView &gate = views[static_cast<size_t>(e)], &up = views[static_cast<size_t>(count + e)];
+    const WeightView& down = views[static_cast<size_t>(2 * count + e)];
+    if (!is_behind(views[0], gate, 2 * e, width, hidden) || !is_behind(views[0], up, 2 * e + 1, width, hidden) ||
+        !is_behind(views[static_cast<size_t>(2 * count)], down, e, hidden, width)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 int64_t rows_elements_bytes(const Tensor& x, int64_t width, int slices, int64_t choices) {
   return choices * (width * dtype_bytes(x.dtype) + slices * x.dim(1) * static_cast<int64_t>(sizeof(float)) + 32);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Moe>> Moe::make(CudaDevice& device, Fork& fork) {
-  std::unique_ptr<Moe> moe(new Moe(device, fork));
+Result<std::unique_ptr<Moe>> Moe::make(CudaDevice& device, Fork& fork, const CudaFp8Options& fp8) {
+  std::unique_ptr<Moe> moe(new Moe(device, fork, fp8));
   HYLAS_ASSIGN(moe->memory_, Buffer::make(device, kTableBytes));
   return moe;
 }
@@ -57,6 +82,7 @@ const ExpertTable& Moe::table(const ExpertWeights& experts) {
   std::byte* to = static_cast<std::byte*>(memory_.data()) + used_;
   used_ += (bytes + 255) / 256 * 256;
   device_.copy_from_host(to, wanted.data(), bytes);
+  made.together = made.tensor_cores && are_together(experts, wanted);
   made.host = std::move(wanted);
   made.device = reinterpret_cast<const WeightView*>(to);
   found = std::move(made);
@@ -121,7 +147,7 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
       gemm_f32(*product, device_.stream());
     }
   }
-  return {static_cast<const float*>(down.out.data), down.slice_stride, pair_of};
+  return {down.out, down.slice_stride, pair_of};
 }
 
 Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices,
@@ -151,7 +177,7 @@ Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertW
   down.slice_stride = tokens * hidden;
   down.out = {workspace.take<float>(slices * tokens * hidden), DType::kF32, hidden};
   multiply(down, stream);
-  return {static_cast<const float*>(down.out.data), down.slice_stride, nullptr};
+  return {down.out, down.slice_stride, nullptr};
 }
 
 namespace {
@@ -198,17 +224,23 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
   const int64_t bytes = rows_elements_bytes(x, width, slices, ids.dim(1)) + shared_bytes(shared, x, slices);
   for (int64_t begin = 0; begin < x.dim(0);) {
     workspace.reset();
-    const int64_t tokens = block_tokens(workspace, bytes, x.dim(0) - begin);
+    const int64_t left = x.dim(0) - begin;
+    const int64_t fp8 = slices == 1 ? fp8_tokens(workspace, x, left, ids.dim(1), experts, shared) : 0;
+    const int64_t tokens = fp8 > 0 ? fp8 : block_tokens(workspace, bytes, left);
     const Tensor block = x.rows(begin, tokens);
     CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
     const Stream main = device_.stream();
     if (shared) {  // beside the others: all of them are small
-      const Rows rows = this->shared(workspace, block, *shared, slices, fork_.begin(main));
+      const Stream side = fork_.begin(main);
+      const Rows rows =
+          fp8 > 0 ? fp8_shared(workspace, block, *shared, side) : this->shared(workspace, block, *shared, slices, side);
       args.shared = rows.data;
       args.shared_slice_stride = rows.slice_stride;
     }
     if (any) {
-      const Rows rows = routed(workspace, block, ids.rows(begin, tokens), experts, slices, nullptr);
+      const Tensor block_ids = ids.rows(begin, tokens);
+      const Rows rows = fp8 > 0 ? fp8_routed(workspace, block, block_ids, experts)
+                                : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;
       args.rows_slice_stride = rows.slice_stride;
       args.index = rows.pair_of;
@@ -249,7 +281,7 @@ void Moe::combine(Workspace& workspace, const Tensor& rows, const Tensor& index,
     workspace.reset();
     const int64_t tokens = block_tokens(workspace, bytes, index.dim(0) - begin);
     CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
-    args.rows = rows.as<float>();
+    args.rows = {rows.data, DType::kF32, rows.dim(2)};
     args.rows_slice_stride = rows.row_stride;
     const Tensor block = index.rows(begin, tokens);
     args.index = block.as<int32_t>();

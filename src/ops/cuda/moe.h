@@ -6,6 +6,7 @@
 #include "ops/cuda/fork.h"
 #include "ops/cuda/products.h"
 #include "ops/cuda/workspace.h"
+#include "ops/cuda_ops.h"
 #include "tensor/cuda/cuda_device.h"
 
 namespace hylas::cuda {
@@ -15,13 +16,16 @@ struct ExpertTable {
   std::vector<WeightView> host;  // gate, up and down of every expert, one kind after the other
   const WeightView* device = nullptr;
   bool tensor_cores = false;  // all at places that gemm_bf16 takes
+  // All FP8, and gate and up of an expert, all experts' pairs of them, and all down matrices lie one behind the other,
+  // their scales too: what fp8_multiply_grouped takes.
+  bool together = false;
 };
 
 // Not thread-safe. Holds a table per layer in memory taken at start; a table is made at a layer's first call.
 class Moe {
  public:
   // `fork` outlives it.
-  static Result<std::unique_ptr<Moe>> make(CudaDevice& device, Fork& fork);
+  static Result<std::unique_ptr<Moe>> make(CudaDevice& device, Fork& fork, const CudaFp8Options& fp8);
 
   void moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Tensor& weights,
            const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
@@ -34,19 +38,25 @@ class Moe {
  private:
   // Products of experts (or of the shared one) over a block of tokens.
   struct Rows {
-    const float* data = nullptr;
+    View data;
     int64_t slice_stride = 0;
     const int32_t* pair_of = nullptr;
   };
 
-  Moe(CudaDevice& device, Fork& fork) : device_(device), fork_(fork) {}
+  Moe(CudaDevice& device, Fork& fork, const CudaFp8Options& fp8) : device_(device), fork_(fork), fp8_(fp8) {}
   const ExpertTable& table(const ExpertWeights& experts);
   Rows routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices,
               const Tensor* out);
   Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices, Stream stream);
+  // moe_fp8.cc: a block of tokens on the FP8 tensor cores, as many of `tokens` as fit; 0: it cannot or should not.
+  int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
+                     const ExpertWeights& experts, const SharedExpertWeights* shared);
+  Rows fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts);
+  Rows fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream);
 
   CudaDevice& device_;
   Fork& fork_;
+  CudaFp8Options fp8_;
   Buffer memory_;
   size_t used_ = 0;
   std::unordered_map<const LinearWeight*, ExpertTable> tables_;

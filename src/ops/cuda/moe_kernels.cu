@@ -1,7 +1,7 @@
 #include "ops/cuda/moe_kernels.h"
 
-#include "ops/cuda/element.cuh"
 #include "ops/cuda/route.h"
+#include "ops/cuda/vector.cuh"
 #include "tensor/cuda/cuda_error.h"
 
 namespace hylas::cuda {
@@ -30,7 +30,8 @@ __device__ int block_scan(int value, int* memory, int& total) {
 }
 
 // One block counts, scans and places. The order of an expert's pairs is left open: every row is computed on its own.
-__global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args) {
+// With pair_expert every expert's pairs begin at a multiple of run_rows, and there are no runs.
+__global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32_t* pair_expert) {
   __shared__ int count[kExpertsMax];
   __shared__ int memory[kThreads / 32];
   count[threadIdx.x] = 0;
@@ -49,12 +50,13 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args) {
   __syncthreads();
   const int mine = count[threadIdx.x], my_runs = (mine + args.run_rows - 1) / args.run_rows;
   int total = 0, total_runs = 0;
-  const int begin = block_scan(mine, memory, total), run_begin = block_scan(my_runs, memory, total_runs);
-  for (int i = 0; i < my_runs; ++i) {
+  const int begin = block_scan(pair_expert ? my_runs * args.run_rows : mine, memory, total);
+  const int run_begin = block_scan(my_runs, memory, total_runs);
+  for (int i = 0; i < my_runs && args.runs; ++i) {
     args.runs[run_begin + i] = {static_cast<int32_t>(threadIdx.x), begin + i * args.run_rows,
                                 begin + min(mine, (i + 1) * args.run_rows)};
   }
-  if (threadIdx.x == 0) *args.run_count = total_runs;
+  if (threadIdx.x == 0 && args.run_count) *args.run_count = total_runs;
   count[threadIdx.x] = begin;
   __syncthreads();
 #pragma unroll 4
@@ -62,7 +64,9 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args) {
     const int expert = expert_of(i);
     const int pair = expert < 0 ? -1 : atomicAdd(&count[expert], 1);
     args.pair_of[i] = pair;
-    if (pair >= 0) args.pair_token[pair] = i / args.k;
+    if (pair < 0) continue;
+    args.pair_token[pair] = i / args.k;
+    if (pair_expert) pair_expert[pair] = expert;
   }
 }
 
@@ -93,13 +97,37 @@ __global__ void moe_sum_kernel(CombineArgs args) {
   for (int j = 0; j < args.k; ++j) {
     const int row = args.index[t * args.index_stride + j];
     if (row < 0) continue;
-    sum = fmaf(weights[j], args.rows[s * args.rows_slice_stride + row * args.columns + c], sum);
+    const auto* rows = static_cast<const float*>(args.rows.data) + s * args.rows_slice_stride;
+    sum = fmaf(weights[j], rows[row * args.columns + c], sum);
   }
-  if (args.shared) {
+  if (args.shared.data) {
     const float gate = sigmoid(static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride]);
-    sum = fmaf(gate, args.shared[s * args.shared_slice_stride + t * args.columns + c], sum);
+    const auto* shared = static_cast<const float*>(args.shared.data) + s * args.shared_slice_stride;
+    sum = fmaf(gate, shared[t * args.columns + c], sum);
   }
   args.partials[s * args.partials_slice_stride + t * args.columns + c] = sum;
+}
+
+// One slice of bf16 rows, kVector columns a thread.
+template <class Shared>
+__global__ void moe_sum_bf16_kernel(CombineArgs args) {
+  const int64_t t = blockIdx.x, c = (blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x) * kVector;
+  if (c >= args.columns) return;
+  float sum[kVector] = {}, value[kVector];
+  const float* weights = static_cast<const float*>(args.weights.data) + t * args.weights.stride;
+  for (int j = 0; j < args.k; ++j) {
+    const int row = args.index[t * args.index_stride + j];
+    if (row < 0) continue;
+    load<kVector>(static_cast<const Bf16*>(args.rows.data) + row * args.columns + c, value);
+    const float weight = weights[j];
+    for (int i = 0; i < kVector; ++i) sum[i] = fmaf(weight, value[i], sum[i]);
+  }
+  if (args.shared.data) {
+    const float gate = sigmoid(static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride]);
+    load<kVector>(static_cast<const Shared*>(args.shared.data) + t * args.columns + c, value);
+    for (int i = 0; i < kVector; ++i) sum[i] = fmaf(gate, value[i], sum[i]);
+  }
+  store<kVector>(args.partials + t * args.columns + c, sum);
 }
 
 }  // namespace
@@ -108,13 +136,29 @@ void moe_sort(const SortArgs& args, Stream stream) {
   if (args.tokens == 1 && args.k <= 32) {
     moe_sort_one_kernel<<<1, 32, 0, stream>>>(args);
   } else {
-    moe_sort_kernel<<<1, kThreads, 0, stream>>>(args);
+    moe_sort_kernel<<<1, kThreads, 0, stream>>>(args, nullptr);
   }
+  check_launch("moe (sort)");
+}
+
+void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, Stream stream) {
+  const auto bytes = static_cast<size_t>(rows) * sizeof(int32_t);
+  check(cudaMemsetAsync(args.pair_token, 0xff, bytes, stream), "moe (sort)");
+  check(cudaMemsetAsync(pair_expert, 0xff, bytes, stream), "moe (sort)");
+  moe_sort_kernel<<<1, kThreads, 0, stream>>>(args, pair_expert);
   check_launch("moe (sort)");
 }
 
 void moe_sum(const CombineArgs& args, Stream stream) {
   if (args.tokens == 0) return;
+  if (args.rows.data && args.rows.dtype == DType::kBF16) {
+    const int64_t packs = args.columns / kVector;
+    const dim3 wide(static_cast<unsigned>(args.tokens), static_cast<unsigned>((packs + kSumThreads - 1) / kSumThreads));
+    const bool all_bf16 = args.shared.dtype == DType::kBF16;
+    const auto kernel = all_bf16 ? moe_sum_bf16_kernel<Bf16> : moe_sum_bf16_kernel<float>;
+    kernel<<<wide, kSumThreads, 0, stream>>>(args);
+    return check_launch("moe (sum)");
+  }
   const dim3 grid(static_cast<unsigned>(args.tokens),
                   static_cast<unsigned>((args.columns + kSumThreads - 1) / kSumThreads),
                   static_cast<unsigned>(args.slices));

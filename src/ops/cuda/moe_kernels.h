@@ -18,18 +18,21 @@ struct SortArgs {
 };
 // Runs of at most run_rows pairs of one expert; there are at most sort_runs_max of them.
 void moe_sort(const SortArgs& args, Stream stream);
+// The same without runs, and every expert's pairs begin at a multiple of run_rows: pair_token and pair_expert have
+// fp8_grouped_rows(tokens * k, experts, run_rows) elements, -1 where there is no pair.
+void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, Stream stream);
 inline int64_t sort_runs_max(int64_t pairs, int64_t experts, int64_t run_rows) {
   return pairs / run_rows + (pairs < experts ? pairs : experts);
 }
 
 struct CombineArgs {
-  const float* rows = nullptr;  // [slices, rows, columns]
+  View rows;  // [slices, rows, columns] f32, or with one slice bf16
   int64_t rows_slice_stride = 0;
   const int32_t* index = nullptr;  // [tokens, k]; -1 adds nothing
   int64_t index_stride = 0;
   View weights;  // [tokens, k] f32
   int k = 0;
-  const float* shared = nullptr;  // [slices, tokens, columns]; null: none
+  View shared;  // [slices, tokens, columns] f32, or beside bf16 rows bf16; data null: none
   int64_t shared_slice_stride = 0;
   View shared_logit;  // [tokens, 1] f32
   float* partials = nullptr;

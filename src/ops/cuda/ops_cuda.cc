@@ -1,5 +1,8 @@
 #include "ops/cuda/ops_cuda.h"
 
+#include <vector>
+
+#include "ops/cuda/fp8_gemm.h"
 #include "ops/cuda/norm.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/rows.h"
@@ -8,10 +11,10 @@ namespace hylas::cuda {
 
 Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device));
-  std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device)));
+  std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device), options.fp8));
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
-  HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_));
+  HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_, options.fp8));
   HYLAS_ASSIGN(ops->large_, LargeGemm::make());
   return std::unique_ptr<Ops>(std::move(ops));
 }
@@ -92,8 +95,16 @@ void OpsCuda::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& wei
                       static_cast<int>(x.row_elements() / dim), static_cast<int>(dim), stream());
 }
 
+// Whether the FP8 tensor cores can and should do it, and the workspace holds what it needs.
+bool OpsCuda::takes_fp8(const Product& p) const {
+  if (!fp8_.linear || p.rows < fp8_.rows_min || !fp8_takes(p)) return false;
+  const size_t out_bytes = Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2);
+  return fp8_rows_bytes(p.rows, p.inputs) + out_bytes <= memory_.bytes();
+}
+
 void OpsCuda::multiply(const Product& product) {
   workspace_.reset();
+  if (takes_fp8(product)) return fp8_run(product, nullptr, workspace_, stream());
   if (large_->takes(product, workspace_)) return large_->run(product, workspace_, stream());
   cuda::multiply(product, stream());
 }
@@ -115,6 +126,7 @@ void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std
   check_act(x);
   HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
   Product bf16, fp8;
+  std::vector<Product> quantized;  // that share their quantized rows
   for (size_t i = 0; i < weights.size(); ++i) {
     check_weight(weights[i]);
     check_act(outs[i]);
@@ -133,6 +145,10 @@ void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std
     set_slices(product, 1);
     Product& together = product.weight_dtype == DType::kF8E4M3 ? fp8 : bf16;
     workspace_.reset();
+    if (takes_fp8(product)) {
+      quantized.push_back(product);
+      continue;
+    }
     const bool few = !large_->takes(product, workspace_) && gemm_bf16_takes(product);
     if (few && together.parts < kPartsMax) {
       add_part(together, product);
@@ -141,6 +157,14 @@ void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std
     }
   }
   multiply_together(bf16, fp8);
+  if (quantized.empty()) return;
+  workspace_.reset();
+  const Fp8Rows rows = take_fp8_rows(workspace_, x.dim(0), x.dim(1));
+  quantize_rows(view(x), nullptr, rows, stream());
+  for (const Product& product : quantized) {
+    Workspace room = workspace_;  // each may use all that is left
+    fp8_run(product, &rows, room, stream());
+  }
 }
 
 void OpsCuda::linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) {

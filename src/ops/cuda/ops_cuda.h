@@ -20,6 +20,8 @@ class OpsCuda final : public Ops {
   Device& device() override { return *device_; }
   // Four would cost a prefill four times the traffic of every expert's results.
   int32_t expert_slices_total() const override { return 1; }
+  // The FP8 tensor cores' products come as one sum in bf16.
+  int32_t linear_slices_total() const override { return fp8_.linear ? 1 : kSlicesTotal; }
   void replay(uint64_t key, const std::function<void()>& body) override { graphs_.replay(key, body); }
   void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
@@ -54,13 +56,15 @@ class OpsCuda final : public Ops {
                 std::span<SampleResult> results) override;
 
  private:
-  explicit OpsCuda(std::unique_ptr<CudaDevice> device)
-      : device_(std::move(device)), sampler_(*device_), graphs_(*device_) {}
+  OpsCuda(std::unique_ptr<CudaDevice> device, const CudaFp8Options& fp8)
+      : device_(std::move(device)), fp8_(fp8), sampler_(*device_), graphs_(*device_) {}
   Stream stream() const { return device_->stream(); }
   void multiply(const Product& product);
   void multiply_together(const Product& bf16, const Product& fp8);
+  bool takes_fp8(const Product& product) const;
 
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
+  CudaFp8Options fp8_;
   Buffer memory_;
   Workspace workspace_;
   std::unique_ptr<Moe> moe_;

@@ -1,0 +1,54 @@
+#pragma once
+// The launch of one instance of DeepGEMM's kernel. The host side of the library is not in its headers.
+#include <deep_gemm/impls/sm90_fp8_gemm_1d2d.cuh>
+
+#include "ops/cuda/deep_gemm.h"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+
+template <int kRows, int kOutputs, int kStages, int kCluster, deep_gemm::GemmType kType>
+void launch_deep_gemm(const DeepGemmArgs& p, Stream stream) {
+  constexpr int kCopyThreads = 128, kMathThreads = kRows <= 64 ? 128 : 256, kSwizzle = 128;
+  // Sizes 0: taken at run time. One group: the grouped kind reads whose a row is from row_expert.
+  const auto kernel =
+      &deep_gemm::sm90_fp8_gemm_1d2d_impl<cute::UMMA::Major::K, 0, 0, 0, 1, kRows, kOutputs, kFp8Depth, kSwizzle,
+                                          kSwizzle, kSwizzle, kStages, kCopyThreads, kMathThreads, kCluster, false,
+                                          kFp8Blocks, kType, cutlass::bfloat16_t>;
+  static const bool kReady = [&] {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kFp8SharedBytesMax - 1024),
+          "linear (fp8, shared memory)");
+    return true;
+  }();
+  (void)kReady;
+  cudaLaunchAttribute cluster;
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = kCluster;
+  cluster.val.clusterDim.y = 1;
+  cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(kFp8Blocks);
+  config.blockDim = dim3(kCopyThreads + kMathThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(fp8_shared_bytes(p.tile, p.inputs));
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = kCluster > 1 ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, const_cast<float*>(p.weight_scale), const_cast<int*>(p.row_expert),
+                           static_cast<uint32_t>(p.rows), static_cast<uint32_t>(p.outputs),
+                           static_cast<uint32_t>(p.inputs), p.x, p.weight, p.out, p.x_scale),
+        "linear (fp8)");
+}
+
+// Runs the instance of the table whose tile is p.tile.
+template <const auto& kTiles, size_t kIndex, deep_gemm::GemmType kType>
+void launch_deep_gemm_tile(const DeepGemmArgs& p, Stream stream) {
+  constexpr Fp8Tile kTile = kTiles[kIndex];
+  static_assert(128 % kTile.outputs == 0, "one row of weight scales for each tile, as fp8_shared_bytes counts");
+  if (p.tile == kTile) {
+    launch_deep_gemm<kTile.rows, kTile.outputs, kTile.stages, kTile.cluster, kType>(p, stream);
+  } else if constexpr (kIndex + 1 < std::size(kTiles)) {
+    launch_deep_gemm_tile<kTiles, kIndex + 1, kType>(p, stream);
+  }
+}
+
+}  // namespace hylas::cuda

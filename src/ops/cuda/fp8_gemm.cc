@@ -1,0 +1,114 @@
+#include "ops/cuda/fp8_gemm.h"
+
+#include <cuda_runtime_api.h>
+
+#include "ops/cuda/deep_gemm.h"
+#include "ops/cuda/rows.h"
+#include "ops/cuda/tensor_map.h"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+namespace {
+
+constexpr int64_t kUnit = 16;  // bytes; of everything that a tensor map points at
+
+bool at_unit(const void* data) { return reinterpret_cast<uintptr_t>(data) % kUnit == 0; }
+int64_t scale_stride(int64_t rows) { return (rows + 3) / 4 * 4; }
+
+DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outputs, int64_t experts,
+                       const Fp8Tile& tile, const View& out) {
+  constexpr int32_t kOutColumns = 64;  // 128 bytes
+  DeepGemmArgs args;
+  args.tile = tile;
+  args.rows = x.rows;
+  args.outputs = outputs;
+  args.inputs = x.inputs;
+  args.x = tensor_map({.data = x.data,
+                       .rows = x.rows,
+                       .columns = x.inputs,
+                       .stride = x.inputs,
+                       .box_rows = tile.rows,
+                       .box_columns = kFp8Depth});
+  args.x_scale = tensor_map({.data = x.scale,
+                             .dtype = DType::kF32,
+                             .rows = x.inputs / kFp8Depth,
+                             .columns = x.scale_stride,
+                             .stride = x.scale_stride,
+                             .box_rows = 1,
+                             .box_columns = tile.rows,
+                             .swizzled = false});
+  args.weight = tensor_map({.data = const_cast<void*>(weight.data),
+                            .rows = outputs * experts,
+                            .columns = x.inputs,
+                            .stride = weight.stride,
+                            .box_rows = tile.outputs,
+                            .box_columns = kFp8Depth});
+  args.out = tensor_map({.data = out.data,
+                         .dtype = DType::kBF16,
+                         .rows = x.rows,
+                         .columns = outputs,
+                         .stride = out.stride,
+                         .box_rows = tile.rows,
+                         .box_columns = kOutColumns});
+  args.weight_scale = weight.scale;
+  return args;
+}
+
+bool direct(const View& out) { return out.dtype == DType::kBF16 && out.stride % 8 == 0 && at_unit(out.data); }
+
+}  // namespace
+
+Fp8Rows take_fp8_rows(Workspace& workspace, int64_t rows, int64_t inputs) {
+  Fp8Rows taken;
+  taken.rows = rows;
+  taken.inputs = inputs;
+  taken.scale_stride = scale_stride(rows);
+  taken.data = workspace.take<std::byte>(rows * inputs);
+  taken.scale = workspace.take<float>(inputs / kFp8Depth * taken.scale_stride);
+  return taken;
+}
+
+size_t fp8_rows_bytes(int64_t rows, int64_t inputs) {
+  return Workspace::padded(static_cast<size_t>(rows * inputs)) +
+         Workspace::padded(static_cast<size_t>(inputs / kFp8Depth * scale_stride(rows)) * sizeof(float));
+}
+
+bool fp8_takes(const Product& p) {
+  return p.x.dtype == DType::kBF16 && p.weight_dtype == DType::kF8E4M3 && !p.weights && !p.paired && !p.x_index &&
+         !p.out_index && p.parts == 0 && p.rows > 0 && p.outputs > 0 && p.inputs > 0 && p.inputs % kFp8Depth == 0 &&
+         p.outputs % 8 == 0 && p.x.stride % 8 == 0 && at_unit(p.x.data) && p.weight.stride % kUnit == 0 &&
+         at_unit(p.weight.data) && p.weight.scale_stride == p.inputs / kFp8Depth;
+}
+
+void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream) {
+  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs), out), stream);
+}
+
+void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
+                          const Fp8Tile& tile, const int32_t* row_expert, const View& out, Stream stream) {
+  DeepGemmArgs args = arguments(x, weights, outputs, experts, tile, out);
+  args.row_expert = row_expert;
+  deep_gemm_grouped(args, stream);
+}
+
+void fp8_run(const Product& p, const Fp8Rows* rows, Workspace& workspace, Stream stream) {
+  Fp8Rows own;
+  if (!rows) {
+    own = take_fp8_rows(workspace, p.rows, p.inputs);
+    quantize_rows(p.x, nullptr, own, stream);
+    rows = &own;
+  }
+  if (direct(p.out)) return fp8_multiply(*rows, p.weight, p.outputs, p.out, stream);
+  const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
+  fp8_multiply(*rows, p.weight, p.outputs, whole, stream);
+  copy_columns(whole, p.rows, p.outputs, p.out, stream);
+  if (p.slices == 1) return;
+  // Partial sums lie one behind the other, or apart.
+  auto* next = static_cast<std::byte*>(p.out.data) + p.slice_stride * dtype_bytes(p.out.dtype);
+  check(cudaMemset2DAsync(next, static_cast<size_t>(p.slice_stride * dtype_bytes(p.out.dtype)), 0,
+                          static_cast<size_t>(p.rows * p.out.stride * dtype_bytes(p.out.dtype)),
+                          static_cast<size_t>(p.slices - 1), stream),
+        "linear (fp8, the other slices)");
+}
+
+}  // namespace hylas::cuda

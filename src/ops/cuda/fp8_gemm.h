@@ -1,0 +1,29 @@
+#pragma once
+// Products on the FP8 tensor cores: activations quantized in groups of 128, FP8 weights as they are stored. What is
+// chosen with --fp8-gemm-backend deep_gemm and --moe-runner-backend deep_gemm.
+#include "ops/cuda/gemm.h"
+#include "ops/cuda/quantize.h"
+#include "ops/cuda/workspace.h"
+#include "ops/fp8_plan.h"
+
+namespace hylas::cuda {
+
+// Room for `rows` rows of `inputs` values. Bytes that it takes: fp8_rows_bytes.
+Fp8Rows take_fp8_rows(Workspace& workspace, int64_t rows, int64_t inputs);
+size_t fp8_rows_bytes(int64_t rows, int64_t inputs);
+
+// Whether x can be quantized and the weight be multiplied as it lies: bf16 x, fp8 weight with scales one row behind
+// the other, inputs a multiple of 128, outputs of 8.
+bool fp8_takes(const Product& product);
+
+// out [rows, outputs] = x W^T: bf16, rows at multiples of 16 bytes.
+void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream);
+// The same with `experts` weights one behind the other; row i takes those of row_expert[i] (deep_gemm.h).
+void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
+                          const Fp8Tile& tile, const int32_t* row_expert, const View& out, Stream stream);
+
+// A single product of fp8_takes, whose x may have been quantized before (`rows` not null). An f32 out gets the bf16
+// result; of several slices the first gets the whole sum, the others zeros.
+void fp8_run(const Product& product, const Fp8Rows* rows, Workspace& workspace, Stream stream);
+
+}  // namespace hylas::cuda

@@ -1,0 +1,112 @@
+// Ops::moe on the FP8 tensor cores: rows sorted by expert from whole tiles on and quantized on their way, gate and up
+// in one grouped product, silu and product quantized in one pass, down products in bf16, summed in f32.
+#include <algorithm>
+
+#include "ops/cuda/fp8_gemm.h"
+#include "ops/cuda/moe.h"
+#include "ops/cuda/moe_kernels.h"
+
+namespace hylas::cuda {
+namespace {
+
+constexpr int64_t kBf16Bytes = 2;
+
+size_t bf16_bytes(int64_t rows, int64_t columns) {
+  return Workspace::padded(static_cast<size_t>(rows * columns * kBf16Bytes));
+}
+
+bool fits(const LinearWeight& weight) {
+  return weight.weight.dtype == DType::kF8E4M3 && weight.weight.dim(0) % kFp8Block == 0 &&
+         weight.weight.dim(1) % kFp8Block == 0 && weight.weight.row_stride % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(weight.weight.data) % 16 == 0 &&
+         weight.scale.row_stride == weight.weight.dim(1) / kFp8Block;
+}
+
+// What a block of `tokens` takes of the workspace. The down products lie where the quantized rows and the gate and up
+// products lay, which are done with by then.
+size_t routed_bytes(int64_t tokens, int64_t k, int64_t experts, int64_t hidden, int64_t width) {
+  const int64_t pairs = tokens * k;
+  const int64_t rows = fp8_grouped_rows(pairs, experts, fp8_grouped_tile(pairs, experts).rows);
+  const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
+  const size_t lists = 2 * Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
+                       Workspace::padded(static_cast<size_t>(pairs) * sizeof(int32_t));
+  return lists + std::max(before, bf16_bytes(rows, hidden)) + fp8_rows_bytes(rows, width);
+}
+
+size_t shared_bytes(int64_t tokens, int64_t hidden, int64_t width) {
+  return fp8_rows_bytes(tokens, hidden) + bf16_bytes(tokens, 2 * width) + fp8_rows_bytes(tokens, width) +
+         bf16_bytes(tokens, hidden);
+}
+
+}  // namespace
+
+int64_t Moe::fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
+                        const ExpertWeights& experts, const SharedExpertWeights* shared) {
+  if (!fp8_.experts || x.dtype != DType::kBF16 || experts.gate.empty()) return 0;
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  if (tokens * k < fp8_.expert_rows_min * count || !table(experts).together) return 0;
+  if (x.row_stride % 8 != 0 || reinterpret_cast<uintptr_t>(x.data) % 16 != 0) return 0;
+  if (shared && !(fits(shared->gate) && fits(shared->up) && fits(shared->down))) return 0;
+  const int64_t hidden = x.dim(1), width = experts.gate[0].weight.dim(0);
+  const int64_t shared_width = shared ? shared->gate.weight.dim(0) : 0;
+  const auto bytes = [&](int64_t block) {
+    return routed_bytes(block, k, count, hidden, width) + (shared ? shared_bytes(block, hidden, shared_width) : 0);
+  };
+  int64_t parts = 1;  // blocks of equal size
+  while (bytes((tokens + parts - 1) / parts) > workspace.bytes_left()) {
+    if (++parts > tokens) return 0;
+  }
+  return (tokens + parts - 1) / parts;
+}
+
+Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts) {
+  const ExpertTable& table = this->table(experts);
+  const Stream stream = device_.stream();
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  const int64_t tokens = x.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.dim(1);
+  const int64_t width = experts.gate[0].weight.dim(0);
+  const Fp8Tile tile = fp8_grouped_tile(pairs, count);
+  const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
+  auto* row_token = workspace.take<int32_t>(rows);
+  auto* row_expert = workspace.take<int32_t>(rows);
+  auto* pair_of = workspace.take<int32_t>(pairs);
+  moe_sort_padded({.ids = view(ids),
+                   .tokens = tokens,
+                   .k = static_cast<int>(k),
+                   .expert_begin = experts.expert_begin,
+                   .experts = static_cast<int32_t>(count),
+                   .run_rows = tile.rows,
+                   .pair_token = row_token,
+                   .pair_of = pair_of},
+                  row_expert, rows, stream);
+  const Fp8Rows halves = take_fp8_rows(workspace, rows, width);
+  const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
+  const size_t piece_bytes = std::max(before, bf16_bytes(rows, hidden));
+  auto* piece = workspace.take<std::byte>(static_cast<int64_t>(piece_bytes));
+  Workspace inner(piece, piece_bytes);
+  const Fp8Rows quantized = take_fp8_rows(inner, rows, hidden);
+  const View gate_up = {inner.take<uint16_t>(rows * 2 * width), DType::kBF16, 2 * width};
+  const View down = {piece, DType::kBF16, hidden};
+  quantize_rows(view(x), row_token, quantized, stream);
+  fp8_multiply_grouped(quantized, table.host[0], 2 * width, count, tile, row_expert, gate_up, stream);
+  silu_mul_quantize_rows(gate_up, row_token, halves, stream);
+  fp8_multiply_grouped(halves, table.host[static_cast<size_t>(2 * count)], hidden, count, tile, row_expert, down,
+                       stream);
+  return {down, rows * hidden, pair_of};
+}
+
+Moe::Rows Moe::fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream) {
+  const int64_t tokens = x.dim(0), hidden = x.dim(1), width = experts.gate.weight.dim(0);
+  const Fp8Rows quantized = take_fp8_rows(workspace, tokens, hidden), halves = take_fp8_rows(workspace, tokens, width);
+  const View gate_up = {workspace.take<uint16_t>(tokens * 2 * width), DType::kBF16, 2 * width};
+  const View up = {static_cast<uint16_t*>(gate_up.data) + width, DType::kBF16, 2 * width};
+  const View down = {workspace.take<uint16_t>(tokens * hidden), DType::kBF16, hidden};
+  quantize_rows(view(x), nullptr, quantized, stream);
+  fp8_multiply(quantized, view(experts.gate), width, gate_up, stream);
+  fp8_multiply(quantized, view(experts.up), width, up, stream);
+  silu_mul_quantize_rows(gate_up, nullptr, halves, stream);
+  fp8_multiply(halves, view(experts.down), hidden, down, stream);
+  return {down, tokens * hidden, nullptr};
+}
+
+}  // namespace hylas::cuda

@@ -1,0 +1,49 @@
+#include "ops/fp8_plan.h"
+
+#include <algorithm>
+
+namespace hylas {
+namespace {
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t aligned(int64_t bytes, int64_t unit) { return ceil_div(bytes, unit) * unit; }
+
+// Rounds of all blocks times the work of one tile. A tile of 64 rows keeps the tensor cores half as busy as one of 128
+// does, and one of 64 outputs a little less so.
+int64_t cost(const Fp8Tile& tile, int64_t rows, int64_t outputs) {
+  const int64_t rounds = ceil_div(ceil_div(rows, tile.rows) * ceil_div(outputs, tile.outputs), kFp8Blocks);
+  const int64_t work = (tile.rows == 128 ? 10 : 6) * (tile.outputs == 128 ? 10 : 6);
+  return rounds * work;
+}
+
+}  // namespace
+
+int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs) {
+  constexpr int64_t kOutBytes = 2, kScaleBytes = 4, kBarrierBytes = 8;
+  const int64_t out = aligned(tile.rows * tile.outputs * kOutBytes, 1024);
+  const int64_t stage = (tile.rows + tile.outputs) * kFp8Depth + aligned(tile.rows * kScaleBytes, 128);
+  const int64_t scales = aligned(ceil_div(inputs, kFp8Depth) * kScaleBytes, kBarrierBytes);
+  return out + tile.stages * (stage + 2 * kBarrierBytes) + scales;
+}
+
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs) {
+  Fp8Tile best = kFp8DenseTiles[0];
+  for (const Fp8Tile& tile : kFp8DenseTiles) {
+    // Two blocks of a cluster take neighbouring tiles of rows: worth it only where there are many.
+    if (tile.cluster > 1 && ceil_div(rows, tile.rows) < 8) continue;
+    if (cost(tile, rows, outputs) <= cost(best, rows, outputs)) best = tile;
+  }
+  return best;
+}
+
+Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts) {
+  return kFp8GroupedTiles[rows > 64 * std::max<int64_t>(experts, 1) ? 1 : 0];
+}
+
+int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows) {
+  // Every expert with rows wastes at most a tile but one row.
+  const int64_t with_rows = std::min(pairs, experts);
+  return aligned(pairs + with_rows * (tile_rows - 1), tile_rows);
+}
+
+}  // namespace hylas

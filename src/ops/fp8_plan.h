@@ -1,0 +1,39 @@
+#pragma once
+// Which tile an FP8 product on the tensor cores takes: a pure function of its shape. The tiles are those that
+// ops/cuda/deep_gemm_*.cu instantiate.
+#include <cstdint>
+
+namespace hylas {
+
+struct Fp8Tile {
+  int32_t rows = 0;     // of x and out
+  int32_t outputs = 0;  // of the weight and out
+  int32_t stages = 0;   // of the ring of copies
+  int32_t cluster = 1;  // blocks that share what they read of the weight
+  bool operator==(const Fp8Tile&) const = default;
+};
+
+// Inputs of one step, which is one scale block.
+constexpr int64_t kFp8Depth = 128;
+// What one block of a multiprocessor may use.
+constexpr int64_t kFp8SharedBytesMax = 232448;
+// The kernels are launched with one block for each, on any GPU.
+constexpr int32_t kFp8Blocks = 132;
+
+// All instances, the dense ones and those with rows grouped by expert.
+constexpr Fp8Tile kFp8DenseTiles[] = {{64, 64, 8}, {64, 128, 8}, {128, 128, 5}, {128, 128, 5, 2}};
+constexpr Fp8Tile kFp8GroupedTiles[] = {{64, 128, 8}, {128, 128, 5}};
+
+// Bytes of shared memory that a block needs for `inputs`: the tile of out, the stages, a row of scales, two barriers
+// for each stage.
+int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs);
+
+// The fewest rounds of all blocks, weighed by a tile's size; of equal ones the largest tile.
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs);
+// Tall tiles only where an expert has the rows for them: its rows are padded to whole tiles.
+Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts);
+
+// Rows of a buffer that holds `pairs` rows of `experts` experts, each expert's from a multiple of `tile_rows` on.
+int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows);
+
+}  // namespace hylas

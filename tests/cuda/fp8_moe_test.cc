@@ -1,0 +1,131 @@
+// The experts on the FP8 tensor cores beside the CPU's products of the same quantized activations, step by step.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "cuda/fp8_side.h"
+
+namespace hylas::test {
+namespace {
+
+struct Case {
+  int64_t tokens, hidden, width, shared_width;
+  int experts, choices;
+  int chosen;  // experts that any token may choose: the others have no rows
+};
+
+// FP8 matrices on the device one behind the other, as a checkpoint's experts are placed for these kernels.
+class Together {
+ public:
+  Together(const std::vector<const Matrix*>& matrices) {
+    const Matrix& first = *matrices[0];
+    const size_t bytes = first.view.bytes(), scale_bytes = first.scale.bytes();
+    weights_ = Buffer::make(cuda_ops().device(), bytes * matrices.size()).value();
+    scales_ = Buffer::make(cuda_ops().device(), scale_bytes * matrices.size()).value();
+    for (size_t i = 0; i < matrices.size(); ++i) {
+      LinearWeight weight = matrices[i]->weight();
+      weight.weight.data = static_cast<std::byte*>(weights_.data()) + i * bytes;
+      weight.scale.data = static_cast<std::byte*>(scales_.data()) + i * scale_bytes;
+      cuda_ops().device().copy_from_host(weight.weight.data, matrices[i]->view.data, bytes);
+      cuda_ops().device().copy_from_host(weight.scale.data, matrices[i]->scale.data, scale_bytes);
+      placed.push_back(weight);
+    }
+  }
+  std::vector<LinearWeight> placed;
+
+ private:
+  Buffer weights_, scales_;
+};
+
+float rounded(double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); }
+
+// The down product of silu(gate) * up for every row of x (bf16), quantized before both products.
+HostTensor expert_rows(const Tensor& x, const Matrix& gate, const Matrix& up, const Matrix& down) {
+  const int64_t rows = x.dim(0), width = gate.view.dim(0);
+  const Matrix small = quantized(x);
+  HostTensor g = poisoned(DType::kF32, {rows, width}), u = poisoned(DType::kF32, {rows, width});
+  const LinearWeight weights[] = {gate.weight(), up.weight()}, last = down.weight();
+  const Tensor outs[] = {g, u};
+  cpu_ops().linear(small.view, weights, outs);
+  const Matrix halves = poisoned_matrix(DType::kBF16, rows, width);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < width; ++c) {
+      const double a = rounded(get(g, r, c)), b = rounded(get(u, r, c));
+      set_element(halves.view, r, c, static_cast<float>(a / (1 + std::exp(-a)) * b));
+    }
+  }
+  HostTensor out = poisoned(DType::kF32, {rows, x.dim(1)});
+  const Tensor down_outs[] = {out};
+  cpu_ops().linear(quantized(halves.view).view, {&last, 1}, down_outs);
+  return out;
+}
+
+class CudaFp8Moe : public testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
+                         testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{7, 256, 128, 128, 4, 2, 2},
+                                         Case{300, 256, 128, 256, 8, 3, 8}, Case{700, 256, 384, 128, 6, 2, 3},
+                                         Case{64, 512, 256, 128, 64, 8, 64}, Case{500, 384, 128, 128, 2, 1, 1},
+                                         Case{96, 2048, 512, 512, 16, 8, 9}));
+
+TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) {
+  const Case& c = GetParam();
+  std::mt19937 random(93);
+  std::vector<Matrix> gate, up, down;
+  for (int e = 0; e <= c.experts; ++e) {
+    const int64_t width = e < c.experts ? c.width : c.shared_width;
+    gate.push_back(random_matrix(random, DType::kF8E4M3, width, c.hidden, 0.08f));
+    up.push_back(random_matrix(random, DType::kF8E4M3, width, c.hidden, 0.08f));
+    down.push_back(random_matrix(random, DType::kF8E4M3, c.hidden, width, 0.08f));
+  }
+  std::vector<const Matrix*> pairs, downs;
+  for (int e = 0; e < c.experts; ++e) {
+    pairs.insert(pairs.end(), {&gate[e], &up[e]});
+    downs.push_back(&down[e]);
+  }
+  const Together both(pairs), last(downs);
+  ExpertWeights experts;
+  for (int e = 0; e < c.experts; ++e) {
+    experts.gate.push_back(both.placed[2 * e]);
+    experts.up.push_back(both.placed[2 * e + 1]);
+    experts.down.push_back(last.placed[e]);
+  }
+  const WeightOnDevice shared_gate(gate.back()), shared_up(up.back()), shared_down(down.back());
+  const SharedExpertWeights shared{shared_gate.weight(), shared_up.weight(), shared_down.weight()};
+
+  std::vector<int32_t> order(c.chosen), ids;
+  std::iota(order.begin(), order.end(), 0);
+  for (int64_t t = 0; t < c.tokens; ++t) {
+    std::shuffle(order.begin(), order.end(), random);
+    ids.insert(ids.end(), order.begin(), order.begin() + c.choices);
+  }
+  const Matrix x = random_matrix(random, DType::kBF16, c.tokens, c.hidden, 1.f, 8);
+  const HostTensor weights = random_tensor(random, DType::kF32, {c.tokens, c.choices}, 0.5f),
+                   logit = random_tensor(random, DType::kF32, {c.tokens, 1}, 1.f);
+  HostTensor wanted = poisoned(DType::kF32, {c.tokens, c.hidden});
+  const HostTensor of_shared = expert_rows(x.view, gate.back(), up.back(), down.back());
+  for (int64_t t = 0; t < c.tokens; ++t) {
+    for (int64_t i = 0; i < c.hidden; ++i) {
+      set(wanted, t, i, static_cast<float>(get(of_shared, t, i) / (1 + std::exp(-get(logit, t, 0)))));
+    }
+  }
+  for (int e = 0; e < c.chosen; ++e) {
+    const HostTensor rows = expert_rows(x.view, gate[e], up[e], down[e]);
+    for (int64_t t = 0; t < c.tokens; ++t) {
+      for (int j = 0; j < c.choices; ++j) {
+        if (ids[static_cast<size_t>(t * c.choices + j)] != e) continue;
+        for (int64_t i = 0; i < c.hidden; ++i) {
+          set(wanted, t, i, static_cast<float>(get(wanted, t, i) + get(weights, t, j) * get(rows, t, i)));
+        }
+      }
+    }
+  }
+  OnDevice dx(x), dids(int_tensor(ids, {c.tokens, c.choices})), dweights(weights), dlogit(logit);
+  OnDevice partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+  on_fp8([&](Ops& ops) { ops.moe(dx, dids, dweights, experts, &shared, dlogit, partials); });
+  wanted.view = wanted.view.reshaped({1, c.tokens, c.hidden});
+  EXPECT_TRUE(near(partials, wanted, 6e-3));
+}
+
+}  // namespace
+}  // namespace hylas::test

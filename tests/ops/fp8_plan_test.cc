@@ -1,0 +1,84 @@
+// The choice of tiles for FP8 products: a pure function, right for every shape.
+#include "ops/fp8_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <iterator>
+#include <span>
+
+namespace hylas {
+namespace {
+
+int64_t rounds(const Fp8Tile& tile, int64_t rows, int64_t outputs) {
+  const int64_t tiles = ((rows + tile.rows - 1) / tile.rows) * ((outputs + tile.outputs - 1) / tile.outputs);
+  return (tiles + kFp8Blocks - 1) / kFp8Blocks;
+}
+
+TEST(Fp8Plan, EveryTileFitsTheMultiprocessorUpToLongRows) {
+  for (const auto& tiles : {std::span<const Fp8Tile>(kFp8DenseTiles), std::span<const Fp8Tile>(kFp8GroupedTiles)}) {
+    for (const Fp8Tile& tile : tiles) {
+      EXPECT_LE(fp8_shared_bytes(tile, 32768), kFp8SharedBytesMax - 1024) << tile.rows << " x " << tile.outputs;
+      EXPECT_GE(tile.stages, 4);
+      EXPECT_EQ(kFp8Blocks % tile.cluster, 0);
+    }
+  }
+}
+
+// Counted by hand: out 128 x 128 bf16, five stages of two 128 x 128 tiles with 128 scales and two barriers, 16 scales.
+TEST(Fp8Plan, CountsSharedMemoryAsTheKernelLaysItOut) {
+  EXPECT_EQ(fp8_shared_bytes({128, 128, 5}, 2048), 32768 + 5 * (16384 + 16384 + 512 + 16) + 64);
+  EXPECT_EQ(fp8_shared_bytes({64, 64, 8}, 128), 8192 + 8 * (8192 + 8192 + 256 + 16) + 8);
+}
+
+TEST(Fp8Plan, SmallProductsTakeSmallTilesAndLargeOnesTheLargestWithAPartner) {
+  EXPECT_EQ(fp8_dense_tile(1, 512), (Fp8Tile{64, 64, 8}));
+  EXPECT_EQ(fp8_dense_tile(64, 2048).rows, 64);
+  EXPECT_EQ(fp8_dense_tile(16384, 12288), (Fp8Tile{128, 128, 5, 2}));
+  EXPECT_EQ(fp8_dense_tile(512, 12288).cluster, 1);
+}
+
+// A tile of the table with the fewest rounds of its size, for every shape in a wide range.
+TEST(Fp8Plan, NoOtherTileOfTheSameSizeHasFewerRounds) {
+  for (int64_t rows : {1, 63, 64, 65, 128, 129, 500, 1000, 1024, 3500, 14000, 16384, 131072}) {
+    for (int64_t outputs : {8, 64, 512, 1024, 2048, 9216, 12288}) {
+      const Fp8Tile chosen = fp8_dense_tile(rows, outputs);
+      EXPECT_NE(std::find(std::begin(kFp8DenseTiles), std::end(kFp8DenseTiles), chosen), std::end(kFp8DenseTiles));
+      for (const Fp8Tile& tile : kFp8DenseTiles) {
+        if (tile.rows > chosen.rows || tile.outputs > chosen.outputs) continue;
+        EXPECT_LE(rounds(chosen, rows, outputs), rounds(tile, rows, outputs)) << rows << " x " << outputs;
+      }
+    }
+  }
+}
+
+TEST(Fp8Plan, ExpertsTakeTallTilesWhereTheyHaveTheRows) {
+  EXPECT_EQ(fp8_grouped_tile(16 * 256, 256).rows, 64);
+  EXPECT_EQ(fp8_grouped_tile(64 * 256, 256).rows, 64);
+  EXPECT_EQ(fp8_grouped_tile(112000, 256).rows, 128);
+  EXPECT_EQ(fp8_grouped_tile(0, 0).rows, 64);
+}
+
+// However the pairs fall on the experts, each expert's rows rounded up to tiles fit.
+TEST(Fp8Plan, PaddedRowsHoldEveryDistribution) {
+  for (int64_t tile : {64, 128}) {
+    EXPECT_EQ(fp8_grouped_rows(0, 8, tile), 0);
+    for (int64_t experts : {1, 3, 8}) {
+      for (int64_t pairs : {1, 2, 7, 64, 65, 200, 1000}) {
+        const int64_t room = fp8_grouped_rows(pairs, experts, tile);
+        EXPECT_EQ(room % tile, 0);
+        // The worst: as many experts as can be with one row beyond whole tiles.
+        int64_t left = pairs, used = 0;
+        for (int64_t e = 0; e < experts && left > 0; ++e) {
+          const int64_t mine = e + 1 == experts ? left : 1;
+          used += (mine + tile - 1) / tile * tile;
+          left -= mine;
+        }
+        EXPECT_LE(used, room) << pairs << " pairs, " << experts << " experts";
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hylas
