@@ -15,7 +15,6 @@ struct Mapped {
 
 constexpr Mapped kMapped[] = {
     {"--moe-a2a-backend", "with --ep-size > 1 tokens always travel to their experts and back, all to all"},
-    {"--moe-runner-backend", "the expert kernels of this device are used"},
     {"--deepep-mode", "the exchange is the same for prefill and decode"},
     {"--disaggregation-transfer-backend", "states travel through UCX, over what it finds: RDMA, shared memory, TCP"},
 };

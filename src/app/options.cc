@@ -111,6 +111,18 @@ void add_graph_options(CLI::App& command, EngineOptions& engine) {
       ->group(kGroup);
 }
 
+void add_kernel_options(CLI::App& command, EngineOptions& engine) {
+  constexpr const char* kGroup = "CUDA kernels (of FP8 weights, with --device cuda)";
+  command
+      .add_option("--fp8-gemm-backend,--fp8-gemm-runner-backend", engine.fp8_gemm_backend,
+                  "deep_gemm: products of many rows take activations in FP8 too; auto and any other: in bf16")
+      ->capture_default_str()
+      ->group(kGroup);
+  command.add_option("--moe-runner-backend", engine.moe_runner_backend, "The same for experts")
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
 void add_parallel_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "Parallel";
   ParallelSizes& sizes = engine.parallel;
@@ -195,6 +207,7 @@ void add_engine_options(CLI::App& command, Options& options) {
   add_schedule_options(command, options);
   add_parallel_options(command, options.engine);
   add_graph_options(command, options.engine);
+  add_kernel_options(command, options.engine);
   add_node_options(command, options.engine);
   add_mapped_flags(command, options.mapped);
   command.add_option("--log-level", options.log_level, "How much is logged to stderr")
@@ -266,6 +279,11 @@ Status check_engine_options(const Options& options) {
   for (const std::string& line : options.mapped) log::info("{}", line);
   if (engine.device == "cpu" && !engine.cuda_graph_rows.empty()) {
     log::info("--cuda-graph-bs changes nothing: steps on a CPU are not recorded");
+  }
+  for (const auto& [flag, backend] :
+       {std::pair{"--fp8-gemm-backend", engine.fp8_gemm_backend}, {"--moe-runner-backend", engine.moe_runner_backend}}) {
+    if (backend == "auto" || (backend == "deep_gemm" && engine.device == "cuda")) continue;
+    log::info("{} {}: the kernels of this device are used", flag, backend);
   }
   if (options.disable_radix_cache) log::info("--disable-radix-cache changes nothing: there is no prefix cache yet");
   return {};

@@ -20,6 +20,8 @@ constexpr int32_t kCpuPrefillTokens = 512;
 // On a GPU: enough that the experts' weights are read for many tokens each; and of its memory, which nothing shares.
 constexpr int32_t kCudaPrefillTokens = 8192;
 constexpr double kCudaMemoryFraction = 0.9;
+// What the experts' FP8 products of a chunk of 16384 tokens of 35B-A3B take, so that it is not cut.
+constexpr size_t kCudaFp8WorkspaceBytes = size_t{1} << 30;
 // Of the free memory. The other half is for what shares the machine's memory here and has its own on a GPU: the page
 // cache of the weights' files, the server, and retracted sequences.
 constexpr double kCpuMemoryFraction = 0.5;

@@ -47,6 +47,8 @@ struct EngineOptions {
   std::vector<int32_t> cuda_graph_rows;  // --cuda-graph-bs: rows of recorded decode steps; empty = chosen
   int32_t cuda_graph_rows_max = 256;     // --cuda-graph-max-bs
   bool disable_cuda_graph = false;
+  std::string fp8_gemm_backend = "auto";    // --fp8-gemm-backend: auto | deep_gemm, products of FP8 weights on a GPU
+  std::string moe_runner_backend = "auto";  // --moe-runner-backend: the same for experts
   int32_t ep_dispatch_tokens = 128;      // tokens that a rank sends to other ranks' experts at a time
 
   InstanceRole role = InstanceRole::kWhole;  // --disaggregation-mode

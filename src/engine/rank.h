@@ -85,8 +85,8 @@ class Rank {
   void for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use use);
 
   RankOptions options_;
+  std::unique_ptr<Ops> ops_;  // before what has memory of its device
   RankComms comms_;
-  std::unique_ptr<Ops> ops_;
   std::unique_ptr<WeightSource> source_;
   std::unique_ptr<Decoder> decoder_;
   StatePools pools_;

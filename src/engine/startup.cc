@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "comm/device_comms.h"
 #include "comm/node_pipe.h"
 #include "engine/node_settings.h"
 #include "model/manifest.h"
@@ -102,6 +103,17 @@ struct MemoryUse {
   int64_t weight_bytes = 0;
 };
 
+// Which kernels multiply FP8 weights on a GPU.
+void log_kernels(const EngineOptions& options, const ModelConfig& model) {
+  if (options.device != "cuda" || !model.quantised) return;
+  const auto of = [](const std::string& backend) {
+    return backend == "deep_gemm" ? "deep_gemm (activations in FP8) for many rows, hylas for few"
+                                  : "hylas (activations in bf16)";
+  };
+  log::info("kernels of FP8 weights: matrices {}; experts {}", of(options.fp8_gemm_backend),
+            of(options.moe_runner_backend));
+}
+
 void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, const MemoryBudget& budget,
                  const MemoryUse& use) {
   const ModelConfig& model = chosen.model;
@@ -151,8 +163,16 @@ std::vector<RankComms> make_comms(const ParallelSizes& sizes, int32_t node, Clus
   return comms;
 }
 
+CudaOpsOptions cuda_ops_options(const EngineOptions& options) {
+  CudaOpsOptions cuda;
+  cuda.fp8.linear = options.fp8_gemm_backend == "deep_gemm";
+  cuda.fp8.experts = options.moe_runner_backend == "deep_gemm";
+  if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
+  return cuda;
+}
+
 Result<std::unique_ptr<Ops>> make_ops(const EngineOptions& options, int32_t threads) {
-  if (options.device == "cuda") return make_cuda_ops({});
+  if (options.device == "cuda") return make_cuda_ops(cuda_ops_options(options));
   return make_cpu_ops({.threads = threads, .isa = options.isa.c_str()});
 }
 
@@ -168,12 +188,13 @@ Result<std::vector<std::unique_ptr<Rank>>> load_ranks(const EngineOptions& optio
   std::vector<std::unique_ptr<Rank>> ranks;
   for (int32_t i = 0; i < count; ++i) {
     HYLAS_ASSIGN(std::unique_ptr<Ops> ops, make_ops(options, threads));
-    if (options.device == "cuda") sources[i]->place_on(ops->device());
+    if (options.device == "cuda") sources[i]->place_on(ops->device(), options.moe_runner_backend == "deep_gemm");
     // Pages of a mapped file count as free memory even when they are in use: so take the weights off what was free
     // before.
     if (i == 0) use.free_bytes = static_cast<int64_t>(ops->device().bytes_free());
     const RankOptions rank_options{chosen.model, chosen.decoder_of(first + i), chosen.limits, chosen.vocab_tokens,
                                    chosen.graph_rows};
+    if (options.device == "cuda" && count > 1) comms[i] = on_device(std::move(comms[i]), ops->device());
     HYLAS_ASSIGN(std::unique_ptr<Rank> rank,
                  Rank::load(rank_options, std::move(ops), std::move(sources[i]), std::move(comms[i])));
     use.weight_bytes += static_cast<int64_t>(rank->weights().bytes_used());
@@ -215,6 +236,7 @@ Status load(const EngineOptions& options, const EngineConfiguration& chosen, Sta
   startup.info = make_info(options, chosen, budget);
   startup.scheduler = make_scheduler_options(options, chosen, budget);
   log_choices(startup.info, chosen, budget, use);
+  log_kernels(options, chosen.model);
   return {};
 }
 

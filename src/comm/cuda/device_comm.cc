@@ -1,0 +1,150 @@
+#include "comm/cuda/device_comm.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "comm/cuda/sum_slices.h"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+namespace {
+
+size_t row_bytes(const Tensor& tensor) {
+  return static_cast<size_t>(tensor.row_elements()) * dtype_bytes(tensor.dtype);
+}
+
+std::byte* row_at(const Tensor& tensor, int64_t row) {
+  return static_cast<std::byte*>(tensor.data) + row * tensor.row_stride * dtype_bytes(tensor.dtype);
+}
+
+Tensor bytes_of(void* data, int64_t rows, size_t row_size) {
+  return Tensor(data, DType::kU8, {rows, static_cast<int64_t>(row_size)});
+}
+
+}  // namespace
+
+bool is_on_device(const Tensor& tensor) {
+  if (!tensor.data) return false;
+  cudaPointerAttributes attributes;
+  check(cudaPointerGetAttributes(&attributes, tensor.data), "cudaPointerGetAttributes");
+  return attributes.type == cudaMemoryTypeDevice;
+}
+
+DeviceComm::DeviceComm(std::unique_ptr<Comm> host, CudaDevice& device)
+    : host_(std::move(host)), device_(device), shown_(host_->size()), ones_(host_->size(), 1) {
+  static_assert(std::is_trivially_copyable_v<Shown>);
+  HYLAS_CHECK(host_->size() <= kRanksMax, "{} ranks over one GPU", host_->size());
+  device_.stream();
+  for (cudaEvent_t& event : events_) {
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+  }
+}
+
+DeviceComm::~DeviceComm() {
+  for (cudaEvent_t event : events_) cudaEventDestroy(event);
+}
+
+const std::vector<Shown>& DeviceComm::meet(const Tensor& in, const Tensor& out, std::span<const int32_t> counts) {
+  const cudaStream_t stream = device_.stream();
+  Shown mine{in, out, events_[turn_], {}};
+  turn_ = 1 - turn_;
+  std::copy(counts.begin(), counts.end(), mine.counts);
+  check(cudaEventRecord(mine.event, stream), "a meeting of ranks");
+  host_->all_gather_rows(bytes_of(&mine, 1, sizeof mine), ones_, bytes_of(shown_.data(), size(), sizeof mine));
+  for (int32_t r = 0; r < size(); ++r) {
+    if (r != rank()) check(cudaStreamWaitEvent(stream, shown_[r].event, 0), "a meeting of ranks");
+  }
+  return shown_;
+}
+
+void DeviceComm::sum(int64_t begin, int64_t end, float* out) {
+  SumArgs args;
+  for (const Shown& peer : shown_) {
+    for (int64_t s = 0; s < peer.in.dim(0); ++s) {
+      HYLAS_CHECK(args.count < kSumSlicesMax, "more than {} slices", kSumSlicesMax);
+      args.slices[args.count++] = peer.in.row<float>(s);
+    }
+  }
+  HYLAS_CHECK((args.count & (args.count - 1)) == 0, "{} slices", args.count);
+  args.begin = begin;
+  args.end = end;
+  args.out = out;
+  sum_slices(args, device_.stream());
+}
+
+void DeviceComm::copy(void* to, const void* from, size_t bytes) { device_.copy(to, from, bytes); }
+
+// Each rank sums one range of elements over slices that nobody else reads there, and the others fetch it.
+void DeviceComm::all_reduce_slices(const Tensor& partials, const Tensor& out) {
+  if (!is_on_device(partials)) return host_->all_reduce_slices(partials, out);
+  const int64_t count = partials.dim(1) * partials.dim(2);
+  HYLAS_CHECK(out.contiguous() && out.elements() == count, "{} elements out of {}", out.elements(), count);
+  meet(partials, out);
+  const int64_t begin = count * rank() / size(), end = count * (rank() + 1) / size();
+  sum(begin, end, out.as<float>() + begin);
+  const std::vector<Shown>& shown = meet(partials, out);
+  for (int32_t r = 0; r < size(); ++r) {
+    if (r == rank()) continue;
+    const int64_t from = count * r / size(), to = count * (r + 1) / size();
+    copy(out.as<float>() + from, shown[r].out.as<float>() + from, (to - from) * sizeof(float));
+  }
+  meet(partials, out);
+}
+
+void DeviceComm::reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts, const Tensor& out) {
+  if (!is_on_device(partials)) return host_->reduce_scatter_slices(partials, row_counts, out);
+  HYLAS_CHECK(out.dim(0) == row_counts[rank()] && out.contiguous());
+  meet(partials, out);
+  int64_t row = 0;
+  for (int32_t r = 0; r < rank(); ++r) row += row_counts[r];
+  const int64_t columns = partials.dim(2);
+  sum(row * columns, (row + row_counts[rank()]) * columns, out.as<float>());
+  meet(partials, out);
+}
+
+void DeviceComm::all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) {
+  if (!is_on_device(out)) return host_->all_gather_rows(in, row_counts, out);
+  HYLAS_CHECK(in.dim(0) == row_counts[rank()] && in.contiguous() && out.contiguous());
+  int64_t row = 0;
+  const std::vector<Shown>& shown = meet(in, out);
+  for (int32_t r = 0; r < size(); ++r) {
+    copy(row_at(out, row), shown[r].in.data, row_counts[r] * row_bytes(out));
+    row += row_counts[r];
+  }
+  meet(in, out);
+}
+
+void DeviceComm::all_gather_columns(const Tensor& in, const Tensor& out) {
+  if (!is_on_device(out)) return host_->all_gather_columns(in, out);
+  HYLAS_CHECK(out.dim(1) == in.dim(1) * size() && out.dim(0) == in.dim(0));
+  const std::vector<Shown>& shown = meet(in, out);
+  const size_t out_pitch = out.row_stride * dtype_bytes(out.dtype);
+  for (int32_t r = 0; r < size() && in.dim(0) > 0; ++r) {
+    const Tensor& from = shown[r].in;
+    const size_t bytes = row_bytes(from), pitch = from.row_stride * dtype_bytes(from.dtype);
+    check(cudaMemcpy2DAsync(row_at(out, 0) + r * bytes, out_pitch, from.data, std::max(pitch, bytes), bytes,
+                            static_cast<size_t>(in.dim(0)), cudaMemcpyDeviceToDevice, device_.stream()),
+          "columns of other ranks");
+  }
+  meet(in, out);
+}
+
+// Counts are host memory; rows are not, even where a rank has none.
+void DeviceComm::all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
+                                 std::span<const int32_t> recv_rows) {
+  if (!is_on_device(in) && !is_on_device(out)) return host_->all_to_all_rows(in, send_rows, out, recv_rows);
+  int64_t row = 0;
+  const std::vector<Shown>& shown = meet(in, out, send_rows);
+  for (int32_t r = 0; r < size(); ++r) {
+    const Shown& peer = shown[r];
+    HYLAS_CHECK(peer.counts[rank()] == recv_rows[r], "rank {} sends {} rows, {} expected", r, peer.counts[rank()],
+                recv_rows[r]);
+    int64_t skip = 0;
+    for (int32_t to = 0; to < rank(); ++to) skip += peer.counts[to];
+    copy(row_at(out, row), row_at(peer.in, skip), recv_rows[r] * row_bytes(in));
+    row += recv_rows[r];
+  }
+  meet(in, out);
+}
+
+}  // namespace hylas::cuda

@@ -1,0 +1,58 @@
+#pragma once
+// DeviceComm: a group of ranks over the memory of one GPU, each with a stream of its own.
+#include <cuda_runtime_api.h>
+
+#include <span>
+#include <vector>
+
+#include "comm/comm.h"
+#include "tensor/cuda/cuda_device.h"
+
+namespace hylas::cuda {
+
+constexpr int32_t kRanksMax = 64;
+
+// What a rank shows the others. Sent as bytes.
+struct Shown {
+  Tensor in, out;
+  cudaEvent_t event = nullptr;  // all that its stream did before
+  int32_t counts[kRanksMax] = {};
+};
+
+// Memory of the GPU; false: the host's, or none.
+bool is_on_device(const Tensor& tensor);
+
+// `host` carries addresses and events, and collectives of tensors in host memory.
+class DeviceComm final : public Comm {
+ public:
+  DeviceComm(std::unique_ptr<Comm> host, CudaDevice& device);
+  ~DeviceComm() override;
+
+  int32_t rank() const override { return host_->rank(); }
+  int32_t size() const override { return host_->size(); }
+  void barrier() override { host_->barrier(); }
+  void all_reduce_slices(const Tensor& partials, const Tensor& out) override;
+  void reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts, const Tensor& out) override;
+  void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) override;
+  void all_gather_columns(const Tensor& in, const Tensor& out) override;
+  void all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
+                       std::span<const int32_t> recv_rows) override;
+
+ private:
+  // Shows the buffers; what follows in this rank's stream comes after all that the others had launched. Answers what
+  // they showed, by rank.
+  const std::vector<Shown>& meet(const Tensor& in, const Tensor& out, std::span<const int32_t> counts = {});
+  // The tree over all slices shown at the last meeting.
+  void sum(int64_t begin, int64_t end, float* out);
+  void copy(void* to, const void* from, size_t bytes);
+
+  std::unique_ptr<Comm> host_;
+  CudaDevice& device_;
+  // Two take turns: a rank is at most one meeting ahead of another, which may not have waited for the last one yet.
+  cudaEvent_t events_[2] = {};
+  int turn_ = 0;
+  std::vector<Shown> shown_;
+  std::vector<int32_t> ones_;
+};
+
+}  // namespace hylas::cuda

@@ -1,0 +1,43 @@
+#pragma once
+// DevicePipe: messages between stages over the memory of one GPU.
+#include <cuda_runtime_api.h>
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "comm/pipe.h"
+#include "tensor/cuda/cuda_device.h"
+
+namespace hylas::cuda {
+
+// A message is copied into a place of the sender's, and from there by the receiver; `host` carries which place, and
+// messages in host memory. Places are reused: as many are made as the sender runs ahead, then nothing is allocated.
+class DevicePipe final : public Pipe {
+ public:
+  DevicePipe(std::unique_ptr<Pipe> host, CudaDevice& device) : host_(std::move(host)), device_(device) {}
+  ~DevicePipe() override;
+
+  void send(const Tensor& tensor, int32_t to_stage) override;
+  void recv(const Tensor& tensor, int32_t from_stage) override;
+
+ private:
+  struct Place {
+    Buffer memory;
+    cudaEvent_t filled = nullptr;
+    cudaEvent_t emptied = nullptr;
+    std::atomic<bool> free{true};  // the receiver has launched its copy, and recorded `emptied` behind it
+  };
+  // Sent as bytes: the stages are threads of one process.
+  struct Message {
+    Place* place = nullptr;
+    size_t bytes = 0;
+  };
+  Place& take(size_t bytes);
+
+  std::unique_ptr<Pipe> host_;
+  CudaDevice& device_;
+  std::vector<std::unique_ptr<Place>> places_;
+};
+
+}  // namespace hylas::cuda

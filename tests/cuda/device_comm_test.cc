@@ -1,0 +1,191 @@
+// Ranks as threads over one GPU: every collective gives the bits that ranks over host memory give, whatever the others
+// do meanwhile.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <thread>
+
+#include "comm/device_comms.h"
+#include "comm/local.h"
+#include "cuda/parity.h"
+
+namespace hylas::test {
+namespace {
+
+// Every rank's operators, and with them its stream.
+std::vector<std::unique_ptr<Ops>> make_ranks(int32_t ranks) {
+  std::vector<std::unique_ptr<Ops>> ops;
+  for (int32_t r = 0; r < ranks; ++r) ops.push_back(make_cuda_ops({.workspace_bytes = size_t{1} << 20}).value());
+  return ops;
+}
+
+void on_every_rank(int32_t ranks, const std::function<void(int32_t)>& body) {
+  std::vector<std::thread> threads;
+  for (int32_t r = 0; r < ranks; ++r) threads.emplace_back(body, r);
+  for (std::thread& thread : threads) thread.join();
+}
+
+// A tensor of a rank, in its own memory.
+class Local {
+ public:
+  Local(Device& device, const HostTensor& host)
+      : device_(device), memory_(Buffer::make(device, host.bytes.size()).value()), view(host.view) {
+    device.copy_from_host(memory_.data(), host.bytes.data(), host.bytes.size());
+    view.data = memory_.data();
+  }
+  std::vector<std::byte> bytes() const {
+    std::vector<std::byte> all(memory_.bytes());
+    device_.copy_to_host(all.data(), memory_.data(), all.size());
+    return all;
+  }
+
+ private:
+  Device& device_;
+  Buffer memory_;
+
+ public:
+  Tensor view;
+};
+
+// One collective of `ins` into `outs` by rank, over host memory and over the GPU's, several times; the outs must agree.
+using Collective = std::function<void(Comm&, const Tensor& in, const Tensor& out)>;
+void expect_same(const std::vector<HostTensor>& ins, const std::vector<HostTensor>& outs, const Collective& call) {
+  const auto ranks = static_cast<int32_t>(ins.size());
+  std::vector<HostTensor> wanted = outs, sources = ins;
+  std::vector<std::unique_ptr<Comm>> host = make_local_comms(ranks);
+  on_every_rank(ranks, [&](int32_t r) { call(*host[r], sources[r], wanted[r]); });
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(ranks);
+  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(ranks);
+  on_every_rank(ranks, [&](int32_t r) {
+    RankComms handles;
+    handles.stage = std::move(comms[r]);
+    handles = on_device(std::move(handles), ops[r]->device());
+    const Local in(ops[r]->device(), ins[r]), fresh(ops[r]->device(), outs[r]), work(ops[r]->device(), ins[r]);
+    Local out(ops[r]->device(), outs[r]);
+    for (int turn = 0; turn < 20; ++turn) {  // what a call before left must not show
+      ops[r]->device().copy(out.view.data, fresh.view.data, outs[r].bytes.size());
+      ops[r]->device().copy(work.view.data, in.view.data, ins[r].bytes.size());
+      call(*handles.stage, work.view, out.view);
+    }
+    EXPECT_EQ(out.bytes(), wanted[r].bytes) << "rank " << r << " of " << ranks;
+    handles.stage->barrier();
+  });
+}
+
+std::vector<HostTensor> random_tensors(DType dtype, const std::vector<int64_t>& rows, int64_t columns) {
+  std::mt19937 random(94);
+  std::vector<HostTensor> all;
+  for (int64_t count : rows) all.push_back(random_tensor(random, dtype, {count, columns}, 1.f));
+  return all;
+}
+std::vector<HostTensor> poisoned_tensors(DType dtype, const std::vector<int64_t>& rows, int64_t columns) {
+  std::vector<HostTensor> all;
+  for (int64_t count : rows) all.push_back(poisoned(dtype, {count, columns}));
+  return all;
+}
+
+TEST(DeviceComm, SumsSlicesInTheOrderOfTheTree) {
+  std::mt19937 random(95);
+  for (const auto& [ranks, slices] : {std::pair{2, 1}, {2, 2}, {4, 1}, {8, 4}}) {
+    std::vector<HostTensor> ins;
+    for (int r = 0; r < ranks; ++r) ins.push_back(random_tensor(random, DType::kF32, {slices, 37, 72}, 1.f));
+    expect_same(ins, poisoned_tensors(DType::kF32, std::vector<int64_t>(ranks, 37), 72),
+                [](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_reduce_slices(in, out); });
+    // In place of the first slice.
+    expect_same(ins, poisoned_tensors(DType::kF32, std::vector<int64_t>(ranks, 37), 72),
+                [](Comm& comm, const Tensor& in, const Tensor& out) {
+                  const Tensor first = in.rows(0, 1).reshaped({in.dim(1), in.dim(2)});
+                  comm.all_reduce_slices(in, first);
+                  std::vector<int32_t> counts(comm.size(), 0);
+                  counts[0] = 37;
+                  comm.all_gather_rows(comm.rank() == 0 ? first : first.rows(0, 0), counts, out);
+                });
+  }
+}
+
+TEST(DeviceComm, SumsAndKeepsItsRows) {
+  std::mt19937 random(96);
+  std::vector<HostTensor> ins;
+  for (int r = 0; r < 4; ++r) ins.push_back(random_tensor(random, DType::kF32, {1, 11, 24}, 1.f));
+  const std::vector<int32_t> counts = {3, 5, 1, 2};
+  expect_same(ins, poisoned_tensors(DType::kF32, {3, 5, 1, 2}, 24),
+              [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.reduce_scatter_slices(in, counts, out); });
+}
+
+TEST(DeviceComm, GathersRowsAndColumns) {
+  const std::vector<int32_t> counts = {3, 1, 6};
+  expect_same(random_tensors(DType::kBF16, {3, 1, 6}, 40), poisoned_tensors(DType::kBF16, {10, 10, 10}, 40),
+              [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_rows(in, counts, out); });
+  expect_same(random_tensors(DType::kF32, {7, 7}, 33), poisoned_tensors(DType::kF32, {7, 7}, 66),
+              [](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_columns(in, out); });
+}
+
+// Rank r sends r + to rows to rank `to`: some send none to some.
+TEST(DeviceComm, ExchangesRows) {
+  constexpr int kRanks = 3;
+  std::vector<int64_t> sent(kRanks, 0);
+  std::vector<std::vector<int32_t>> counts(kRanks);
+  for (int r = 0; r < kRanks; ++r) {
+    for (int to = 0; to < kRanks; ++to) counts[r].push_back(r + to), sent[r] += r + to;
+  }
+  expect_same(random_tensors(DType::kBF16, sent, 16), poisoned_tensors(DType::kBF16, sent, 16),
+              [&](Comm& comm, const Tensor& in, const Tensor& out) {
+                comm.all_to_all_rows(in, counts[comm.rank()], out, counts[comm.rank()]);
+              });
+}
+
+// Host memory goes its own way, between collectives of the GPU's.
+TEST(DeviceComm, CountsTravelOnTheHost) {
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(2);
+  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(2);
+  on_every_rank(2, [&](int32_t r) {
+    RankComms handles;
+    handles.ep = std::move(comms[r]);
+    handles = on_device(std::move(handles), ops[r]->device());
+    std::vector<int32_t> mine = {10 * r, 10 * r + 1}, theirs(2);
+    const std::vector<int32_t> ones = {1, 1};
+    handles.ep->all_to_all_rows(Tensor(mine.data(), DType::kI32, {2, 1}), ones,
+                                Tensor(theirs.data(), DType::kI32, {2, 1}), ones);
+    EXPECT_EQ(theirs, (std::vector<int32_t>{r, 10 + r}));
+  });
+}
+
+// A sender far ahead of its receiver, messages of several sizes, reused memory.
+TEST(DevicePipe, MessagesArriveInOrderAndWhole) {
+  constexpr int kMessages = 60;
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(2);
+  std::vector<std::unique_ptr<Pipe>> pipes = make_local_pipes(2);
+  const auto message = [](int i) {
+    std::mt19937 random(100 + i);
+    return random_tensor(random, DType::kBF16, {1 + i % 7, 256}, 1.f);
+  };
+  std::vector<RankComms> handles(2);
+  for (int r = 0; r < 2; ++r) {
+    handles[r].pipe = std::move(pipes[r]);
+    handles[r] = on_device(std::move(handles[r]), ops[r]->device());
+  }
+  on_every_rank(2, [&](int32_t r) {
+    Device& device = ops[r]->device();
+    for (int i = 0; i < kMessages; ++i) {
+      const HostTensor wanted = message(i);
+      Local here(device, r == 0 ? wanted : poisoned(DType::kBF16, {1 + i % 7, 256}));
+      int32_t token = i;
+      const Tensor host(&token, DType::kI32, {1});
+      if (r == 0) {
+        handles[0].pipe->send(here.view, 1);
+        handles[0].pipe->send(host, 1);
+      } else {
+        token = -1;
+        handles[1].pipe->recv(here.view, 0);
+        handles[1].pipe->recv(host, 0);
+        EXPECT_EQ(token, i);
+        EXPECT_EQ(here.bytes(), wanted.bytes) << "message " << i;
+      }
+    }
+    int32_t word = 0;
+    device.copy_to_host(&word, Local(device, message(0)).view.data, sizeof word);  // all that was launched
+  });
+}
+
+}  // namespace
+}  // namespace hylas::test
