@@ -1,5 +1,6 @@
 // The whole engine with made-up weights on one GPU, without server and text: what a client of the engine sees.
-//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph]
+//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--deep-gemm]
+// --deep-gemm: products of FP8 weights go to DeepGEMM's kernels.
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -81,7 +82,7 @@ double median(std::vector<double> values) {
 
 int main_of(int count, char** arguments) {
   if (count < 2) {
-    fmt::print(stderr, "usage: gpu_engine_bench CONFIG_DIR [--disable-cuda-graph]\n");
+    fmt::print(stderr, "usage: gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--deep-gemm]\n");
     return 2;
   }
   EngineOptions options;
@@ -93,7 +94,12 @@ int main_of(int count, char** arguments) {
   options.context_length = 32768;
   options.chunked_prefill_size = 16384;
   options.max_running_requests = kRowsMax;
-  options.disable_cuda_graph = count > 2 && std::strcmp(arguments[2], "--disable-cuda-graph") == 0;
+  const auto given = [&](const char* flag) {
+    return std::any_of(arguments + 2, arguments + count, [&](const char* one) { return std::strcmp(one, flag) == 0; });
+  };
+  options.disable_cuda_graph = given("--disable-cuda-graph");
+  const bool deep_gemm = given("--deep-gemm");
+  if (deep_gemm) options.fp8_gemm_backend = options.moe_runner_backend = "deep_gemm";
   const int64_t begin_us = now_us();
   auto started = Engine::start(options);
   if (!started.ok()) {
@@ -102,8 +108,8 @@ int main_of(int count, char** arguments) {
   }
   Engine& engine = **started;
   const Run first(engine, 1, 16, 1);
-  fmt::print("{}: first token after {:.1f} s{}\n", arguments[1], static_cast<double>(now_us() - begin_us) / 1e6,
-             options.disable_cuda_graph ? ", no CUDA graphs" : "");
+  fmt::print("{}: first token after {:.1f} s{}{}\n", arguments[1], static_cast<double>(now_us() - begin_us) / 1e6,
+             options.disable_cuda_graph ? ", no CUDA graphs" : "", deep_gemm ? ", deep_gemm" : "");
   for (const int32_t tokens : {128, 1024, 3500, 8192}) {
     std::vector<double> times;
     for (int i = 0; i < 7; ++i) times.push_back(Run(engine, 1, tokens, 1).total_ms());

@@ -1,4 +1,5 @@
 // Single operators on one GPU at the shapes of Qwen3.5-35B-A3B (FP8) and 9B (bf16), beside their bounds.
+//   gpu_ops_bench [--fp8-only]   with it only what DeepGEMM's kernels do
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -10,12 +11,19 @@
 namespace hylas {
 namespace {
 
-constexpr double kBytesPerSecond = 3.0e12, kBf16Flops = 790e12;
+constexpr double kBytesPerSecond = 3.0e12, kBf16Flops = 790e12, kFp8Flops = 1300e12;
 
 class Bench {
  public:
-  Bench() : ops_(make_cuda_ops({.workspace_bytes = size_t{2} << 30}).value()) {}
+  // `fp8`: products of FP8 weights go to DeepGEMM's kernels, of any number of rows.
+  explicit Bench(bool fp8) : fp8_(fp8) {
+    CudaOpsOptions options{.workspace_bytes = size_t{2} << 30};
+    if (fp8) options.fp8 = {.linear = true, .experts = true, .rows_min = 1, .expert_rows_min = 0};
+    ops_ = make_cuda_ops(options).value();
+  }
 
+  const char* kernels() const { return fp8_ ? "deep_gemm" : "hylas"; }
+  double flops_bound(DType kind) const { return fp8_ && kind == DType::kF8E4M3 ? kFp8Flops : kBf16Flops; }
   Ops& ops() { return *ops_; }
   // Device memory of random values.
   Tensor tensor(DType dtype, std::initializer_list<int64_t> dims) {
@@ -71,6 +79,7 @@ class Bench {
     if (!word_.data()) word_ = Buffer::make(ops_->device(), sizeof word).value();
     ops_->device().copy_to_host(&word, word_.data(), sizeof word);
   }
+  bool fp8_;
   std::unique_ptr<Ops> ops_;
   Buffer word_;
   std::vector<Buffer> buffers_;
@@ -92,20 +101,25 @@ void linear(Bench& bench, DType kind, int64_t rows, int64_t outputs, int64_t inp
   });
   const double flops = 2.0 * rows * outputs * inputs;
   fmt::print(
-      "linear {:5} rows {:6} x {:5} {:9} slices {}: {:9.1f} us, {:5.0f} GB/s of weights, {:4.0f} TFLOP/s, bound "
+      "{} linear {:5} rows {:6} x {:5} {:9} slices {}: {:9.1f} us, {:5.0f} GB/s of weights, {:4.0f} TFLOP/s, bound "
       "{:.1f}\n",
-      rows, outputs, inputs, dtype_name(kind), slices, us, bytes / us / 1e3, flops / us / 1e6,
-      std::max(bytes / kBytesPerSecond, flops / kBf16Flops) * 1e6);
+      bench.kernels(), rows, outputs, inputs, dtype_name(kind), slices, us, bytes / us / 1e3, flops / us / 1e6,
+      std::max(bytes / kBytesPerSecond, flops / bench.flops_bound(kind)) * 1e6);
   bench.free();
 }
 
 void moe(Bench& bench, int64_t tokens, int64_t slices) {
   constexpr int64_t kExperts = 256, kChoices = 8, kHidden = 2048, kWidth = 512;
   ExpertWeights experts;
+  const LinearWeight gates_ups = bench.weight(DType::kF8E4M3, 2 * kExperts * kWidth, kHidden);
+  const LinearWeight downs = bench.weight(DType::kF8E4M3, kExperts * kHidden, kWidth);
+  const auto part = [](const LinearWeight& all, int64_t i, int64_t rows) {
+    return LinearWeight{all.weight.rows(i * rows, rows), all.scale.rows(i * rows / kFp8Block, rows / kFp8Block)};
+  };
   for (int64_t e = 0; e < kExperts; ++e) {
-    experts.gate.push_back(bench.weight(DType::kF8E4M3, kWidth, kHidden));
-    experts.up.push_back(bench.weight(DType::kF8E4M3, kWidth, kHidden));
-    experts.down.push_back(bench.weight(DType::kF8E4M3, kHidden, kWidth));
+    experts.gate.push_back(part(gates_ups, 2 * e, kWidth));
+    experts.up.push_back(part(gates_ups, 2 * e + 1, kWidth));
+    experts.down.push_back(part(downs, e, kHidden));
   }
   const SharedExpertWeights shared{experts.gate[0], experts.up[0], experts.down[0]};
   const Tensor x = bench.tensor(DType::kBF16, {tokens, kHidden}), logit = bench.tensor(DType::kF32, {tokens, 1});
@@ -115,7 +129,8 @@ void moe(Bench& bench, int64_t tokens, int64_t slices) {
   const Tensor partials = bench.tensor(DType::kF32, {slices, tokens, kHidden});
   const double route = bench.us([&](int) { bench.ops().moe_route(logits, ids, weights); });
   const double us = bench.us([&](int) { bench.ops().moe(x, ids, weights, experts, &shared, logit, partials); });
-  fmt::print("moe {:5} tokens slices {}: {:9.1f} us, route {:.1f} us, {:4.0f} TFLOP/s\n", tokens, slices, us, route,
+  fmt::print("{} moe {:5} tokens slices {}: {:9.1f} us, route {:.1f} us, {:4.0f} TFLOP/s\n", bench.kernels(), tokens,
+             slices, us, route,
              2.0 * 3 * (kChoices + 1) * kHidden * kWidth * static_cast<double>(tokens) / us / 1e6);
   bench.free();
 }
@@ -182,8 +197,18 @@ void mixers(Bench& bench, int32_t rows, int32_t tokens, int32_t context, bool de
   bench.free();
 }
 
+void run_fp8() {
+  Bench bench(true);
+  for (int64_t rows : {64, 256, 1024, 3500, 14000}) {
+    linear(bench, DType::kF8E4M3, rows, 12288, 2048, 0);
+    linear(bench, DType::kF8E4M3, rows, 2048, 4096, 1);
+    linear(bench, DType::kF8E4M3, rows, 512, 2048, 0);
+  }
+  for (int64_t tokens : {64, 256, 1024, 3500, 14000, 16384}) moe(bench, tokens, 1);
+}
+
 void run() {
-  Bench bench;
+  Bench bench(false);
   for (int64_t rows : {1, 8, 64, 256, 3500, 14000}) {
     linear(bench, DType::kF8E4M3, rows, 12288, 2048, 0);
     linear(bench, DType::kF8E4M3, rows, 2048, 4096, 4);
@@ -205,4 +230,7 @@ void run() {
 }  // namespace
 }  // namespace hylas
 
-int main() { hylas::run(); }
+int main(int count, char** arguments) {
+  hylas::run_fp8();
+  if (count < 2 || std::strcmp(arguments[1], "--fp8-only") != 0) hylas::run();
+}

@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
 # The tests that need a GPU, for a machine that has one but neither compiler nor network:
-#   scripts/gpu_test.sh pack     after `make cuda`: the programs, stripped, and their libraries, into .gpu/
-#   scripts/gpu_test.sh          runs them; under compute-sanitizer too with SANITIZE=1.
+#   scripts/gpu_test.sh pack     after `make cuda`: the programs, stripped, and their libraries, into .gpu/; the
+#                                gpu_*_bench programs too where they are built (-DHYLAS_BENCH=ON)
+#   scripts/gpu_test.sh          runs all, newest first, within ten minutes; what would take longer is cut off and named.
 #                                Ends with exit code 0 only if everything passed.
+#   scripts/gpu_test.sh PART...  some of: fp8 comm ops model engine layouts memcheck
 # Carry the repository with .gpu/ to the other machine, which needs the driver and CUDA's libcublasLt.so.13.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 programs="test_cuda test_model test_engine hylas"
+benchmarks="gpu_ops_bench gpu_engine_bench gpu_steps_bench"
+seconds_total=570
+new_tests='*Fp8*'
+comm_tests='DeviceComm.*:DevicePipe.*'
 
 pack() {
   local program library
   rm -rf .gpu
   mkdir -p .gpu/lib
-  for program in $programs; do
+  for program in $programs $benchmarks; do
+    if [ ! -x "build/cuda/$program" ] && [[ " $benchmarks " == *" $program "* ]]; then continue; fi
     strip -o ".gpu/$program" "build/cuda/$program"
     # Not those of the C library and the compiler, which every Linux has, nor cuBLASLt, which comes with CUDA.
     ldd "build/cuda/$program" | awk '$3 ~ /^\// { print $3 }' |
@@ -22,27 +29,75 @@ pack() {
   du -sh .gpu
 }
 
+failed=()
+
+# Runs it for at most so many seconds of those that are left.
+step() { # NAME SECONDS COMMAND...
+  local name=$1 limit=$2 begin=$SECONDS left=$((seconds_total - SECONDS)) code=0
+  shift 2
+  if [ $left -lt 5 ]; then
+    echo "== gpu tests: $name: no time left"
+    failed+=("$name (not run)")
+    return
+  fi
+  [ "$limit" -lt $left ] || limit=$left
+  timeout "$limit" "$@" || code=$?
+  [ $code = 0 ] || failed+=("$name ($([ $code = 124 ] && echo "cut off after $limit s" || echo "exit code $code"))")
+  echo "== gpu tests: $name took $((SECONDS - begin)) s, exit code $code"
+}
+
+# Ranks that share one GPU: what is equal bit for bit to one rank, and greedy tokens of the references.
+layout_tests() {
+  local at='MatrixSlow/Layouts.SayWhatOneRankSays' filter=
+  for name in dense_8_float32_tp2_pp1_ep1_dp1 dense_8_float32_tp2_pp2_ep1_dp1 dense_8_float32_tp4_pp2_ep1_dp2 \
+    dense_5_bfloat16_tp2_pp2_ep1_dp1 moe_8_bfloat16_tp2_pp1_ep2_dp1 moe_8_bfloat16_tp2_pp2_ep2_dp2 \
+    moe_5_bfloat16_tp1_pp4_ep1_dp1 moe_fp8_8_bfloat16_tp2_pp2_ep2_dp1; do
+    filter+=$at/$name:
+  done
+  echo "$filter"
+}
+
+run_part() {
+  local cuda="$folder/test_cuda --gtest_brief=1"
+  case $1 in
+    fp8) step fp8 120 $cuda --gtest_filter="$new_tests" ;;
+    comm) step comm 60 $cuda --gtest_filter="$comm_tests" ;;
+    ops) step ops 120 $cuda --gtest_filter="-$new_tests:$comm_tests" ;;
+    model) step model 60 "$folder/test_model" --gtest_brief=1 --gtest_filter='*Goldens*' ;;
+    engine)
+      step engine 120 "$folder/test_engine" --gtest_brief=1 \
+        --gtest_filter='*GraphSteps*:*EngineGoldens*:EngineTest*:RankTest*'
+      ;;
+    layouts)
+      step layouts 90 "$folder/test_engine" --gtest_brief=1 --gtest_filter="$(layout_tests)"
+      step layouts-goldens 120 "$folder/test_engine" --gtest_brief=1 --gtest_filter='ModelsSlow/GoldenLayouts.*'
+      ;;
+    memcheck)
+      step memcheck 180 compute-sanitizer --tool memcheck --error-exitcode 1 $cuda \
+        --gtest_filter="$(printf 'Shapes/CudaFp8*/%s:' 0 1 2 3 4)$comm_tests"
+      ;;
+    *) sed -n '2,8s/^# //p' "$0"; exit 2 ;;
+  esac
+}
+
 run() {
-  local folder=.gpu failed=0 golden_filter='*Goldens*'
+  folder=.gpu
   [ -d "$folder" ] || folder=build/cuda
   [ -x "$folder/test_cuda" ] || { echo "no test_cuda in .gpu/ or build/cuda/: \`make cuda\` first" >&2; exit 1; }
   nvidia-smi -L || { echo "no GPU here" >&2; exit 1; }
   export LD_LIBRARY_PATH=$PWD/.gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  export HYLAS_GOLDENS=${HYLAS_GOLDENS:-$PWD/tests/data/goldens}
-  "$folder/test_cuda" --gtest_brief=1 || failed=1
-  HYLAS_TEST_DEVICE=cuda "$folder/test_model" --gtest_brief=1 --gtest_filter="$golden_filter" || failed=1
-  HYLAS_TEST_DEVICE=cuda "$folder/test_engine" --gtest_brief=1 \
-    --gtest_filter='*GraphSteps*:*EngineGoldens*:EngineTest*:RankTest*' || failed=1
-  if [ -n "${SANITIZE:-}" ]; then
-    compute-sanitizer --tool memcheck --error-exitcode 1 "$folder/test_cuda" --gtest_brief=1 \
-      --gtest_filter='-*ARowIsTheSame*' || failed=1
+  export HYLAS_GOLDENS=${HYLAS_GOLDENS:-$PWD/tests/data/goldens} HYLAS_TEST_DEVICE=cuda
+  local part
+  for part in "$@"; do run_part "$part"; done
+  if [ ${#failed[@]} -gt 0 ]; then
+    printf 'gpu tests: FAILED: %s\n' "${failed[@]}"
+    return 1
   fi
-  [ $failed = 0 ] && echo "gpu tests: all passed"
-  return $failed
+  echo "gpu tests: all passed in $SECONDS s"
 }
 
 case ${1:-run} in
   pack) pack ;;
-  run) run ;;
-  *) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
+  run) run fp8 comm layouts model engine ops memcheck ;;
+  *) run "$@" ;;
 esac

@@ -98,8 +98,7 @@ void add_schedule_options(CLI::App& command, Options& options) {
 
 void add_graph_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "CUDA graphs (of decode steps, with --device cuda)";
-  command
-      .add_option("--cuda-graph-bs", engine.cuda_graph_rows, "Numbers of sequences with a graph; others are padded")
+  command.add_option("--cuda-graph-bs", engine.cuda_graph_rows, "Numbers of sequences with a graph; others are padded")
       ->check(CLI::Range(1, 1 << 16))
       ->take_all()
       ->group(kGroup);
@@ -280,8 +279,9 @@ Status check_engine_options(const Options& options) {
   if (engine.device == "cpu" && !engine.cuda_graph_rows.empty()) {
     log::info("--cuda-graph-bs changes nothing: steps on a CPU are not recorded");
   }
-  for (const auto& [flag, backend] :
-       {std::pair{"--fp8-gemm-backend", engine.fp8_gemm_backend}, {"--moe-runner-backend", engine.moe_runner_backend}}) {
+  const std::pair<const char*, std::string> backends[] = {{"--fp8-gemm-backend", engine.fp8_gemm_backend},
+                                                          {"--moe-runner-backend", engine.moe_runner_backend}};
+  for (const auto& [flag, backend] : backends) {
     if (backend == "auto" || (backend == "deep_gemm" && engine.device == "cuda")) continue;
     log::info("{} {}: the kernels of this device are used", flag, backend);
   }

@@ -27,8 +27,10 @@ Status check_flags(const EngineOptions& options) {
     return error(ErrorCode::kInvalid, "--device {}: must be cpu or cuda", options.device);
   }
   if (options.device == "cuda" && options.parallel.nodes > 1) {
-    return error(ErrorCode::kUnsupported, "--device cuda works on one node, whose first GPU all ranks share; --nnodes {} "
-                 "works with --device cpu", options.parallel.nodes);
+    return error(
+        ErrorCode::kUnsupported,
+        "--device cuda works on one node, whose first GPU all ranks share; --nnodes {} works with --device cpu",
+        options.parallel.nodes);
   }
   if (options.role != InstanceRole::kWhole && (options.device == "cuda" || options.parallel.nodes > 1)) {
     return error(ErrorCode::kUnsupported, "--disaggregation-mode works on one node with --device cpu, not with {}",

@@ -14,10 +14,10 @@ struct Decoder::Impl {
   DecoderOptions options;
   Ops* ops = nullptr;
   const RankComms* comms = nullptr;
-  TokenEmbedding embedding;     // on the last stage too when the head is tied or MTP needs it
-  std::vector<Layer> layers;    // of this stage
-  Tensor norm;                  // [H], last stage
-  LinearWeight head;            // [vocab rows of this rank, H], last stage
+  TokenEmbedding embedding;   // on the last stage too when the head is tied or MTP needs it
+  std::vector<Layer> layers;  // of this stage
+  Tensor norm;                // [H], last stage
+  LinearWeight head;          // [vocab rows of this rank, H], last stage
   std::optional<Mtp> mtp;
 
   bool first() const { return options.layer_begin == 0; }
@@ -28,8 +28,8 @@ struct Decoder::Impl {
 
 Status Decoder::Impl::load(WeightSource& source) {
   const std::string& prefix = config.prefix;
-  const LoadContext context{config, options.shard, source, options.dispatch_tokens,
-                            ops->expert_slices_total(), ops->linear_slices_total()};
+  const LoadContext context{
+      config, options.shard, source, options.dispatch_tokens, ops->expert_slices_total(), ops->linear_slices_total()};
   if (first() || (last() && (config.tie_word_embeddings || options.with_mtp))) {
     HYLAS_ASSIGN(embedding, TokenEmbedding::load(context));
   }
@@ -74,9 +74,9 @@ size_t Decoder::arena_bytes(int64_t tokens, int64_t rows_logits) const {
   const DType act = m.options.act;
   const int64_t hidden = m.config.hidden_size;
   Arena arena = Arena::counting();
-  arena.allocate(act, {tokens, hidden});                               // the residual stream
-  arena.allocate(act, {tokens, hidden});                               // its normed form
-  arena.allocate(DType::kF32, {tokens, m.config.rope.rotary_dim});     // rope table
+  arena.allocate(act, {tokens, hidden});                            // the residual stream
+  arena.allocate(act, {tokens, hidden});                            // its normed form
+  arena.allocate(DType::kF32, {tokens, m.config.rope.rotary_dim});  // rope table
   if (m.first()) m.embedding.allocate(arena, tokens);
   for (const Layer& layer : m.layers) layer.allocate(arena, tokens, act);
   if (m.mtp) {

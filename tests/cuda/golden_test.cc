@@ -54,12 +54,13 @@ TEST_P(CudaGoldens, LogitsInBf16) {
   fmt::print("{}: worst relative error {:.4f}, top-1 agreement {}/{}\n", GetParam().name, worst, agreed, positions);
 }
 
-// Activations in FP8 beside a reference that quantizes them alike. That reference is 0.075 from the one in f32: this must
-// be nearer to it than that, and at the positions' top tokens as often right as bf16 is.
+// Activations in FP8 beside a reference that quantizes them alike. That reference is 0.075 from the one in f32: this
+// must be nearer to it than that, and at the positions' top tokens as often right as bf16 is.
 TEST(CudaFp8Goldens, LogitsWithQuantizedActivations) {
   const GoldenModel model = golden_model("moe-fp8-aligned");
   GoldenFile golden(model, "golden_w8a8.safetensors");
-  SequenceRunner runner(model.dir, {.act = DType::kBF16, .kv = DType::kBF16, .device = "cuda", .fp8_tensor_cores = true});
+  const RunnerOptions options{.act = DType::kBF16, .kv = DType::kBF16, .device = "cuda", .fp8_tensor_cores = true};
+  SequenceRunner runner(model.dir, options);
   int64_t positions = 0, agreed = 0;
   double worst = 0;
   for (int n : {1, 5, 63, 64, 65, 130, 517}) {

@@ -25,9 +25,12 @@ Encode encode() {
 
 CUtensorMapDataType type_of(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
-    case DType::kBF16: return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-    default: return CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    case DType::kF32:
+      return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+    case DType::kBF16:
+      return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    default:
+      return CU_TENSOR_MAP_DATA_TYPE_UINT8;
   }
 }
 

@@ -9,8 +9,8 @@
 namespace hylas::cuda {
 
 // A matrix of `rows` rows of `columns` elements (kU8, kBF16 or kF32), `stride` apart, read and written in boxes of
-// box_rows x box_columns. What a box has outside reads as zeros and is not written. `swizzled`: rows of 128 bytes lie in
-// shared memory as the tensor cores want them. `data` and the stride in bytes are multiples of 16.
+// box_rows x box_columns. What a box has outside reads as zeros and is not written. `swizzled`: rows of 128 bytes lie
+// in shared memory as the tensor cores want them. `data` and the stride in bytes are multiples of 16.
 struct MatrixMap {
   void* data = nullptr;
   DType dtype = DType::kU8;
