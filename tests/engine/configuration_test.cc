@@ -111,9 +111,6 @@ TEST(Configuration, OneGpuRecordsDecodeStepsUpToItsSequences) {
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 4, 10));
   options.cuda_graph_rows_max = 3;
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3));
-  options.parallel.pp = 2;
-  EXPECT_THAT(chosen(options).graph_rows, IsEmpty()) << "not where ranks meet within a step";
-  options.parallel.pp = 1;
   options.disable_cuda_graph = true;
   EXPECT_THAT(chosen(options).graph_rows, IsEmpty());
 }

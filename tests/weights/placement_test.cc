@@ -69,5 +69,30 @@ TEST(Placement, EveryPartArrivesOnTheDevice) {
   EXPECT_EQ(device.arrived, bytes);
 }
 
+// What a grouped product over all experts takes: gate | up of one expert behind the other's, the down matrices and the
+// scales alike; and the same values as anywhere.
+TEST(Placement, ExpertsLieOneBehindTheOtherWhenAsked) {
+  const std::string prefix = "model.language_model.layers.0.mlp.experts", dir = golden_model("moe-fp8-aligned").dir;
+  const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(dir).value();
+  CountingDevice device;
+  CheckpointSource host(checkpoint), placed(checkpoint);
+  placed.place_on(device, true);
+  const Range some{1, 3}, all;
+  const ExpertWeights mine = placed.experts(prefix, some, 256, 128, all).value(),
+                      theirs = host.experts(prefix, some, 256, 128, all).value();
+  const auto behind = [](const Tensor& first, const Tensor& one, int64_t i) {
+    return one.contiguous() && one.data == static_cast<std::byte*>(first.data) + i * first.bytes();
+  };
+  for (int64_t e = 0; e < some.count; ++e) {
+    const auto i = static_cast<size_t>(e);
+    for (const auto& [a, b, first, place] : {std::tuple{mine.gate[i], theirs.gate[i], mine.gate[0], 2 * e},
+                                             {mine.up[i], theirs.up[i], mine.gate[0], 2 * e + 1},
+                                             {mine.down[i], theirs.down[i], mine.down[0], e}}) {
+      EXPECT_TRUE(same(a.weight, b.weight) && same(a.scale, b.scale)) << "expert " << e;
+      EXPECT_TRUE(behind(first.weight, a.weight, place) && behind(first.scale, a.scale, place)) << "expert " << e;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace hylas::test
