@@ -1,9 +1,9 @@
-// A whole dense model on the CPU, through the engine, with weights made up from its config.json: prefill of 512 tokens
+// A whole dense model on the CPU, through the engine, with weights made up from its config.json: prefill of a prompt
 // and decode at batch 1 and 8, beside the machine's ceilings measured between them in the same run. The share of the
 // bandwidth counts the bytes of the weights that a step must read, the share of the FMA peak the multiply-adds of the
 // weight matrices, and the output head once per sequence: attention and states are extra. By the clock and by the
 // processors' time per thread, which a busy machine disturbs less.
-//   cpu_model_bench CONFIG_DIR [threads [rounds]]
+//   cpu_model_bench CONFIG_DIR [threads [rounds [prompt tokens, default 512]]]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -20,7 +20,6 @@
 namespace hylas::bench {
 namespace {
 
-constexpr int32_t kPrompt = 512;
 constexpr int32_t kDecoded = 24;
 
 // What one token needs of the weights.
@@ -109,12 +108,12 @@ void see(Best& best, const Moment& from, const Moment& to, double parts) {
 }
 
 // The best of several rounds: a shared machine disturbs some.
-Figures measure(Engine& engine, Roofline& roofline, int rounds) {
+Figures measure(Engine& engine, Roofline& roofline, int rounds, int32_t prompt) {
   constexpr size_t kWindow = 4;  // decode steps that one figure is the mean of
   Figures best;
   for (int round = 0; round < rounds; ++round) {
     roofline.measure();
-    std::vector<Moment> at = run(engine, 1, kPrompt, 1);
+    std::vector<Moment> at = run(engine, 1, prompt, 1);
     see(best.prefill, at[0], at[1], 1);
     for (size_t b = 0; b < std::size(kBatches); ++b) {
       roofline.measure();
@@ -137,20 +136,20 @@ void print_line(std::string_view name, double tokens, double bytes, double flops
       100 * flops / processor_s / roofline.flops_per_processor_second());
 }
 
-void print(const Figures& best, const Work& work, int threads, const Roofline& roofline) {
+void print(const Figures& best, const Work& work, int threads, const Roofline& roofline, int32_t prompt) {
   fmt::print("ceilings: read {:.1f} GB/s, FMA {:.1f} GFLOP/s | processor time: {:.1f} GB/s, {:.1f} GFLOP/s\n",
              roofline.bytes_per_second() / 1e9, roofline.flops() / 1e9, roofline.bytes_per_processor_second() / 1e9,
              roofline.flops_per_processor_second() / 1e9);
   double bytes = work.layer_bytes + work.head_bytes;
-  print_line("prefill 512", kPrompt, bytes, 2 * (work.layer_weights * kPrompt + work.head_weights), best.prefill,
-             threads, roofline);
+  print_line(fmt::format("prefill {}", prompt), prompt, bytes, 2 * (work.layer_weights * prompt + work.head_weights),
+             best.prefill, threads, roofline);
   for (size_t b = 0; b < std::size(kBatches); ++b) {
     print_line(fmt::format("decode, batch {}", kBatches[b]), kBatches[b], bytes,
                2 * (work.layer_weights + work.head_weights) * kBatches[b], best.decode[b], threads, roofline);
   }
 }
 
-int main_of(const char* directory, int threads, int rounds) {
+int main_of(const char* directory, int threads, int rounds, int32_t prompt) {
   auto config = parse_model_config(directory);
   if (!config.ok()) {
     fmt::print(stderr, "{}\n", config.error().message);
@@ -163,7 +162,7 @@ int main_of(const char* directory, int threads, int rounds) {
   options.context_length = 2048;
   options.max_running_requests = 8;
   options.max_total_tokens = 8 * 2048;
-  options.chunked_prefill_size = kPrompt;
+  options.chunked_prefill_size = prompt;
   auto engine = Engine::start(options);
   if (!engine.ok()) {
     fmt::print(stderr, "{}\n", engine.error().message);
@@ -171,8 +170,8 @@ int main_of(const char* directory, int threads, int rounds) {
   }
   cpu::ThreadPool pool(threads);
   Roofline roofline(pool);
-  Figures best = measure(**engine, roofline, rounds);
-  print(best, work_of(*config), threads, roofline);
+  Figures best = measure(**engine, roofline, rounds, prompt);
+  print(best, work_of(*config), threads, roofline, prompt);
   (*engine)->drain(0);
   return 0;
 }
@@ -182,9 +181,10 @@ int main_of(const char* directory, int threads, int rounds) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    fmt::print(stderr, "usage: cpu_model_bench CONFIG_DIR [threads [rounds]]\n");
+    fmt::print(stderr, "usage: cpu_model_bench CONFIG_DIR [threads [rounds [prompt]]]\n");
     return 2;
   }
   int threads = argc > 2 ? std::atoi(argv[2]) : static_cast<int>(std::thread::hardware_concurrency());
-  return hylas::bench::main_of(argv[1], threads, argc > 3 ? std::atoi(argv[3]) : 5);
+  return hylas::bench::main_of(argv[1], threads, argc > 3 ? std::atoi(argv[3]) : 5,
+                               argc > 4 ? std::atoi(argv[4]) : 512);
 }
