@@ -26,11 +26,10 @@ Status check_flags(const EngineOptions& options) {
   if (options.device != "cpu" && options.device != "cuda") {
     return error(ErrorCode::kInvalid, "--device {}: must be cpu or cuda", options.device);
   }
-  if (options.device == "cuda" && options.parallel.nodes > 1) {
-    return error(
-        ErrorCode::kUnsupported,
-        "--device cuda works on one node, whose first GPU all ranks share; --nnodes {} works with --device cpu",
-        options.parallel.nodes);
+  const bool one_rank = options.parallel.world() == 1 || (options.ranks_share_gpu && options.parallel.nodes == 1);
+  if (options.device == "cuda" && !one_rank) {
+    return error(ErrorCode::kUnsupported, "--device cuda runs one rank; {} ranks run with --device cpu",
+                 options.parallel.world());
   }
   if (options.role != InstanceRole::kWhole && (options.device == "cuda" || options.parallel.nodes > 1)) {
     return error(ErrorCode::kUnsupported, "--disaggregation-mode works on one node with --device cpu, not with {}",

@@ -49,7 +49,8 @@ struct EngineOptions {
   bool disable_cuda_graph = false;
   std::string fp8_gemm_backend = "auto";    // --fp8-gemm-backend: auto | deep_gemm, products of FP8 weights on a GPU
   std::string moe_runner_backend = "auto";  // --moe-runner-backend: the same for experts
-  int32_t ep_dispatch_tokens = 128;      // tokens that a rank sends to other ranks' experts at a time
+  bool ranks_share_gpu = false;             // for tests: all ranks of --device cuda are on its first GPU
+  int32_t ep_dispatch_tokens = 128;         // tokens that a rank sends to other ranks' experts at a time
 
   InstanceRole role = InstanceRole::kWhole;  // --disaggregation-mode
   HostPort bootstrap{"127.0.0.1", 8998};     // kPrefill: where decoding instances connect; port 0: any free one

@@ -112,6 +112,9 @@ void log_kernels(const EngineOptions& options, const ModelConfig& model) {
   };
   log::info("kernels of FP8 weights: matrices {}; experts {}", of(options.fp8_gemm_backend),
             of(options.moe_runner_backend));
+  if (options.fp8_gemm_backend == "deep_gemm" || options.moe_runner_backend == "deep_gemm") {
+    log::warn("deep_gemm has not been proven on a GPU yet: scripts/gpu_test.sh fp8 does that; `auto` is proven");
+  }
 }
 
 void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, const MemoryBudget& budget,

@@ -122,10 +122,9 @@ TEST(Configuration, RefusesWhatThisBuildCannotDo) {
   Error ranks = refusal([](EngineOptions& o) {
     o.device = "cuda";
     o.parallel.pp = 2;
-    o.parallel.nodes = 2;
   });
   EXPECT_EQ(ranks.code, ErrorCode::kUnsupported);
-  EXPECT_THAT(ranks.message, HasSubstr("--device cuda works on one node"));
+  EXPECT_THAT(ranks.message, HasSubstr("--device cuda runs one rank; 2 ranks run with --device cpu"));
   Error kv = refusal([](EngineOptions& o) { o.kv_cache_dtype = "float16"; });
   EXPECT_EQ(kv.code, ErrorCode::kUnsupported);
   EXPECT_THAT(kv.message, HasSubstr("--kv-cache-dtype float16: must be auto, bfloat16, fp8_e4m3, float32"));

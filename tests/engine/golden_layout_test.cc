@@ -52,6 +52,7 @@ EngineOptions options_of(const std::string& path, const ParallelSizes& sizes) {
   EngineOptions options;
   options.model_path = path;
   options.device = test::test_device();
+  options.ranks_share_gpu = true;
   options.dtype = "float32";
   options.context_length = 1024;
   options.parallel = sizes;

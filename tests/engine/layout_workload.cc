@@ -61,6 +61,7 @@ EngineOptions layout_options(const std::string& path, const std::string& dtype, 
   EngineOptions options;
   options.model_path = path;
   options.device = test_device();
+  options.ranks_share_gpu = true;
   options.load_format = "dummy";
   options.dtype = dtype;
   options.parallel = sizes;

@@ -39,7 +39,9 @@ TEST(Fp8Plan, EveryShapeGetsATileOfTheTable) {
     for (int64_t outputs : {8, 64, 512, 1024, 2048, 9216, 12288}) {
       const Fp8Tile chosen = fp8_dense_tile(rows, outputs);
       EXPECT_NE(std::find(std::begin(kFp8DenseTiles), std::end(kFp8DenseTiles), chosen), std::end(kFp8DenseTiles));
-      if (chosen.cluster > 1) EXPECT_GE(rows, 7 * chosen.rows + 1) << outputs;
+      if (chosen.cluster > 1) {
+        EXPECT_GE(rows, 7 * chosen.rows + 1) << outputs;
+      }
       // Whoever fills the blocks with large tiles computes the most per byte.
       if (rows * outputs >= 8 * 128 * 128 * kFp8Blocks && outputs % 128 == 0) {
         EXPECT_EQ(chosen.rows, 128) << rows << " x " << outputs;

@@ -79,6 +79,7 @@ EngineOptions tiny_engine_options() {
   EngineOptions options;
   options.model_path = tiny_model_path();
   options.device = test_device();
+  options.ranks_share_gpu = true;
   options.load_format = "dummy";
   options.threads = 2;
   options.context_length = 2048;
