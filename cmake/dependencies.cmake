@@ -27,10 +27,9 @@ pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 add_library(hylas_crypto INTERFACE)
 target_link_libraries(hylas_crypto INTERFACE PkgConfig::CRYPTO)
 
-# Compiled into its callers (XXH_INLINE_ALL): nothing to link.
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 add_library(hylas_xxhash INTERFACE)
-target_include_directories(hylas_xxhash INTERFACE ${XXHASH_INCLUDE_DIRS})
+target_link_libraries(hylas_xxhash INTERFACE PkgConfig::XXHASH)
 
 pkg_check_modules(UCX REQUIRED IMPORTED_TARGET ucx)
 add_library(hylas_ucx INTERFACE)

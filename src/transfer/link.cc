@@ -1,7 +1,7 @@
 #include "transfer/link.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#define XXH_STATIC_LINKING_ONLY  // the state has a size
+#include <xxh_x86dispatch.h>     // xxhash.h for the widest vectors of this processor
 
 #include <algorithm>
 #include <cstring>
