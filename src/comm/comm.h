@@ -18,18 +18,11 @@ class Comm {
   virtual int32_t rank() const = 0;  // within the group
   virtual int32_t size() const = 0;
 
-  virtual void barrier() = 0;
-
   // Sums partial products: each rank brings `partials` [S, T, N] f32, S slices of the size() * S in all, in rank order.
   // out [T, N] f32 gets the balanced binary tree over all slices, ((0 + 1) + (2 + 3)) for four: the order of
   // Ops::add_rms_norm, so that one rank with four slices and four ranks with one add alike. `out` may be partials'
   // first slice.
   virtual void all_reduce_slices(const Tensor& partials, const Tensor& out) = 0;
-
-  // The same sum, of which each rank keeps its rows: row_counts[r] rows for rank r, in rank order, T in all.
-  // out [row_counts[rank()], N] f32; must not overlap partials.
-  virtual void reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts,
-                                     const Tensor& out) = 0;
 
   // out = the ranks' rows one after another; rank r brings row_counts[r] rows (may be 0).   in [rows, ...], contiguous
   virtual void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) = 0;

@@ -64,7 +64,6 @@ class LocalComm final : public Comm {
 
   int32_t rank() const override { return rank_; }
   int32_t size() const override { return group_->size; }
-  void barrier() override { group_->barrier(); }
 
   void all_reduce_slices(const Tensor& partials, const Tensor& out) override {
     post(partials, out, {});
@@ -80,16 +79,6 @@ class LocalComm final : public Comm {
       const int64_t from = count * r / size(), to = count * (r + 1) / size();
       copy_bytes(out.as<float>() + from, group_->posted[r].out.as<float>() + from, (to - from) * sizeof(float));
     }
-    group_->barrier();
-  }
-
-  void reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts, const Tensor& out) override {
-    post(partials, out, {});
-    const int64_t columns = partials.dim(2);
-    int64_t row = 0;
-    for (int32_t r = 0; r < rank_; ++r) row += row_counts[r];
-    HYLAS_CHECK(out.dim(0) == row_counts[rank_] && out.contiguous());
-    sum_slices(all_slices(), row * columns, (row + row_counts[rank_]) * columns, out.as<float>());
     group_->barrier();
   }
 

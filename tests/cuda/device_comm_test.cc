@@ -2,6 +2,7 @@
 // do meanwhile.
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <functional>
 #include <thread>
 
@@ -56,6 +57,7 @@ void expect_same(const std::vector<HostTensor>& ins, const std::vector<HostTenso
   on_every_rank(ranks, [&](int32_t r) { call(*host[r], sources[r], wanted[r]); });
   const std::vector<std::unique_ptr<Ops>> ops = make_ranks(ranks);
   std::vector<std::unique_ptr<Comm>> comms = make_local_comms(ranks);
+  std::barrier done(ranks);
   on_every_rank(ranks, [&](int32_t r) {
     RankComms handles;
     handles.stage = std::move(comms[r]);
@@ -68,7 +70,7 @@ void expect_same(const std::vector<HostTensor>& ins, const std::vector<HostTenso
       call(*handles.stage, work.view, out.view);
     }
     EXPECT_EQ(out.bytes(), wanted[r].bytes) << "rank " << r << " of " << ranks;
-    handles.stage->barrier();
+    done.arrive_and_wait();  // others may still look at what this rank showed them
   });
 }
 
@@ -101,15 +103,6 @@ TEST(DeviceComm, SumsSlicesInTheOrderOfTheTree) {
                   comm.all_gather_rows(comm.rank() == 0 ? first : first.rows(0, 0), counts, out);
                 });
   }
-}
-
-TEST(DeviceComm, SumsAndKeepsItsRows) {
-  std::mt19937 random(96);
-  std::vector<HostTensor> ins;
-  for (int r = 0; r < 4; ++r) ins.push_back(random_tensor(random, DType::kF32, {1, 11, 24}, 1.f));
-  const std::vector<int32_t> counts = {3, 5, 1, 2};
-  expect_same(ins, poisoned_tensors(DType::kF32, {3, 5, 1, 2}, 24),
-              [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.reduce_scatter_slices(in, counts, out); });
 }
 
 TEST(DeviceComm, GathersRowsAndColumns) {

@@ -91,17 +91,6 @@ void DeviceComm::all_reduce_slices(const Tensor& partials, const Tensor& out) {
   meet(partials, out);
 }
 
-void DeviceComm::reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts, const Tensor& out) {
-  if (!is_on_device(partials)) return host_->reduce_scatter_slices(partials, row_counts, out);
-  HYLAS_CHECK(out.dim(0) == row_counts[rank()] && out.contiguous());
-  meet(partials, out);
-  int64_t row = 0;
-  for (int32_t r = 0; r < rank(); ++r) row += row_counts[r];
-  const int64_t columns = partials.dim(2);
-  sum(row * columns, (row + row_counts[rank()]) * columns, out.as<float>());
-  meet(partials, out);
-}
-
 void DeviceComm::all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) {
   if (!is_on_device(out)) return host_->all_gather_rows(in, row_counts, out);
   HYLAS_CHECK(in.dim(0) == row_counts[rank()] && in.contiguous() && out.contiguous());

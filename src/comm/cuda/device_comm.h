@@ -30,9 +30,7 @@ class DeviceComm final : public Comm {
 
   int32_t rank() const override { return host_->rank(); }
   int32_t size() const override { return host_->size(); }
-  void barrier() override { host_->barrier(); }
   void all_reduce_slices(const Tensor& partials, const Tensor& out) override;
-  void reduce_scatter_slices(const Tensor& partials, std::span<const int32_t> row_counts, const Tensor& out) override;
   void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) override;
   void all_gather_columns(const Tensor& in, const Tensor& out) override;
   void all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
