@@ -1,36 +1,26 @@
 // The link of an instance: shared memory to peers on this node, UCX to the others.
-#include <algorithm>
 #include <map>
 #include <mutex>
 #include <string_view>
 #include <utility>
 
-#include "base/byte_io.h"
 #include "base/log.h"
+#include "transfer/invitation.h"
 #include "transfer/link.h"
+#include "transfer/ucx_transports.h"
 
 namespace hylas {
 namespace {
 
 constexpr uint64_t kMagic = 0x7261656e'6c796861;
-constexpr std::string_view kShmNames[] = {"shm", "sm", "mm", "posix", "sysv"};
 
 struct Invitation {
   std::string shm, ucx;  // shm: empty where no memory is shared
 };
-template <class Io>
-void fields(Io& io, Like<Invitation> auto& v) {
-  io(v.shm, v.ucx);
-}
-
-uint64_t sum_of(const Invitation& invitation) { return checksum(invitation.shm) * 31 + checksum(invitation.ucx); }
 
 Result<Invitation> decode_invitation(std::string_view bytes) {
-  uint64_t magic = 0, sum = 0;
   Invitation invitation;
-  ByteReader in(bytes);
-  in(magic, invitation, sum);
-  if (in.complete() && magic == kMagic && sum == sum_of(invitation)) return invitation;
+  if (unseal_invitation(kMagic, bytes, invitation.shm, invitation.ucx)) return invitation;
   return error(ErrorCode::kInvalid, "{} bytes that describe no link", bytes.size());
 }
 
@@ -53,9 +43,7 @@ class NearestLink final : public Link {
       HYLAS_ASSIGN(invitation.shm, shm_->invite());
     }
     HYLAS_ASSIGN(invitation.ucx, ucx_->invite());
-    ByteWriter out;
-    out(kMagic, invitation, sum_of(invitation));
-    return out.take();
+    return seal_invitation(kMagic, invitation.shm, invitation.ucx);
   }
 
   bool revoke(const std::string& invitation) override {
@@ -120,18 +108,7 @@ class NearestLink final : public Link {
 
 }  // namespace
 
-// As UCX reads the list: "^a,b" is everything but these.
-bool allows_shm(std::string_view transports) {
-  const bool is_negated = transports.starts_with('^');
-  if (is_negated) transports.remove_prefix(1);
-  bool is_named = false;
-  while (!transports.empty()) {
-    const std::string_view name = transports.substr(0, transports.find(','));
-    is_named |= std::find(std::begin(kShmNames), std::end(kShmNames), name) != std::end(kShmNames) || name == "all";
-    transports.remove_prefix(std::min(name.size() + 1, transports.size()));
-  }
-  return is_named != is_negated;
-}
+bool allows_shm(std::string_view transports) { return allows_any_of(transports, {"shm", "sm", "mm", "posix", "sysv"}); }
 
 Result<std::unique_ptr<Link>> make_nearest_link(bool with_shm, const UcxLinkOptions& options) {
   HYLAS_ASSIGN(std::unique_ptr<Link> ucx, make_ucx_link(options));

@@ -9,10 +9,10 @@
 #include <chrono>
 #include <utility>
 
-#include "base/byte_io.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/thread.h"
+#include "transfer/invitation.h"
 
 namespace hylas {
 namespace {
@@ -44,24 +44,11 @@ void fields(Io& io, Like<ShmInvitation> auto& v) {
   io(v.name, v.token, v.bytes);
 }
 
-std::string encode(const ShmInvitation& invitation) {
-  ByteWriter body, header;
-  body(invitation);
-  header(kMagic, checksum(body.bytes()));
-  return header.take() + body.bytes();
-}
+std::string encode(const ShmInvitation& invitation) { return seal_invitation(kMagic, invitation); }
 
 Result<ShmInvitation> decode_shm_invitation(std::string_view bytes) {
-  constexpr size_t kHeaderBytes = 2 * sizeof(uint64_t);
-  uint64_t magic = 0, sum = 0;
   ShmInvitation invitation;
-  if (bytes.size() > kHeaderBytes) {
-    ByteReader(bytes.substr(0, kHeaderBytes))(magic, sum);
-    const std::string_view rest = bytes.substr(kHeaderBytes);
-    ByteReader body(rest);
-    if (magic == kMagic && checksum(rest) == sum) body(invitation);
-    if (body.complete() && invitation.token.size() == kTokenBytes) return invitation;
-  }
+  if (unseal_invitation(kMagic, bytes, invitation) && invitation.token.size() == kTokenBytes) return invitation;
   return error(ErrorCode::kInvalid, "{} bytes that are no invitation to shared memory", bytes.size());
 }
 

@@ -1,15 +1,11 @@
 // The link through shared memory: the peer's memory is mapped here, and a put is a copy. Nothing that the peer does, or
 // does not do, can hold it up.
 #include <algorithm>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <utility>
 
 #include "base/check.h"
-#include "base/queue.h"
-#include "base/thread.h"
+#include "transfer/copy_queue.h"
 #include "transfer/link.h"
 #include "transfer/shm_host.h"
 
@@ -26,6 +22,10 @@ struct Peer {
 
   WriteFence& its_fence() const { return *reinterpret_cast<WriteFence*>(fence.data()); }
   Status write(const Write& write, PutResult& result) const;
+  Status is_there() const {
+    if (is_open_and_quiet(socket)) return {};
+    return error(ErrorCode::kIo, "the peer has ended");
+  }
 };
 
 Status Peer::write(const Write& write, PutResult& result) const {
@@ -60,8 +60,6 @@ Result<Peer> map_peer(const ShmInvitation& invitation) {
 
 class ShmLink final : public Link {
  public:
-  ~ShmLink() override { jobs_.close(); }
-
   Status open(std::span<const Region> regions) override {
     HYLAS_CHECK(host_ == nullptr, "opened twice");
     HYLAS_ASSIGN(host_, ShmHost::open(regions));
@@ -81,68 +79,18 @@ class ShmLink final : public Link {
   Result<int32_t> connect(const std::string& invitation) override {
     HYLAS_ASSIGN(const ShmInvitation known, decode_shm_invitation(invitation));
     HYLAS_ASSIGN(Peer peer, map_peer(known));
-    std::lock_guard lock(mutex_);
-    peers_[next_peer_] = {std::make_shared<const Peer>(std::move(peer)), {}};
-    return next_peer_++;
+    return peers_.add(std::make_shared<const Peer>(std::move(peer)));
   }
 
   void put(int32_t peer, std::vector<Write> writes, OnDone done) override {
-    HYLAS_CHECK(jobs_.push({peer, std::move(writes), std::move(done)}), "a put after the link's end");
+    peers_.put(peer, std::move(writes), std::move(done));
   }
 
-  void disconnect(int32_t peer, const std::string& why) override {
-    std::lock_guard lock(mutex_);
-    const auto found = peers_.find(peer);
-    if (found != peers_.end() && found->second.mapped) found->second = {nullptr, why};
-  }
+  void disconnect(int32_t peer, const std::string& why) override { peers_.disconnect(peer, why); }
 
  private:
-  struct Known {
-    std::shared_ptr<const Peer> mapped;  // none: gone
-    std::string why;
-  };
-  struct Job {
-    int32_t peer;
-    std::vector<Write> writes;
-    OnDone done;
-  };
-
-  void work() {
-    while (std::optional<Job> job = jobs_.pop()) {
-      PutResult result;
-      result.status = write(*job, result);
-      if (!result.status.ok() && result.status.error().code == ErrorCode::kIo) {
-        disconnect(job->peer, result.status.error().message);
-      }
-      job->done(std::move(result));
-    }
-  }
-
-  // Looks before each write whether the peer was disconnected, and in the end whether it is there to have the bytes.
-  Status write(const Job& job, PutResult& result) {
-    for (const Write& write : job.writes) {
-      HYLAS_ASSIGN(const auto peer, mapped(job.peer));
-      HYLAS_TRY(peer->write(write, result));
-    }
-    HYLAS_ASSIGN(const auto peer, mapped(job.peer));
-    if (!is_open_and_quiet(peer->socket)) return error(ErrorCode::kIo, "the peer has ended");
-    return {};
-  }
-
-  Result<std::shared_ptr<const Peer>> mapped(int32_t peer) {
-    std::lock_guard lock(mutex_);
-    const auto found = peers_.find(peer);
-    if (found == peers_.end()) return error(ErrorCode::kIo, "peer {} was never connected", peer);
-    if (!found->second.mapped) return error(ErrorCode::kIo, "peer {} is lost: {}", peer, found->second.why);
-    return found->second.mapped;
-  }
-
   std::unique_ptr<ShmHost> host_;
-  std::mutex mutex_;
-  std::map<int32_t, Known> peers_;  // guarded by mutex_
-  int32_t next_peer_ = 0;           // guarded by mutex_
-  Queue<Job> jobs_{SIZE_MAX};
-  std::jthread thread_ = start_thread("shm_link", [this] { work(); });
+  CopyQueue<const Peer> peers_{"shm_link"};
 };
 
 }  // namespace

@@ -1,12 +1,11 @@
 #include "transfer/ucx_memory.h"
 
-#include "base/byte_io.h"
+#include "transfer/invitation.h"
 
 namespace hylas {
 namespace {
 
 constexpr uint64_t kMagic = 0x31786375'6c796861;
-constexpr size_t kHeaderBytes = 2 * sizeof(uint64_t);
 
 }  // namespace
 
@@ -16,25 +15,13 @@ void fields(Io& io, Like<UcxMemory> auto& v) {
   io(v.worker, v.addresses, v.bytes, v.keys);
 }
 
-std::string encode(const UcxMemory& memory) {
-  ByteWriter body, header;
-  body(memory);
-  header(kMagic, checksum(body.bytes()));
-  return header.take() + body.bytes();
-}
+std::string encode(const UcxMemory& memory) { return seal_invitation(kMagic, memory); }
 
 Result<UcxMemory> decode_ucx_memory(std::string_view bytes) {
-  uint64_t magic = 0, sum = 0;
   UcxMemory memory;
-  if (bytes.size() >= kHeaderBytes) {
-    ByteReader(bytes.substr(0, kHeaderBytes))(magic, sum);
-    const std::string_view rest = bytes.substr(kHeaderBytes);
-    ByteReader body(rest);
-    if (magic == kMagic && checksum(rest) == sum) body(memory);
-    if (body.complete() && !memory.worker.empty() && memory.addresses.size() == memory.bytes.size() &&
-        memory.keys.size() == memory.bytes.size()) {
-      return memory;
-    }
+  if (unseal_invitation(kMagic, bytes, memory) && !memory.worker.empty() &&
+      memory.addresses.size() == memory.bytes.size() && memory.keys.size() == memory.bytes.size()) {
+    return memory;
   }
   return error(ErrorCode::kInvalid, "{} bytes that describe no memory reachable through UCX", bytes.size());
 }

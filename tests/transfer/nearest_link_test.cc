@@ -3,8 +3,8 @@
 
 #include <cstdlib>
 
-#include "base/byte_io.h"
 #include "base/log.h"
+#include "transfer/invitation.h"
 #include "transfer/link_fixture.h"
 #include "transfer/shm_host.h"
 
@@ -61,19 +61,16 @@ INSTANTIATE_TEST_SUITE_P(Sides, OverUcx,
 // As between nodes, and between containers with networks of their own: the peer's local socket is not here.
 TEST(NearestLink, GoesOverUcxToAnotherNode) {
   test::Far far({"nearest", test::make_near_link, true});
+  const std::string description = far.description();
+  uint64_t kind = 0;
+  ByteReader(std::string_view(description).substr(0, sizeof kind))(kind);
   std::string shm, ucx;
-  uint64_t magic = 0, sum = 0;
-  ByteReader in(far.description());
-  in(magic, shm, ucx, sum);
-  ASSERT_TRUE(in.complete());
+  ASSERT_TRUE(unseal_invitation(kind, description, shm, ucx));
   ShmInvitation elsewhere = decode_shm_invitation(shm).value();
   elsewhere.name = "hylas-elsewhere";
   EXPECT_EQ(make_shm_link()->connect(encode(elsewhere)).error().code, ErrorCode::kNotFound);
-  ByteWriter out;
-  shm = encode(elsewhere);
-  out(magic, shm, ucx, checksum(shm) * 31 + checksum(ucx));
   const std::unique_ptr<Link> link = test::make_near_link();
-  const int32_t peer = link->connect(out.bytes()).value();
+  const int32_t peer = link->connect(seal_invitation(kind, encode(elsewhere), ucx)).value();
   const std::vector<std::byte> data = random_bytes(1000, 2);
   EXPECT_TRUE(put_and_wait(*link, peer, {{data.data(), 0, 0, data.size(), 0}}).status.ok());
   EXPECT_EQ(std::memcmp(far.region(0), data.data(), data.size()), 0);
