@@ -1,11 +1,13 @@
 // A prompt's state from one process to another, over TCP and through shared memory, beside a raw UCX put of as many
-// bytes in one piece over the same, and for shared memory beside a memcpy there, too:
+// bytes in one piece over the same, as UCX comes, and for shared memory beside a memcpy there, too, for TCP beside the
+// same put in segments as large as the link's:
 //   transfer_bench CONFIG_JSON [ROUNDS [TOKENS]]
 // CONFIG_JSON gives the shapes (models/configs/qwen3.5-0.8b/config.json). Raw and real transfers take turns, so that a
 // shared machine is equally kind to both; the ratio is the median over the turns. The receiving process checks the
 // sums.
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <ucp/api/ucp.h>
 #include <unistd.h>
@@ -13,6 +15,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <csignal>
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -110,7 +113,7 @@ struct Said {
   std::string heard() const { return {text, bytes}; }
 };
 struct Shared {
-  Said invitation, raw;  // of the link, and for the raw puts
+  Said invitation, raw, alike;  // of the link, and for raw puts: as UCX comes, and in the link's segments
   std::atomic<bool> ready, end;
   std::atomic<int> wanted{-1}, answered{-1};  // sums: case * kSequences + sequence
   uint64_t sum, sum_us;                       // the answer, and how long it took
@@ -142,9 +145,11 @@ int receive(const ModelConfig& model, int64_t pages, const Way& way, int file, S
   Instance instance(model, {}, pages, file);
   const Region region{instance.pools[0].memory(), instance.pools[0].memory_bytes(), file};
   const std::unique_ptr<Link> link = way.link();
-  const std::unique_ptr<Link> raw = make_ucx_link({.transports = way.transports}).value();
+  const std::unique_ptr<Link> raw = make_ucx_link({.transports = way.transports, .tcp_segments = ""}).value();
+  const std::unique_ptr<Link> alike = make_ucx_link({.transports = way.transports}).value();
   shared.invitation.say(open(*link, region));
   shared.raw.say(open(*raw, region));
+  shared.alike.say(open(*alike, region));
   shared.ready = true;
   while (!shared.end) {
     usleep(500);
@@ -163,10 +168,14 @@ int receive(const ModelConfig& model, int64_t pages, const Way& way, int file, S
 // One ucp_put_nbx and a flush, and nothing else.
 class RawPut {
  public:
-  RawPut(const Way& way, const std::string& invitation) : memory_(decode_ucx_memory(invitation).value()) {
+  RawPut(const Way& way, const std::string& segments, const std::string& invitation)
+      : memory_(decode_ucx_memory(invitation).value()) {
     ucp_config_t* config = nullptr;
     check(ucp_config_read(nullptr, nullptr, &config));
     check(ucp_config_modify(config, "TLS", way.transports));
+    for (const char* name : {"TX_SEG_SIZE", "RX_SEG_SIZE"}) {
+      if (!segments.empty()) check(ucp_config_modify(config, name, segments.c_str()));
+    }
     ucp_params_t params{};
     params.field_mask = UCP_PARAM_FIELD_FEATURES;
     params.features = UCP_FEATURE_RMA;
@@ -287,9 +296,10 @@ void run_case(int index, const ModelConfig& model, int64_t pages, const Way& way
   const Case& what = kCases[index];
   const Instance to(model, {}, pages);
   Sending sending(model, what, pages, way, to.layout, shared.invitation.heard());
-  RawPut raw(way, shared.raw.heard());
+  RawPut raw(way, "", shared.raw.heard()),
+      alike(way, way.shared_memory ? "" : UcxLinkOptions().tcp_segments, shared.alike.heard());
   const std::vector<TransferPart> parts = sequences(pages, what.shuffled);
-  Figures transfers, raws, copies;
+  Figures transfers, raws, others;
   uint64_t bytes = 0, sum_us = 0;
   for (int round = -kSequences; round < rounds; ++round) {  // each sequence once to warm up
     const int sequence = (round + kSequences) % kSequences;
@@ -301,16 +311,17 @@ void run_case(int index, const ModelConfig& model, int64_t pages, const Way& way
     while (shared.answered != shared.wanted) usleep(500);
     HYLAS_CHECK(shared.sum == sent.sum, "the bytes did not arrive");
     const void* from = static_cast<const std::byte*>(to.pools[0].memory()) + at;
-    const int64_t raw_us = raw.put_us(from, at, bytes), copy_us = memcpy_us(mapped, at, from, bytes);
+    const int64_t raw_us = raw.put_us(from, at, bytes);
+    const int64_t other_us = way.shared_memory ? memcpy_us(mapped, at, from, bytes) : alike.put_us(from, at, bytes);
     if (round < 0) continue;
     sum_us += shared.sum_us;
     transfers.add(bytes, us, us);
     raws.add(bytes, raw_us, us);
-    copies.add(bytes, copy_us, us);
+    others.add(bytes, other_us, us);
   }
   fmt::print("{:<14} {:<32} {:.1f} MiB {:.2f} GB/s{}{}; check of the sums {:.1f} GB/s\n", way.name, what.name,
              static_cast<double>(bytes) / (1 << 20), median(transfers.rates) * 1e-3, raws.text("raw put"),
-             way.shared_memory ? copies.text("memcpy") : "",
+             others.text(way.shared_memory ? "memcpy" : "the same in the link's segments"),
              static_cast<double>(bytes) * rounds / static_cast<double>(sum_us) * 1e-3);
   fflush(stdout);
 }
@@ -322,7 +333,10 @@ void run(const ModelConfig& model, int64_t pages, const Way& way, int rounds) {
   const size_t bytes = Instance(model, {}, pages).pools[0].memory_bytes();
   const FileHandle file = make_shared_file(bytes).value();
   const pid_t receiver = fork();
-  if (receiver == 0) _exit(receive(model, pages, way, file.number(), *shared));
+  if (receiver == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    _exit(receive(model, pages, way, file.number(), *shared));
+  }
   while (!shared->ready) usleep(1000);
   const Mapping mapped = Mapping::of(file.number(), bytes).value();
   for (int index = 0; index < static_cast<int>(std::size(kCases)); ++index) {

@@ -78,8 +78,11 @@ std::unique_ptr<Link> make_local_link();
 std::unique_ptr<Link> make_shm_link();
 
 struct UcxLinkOptions {
-  std::string devices;               // UCX_NET_DEVICES: "mlx5_1:1,mlx5_2:1"; empty: UCX chooses
-  std::string transports;            // UCX_TLS; empty: UCX chooses
+  std::string devices;     // UCX_NET_DEVICES: "mlx5_1:1,mlx5_2:1"; empty: UCX chooses
+  std::string transports;  // UCX_TLS; empty: UCX chooses
+  // What UCX puts over TCP goes through buffers of this size, each with a call of the kernel and an answer; empty:
+  // UCX's own 8 KiB, which spend more time in these than on the bytes. Both sides' alike.
+  std::string tcp_segments = "256k";
   int64_t patience_us = 20'000'000;  // a peer that takes no bytes for so long is lost
 };
 Result<std::unique_ptr<Link>> make_ucx_link(const UcxLinkOptions& options);

@@ -18,6 +18,7 @@
 #include "transfer/link.h"
 #include "transfer/ucx_memory.h"
 #include "transfer/ucx_peer.h"
+#include "transfer/ucx_transports.h"
 
 namespace hylas {
 namespace {
@@ -90,6 +91,10 @@ Status UcxLink::init(const UcxLinkOptions& options) {
   ucs_status_t status = set("NET_DEVICES", options.devices);
   if (status == UCS_OK) status = set("TLS", options.transports);
   if (status == UCS_OK) status = set("KEEPALIVE_INTERVAL", "1s");
+  const bool has_tcp = allows_any_of(options.transports.empty() ? ucx_transports() : options.transports, {"tcp"});
+  for (const char* name : {"TX_SEG_SIZE", "RX_SEG_SIZE"}) {  // UCX complains where nobody has them
+    if (status == UCS_OK && has_tcp) status = set(name, options.tcp_segments);
+  }
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
   params.features = UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP;

@@ -8,11 +8,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Enough to keep the wire busy while the next bytes are summed; more would only hold UCX's memory.
-constexpr int kUnderWayMax = 32;
+constexpr int kUnderWayMax = 128;
 // Puts begun before callers, UCX and other peers get their turn.
 constexpr int kPutsAtOnce = 8;
 // Neighbours are put together up to here: summed just before, they are still in the cache when UCX reads them.
-constexpr uint64_t kPutBytes = 1 << 20;
+constexpr uint64_t kPutBytes = 256 << 10;
 
 }  // namespace
 
