@@ -29,6 +29,10 @@ void add_model_options(CLI::App& command, EngineOptions& engine) {
       ->check(one_of({"cpu", "cuda"}))
       ->capture_default_str()
       ->group(kGroup);
+  command.add_option("--base-gpu-id", engine.base_gpu_id, "GPU of the first rank; the other ranks take those after it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
   command.add_option("--dtype", engine.dtype, "Of activations and unquantized weights; auto: the checkpoint's")
       ->check(one_of({"auto", "bfloat16", "float32"}))
       ->capture_default_str()

@@ -4,8 +4,8 @@
 
 namespace hylas {
 
-RankComms on_device(RankComms, Device& device) {
-  HYLAS_CHECK(false, "ranks over the memory of {} in a program without CUDA", device.name());
+Status on_devices(std::span<RankComms>, std::span<Device* const> devices) {
+  HYLAS_CHECK(false, "ranks over the memory of {} in a program without CUDA", devices.front()->name());
 }
 
 }  // namespace hylas

@@ -26,10 +26,12 @@ Status check_flags(const EngineOptions& options) {
   if (options.device != "cpu" && options.device != "cuda") {
     return error(ErrorCode::kInvalid, "--device {}: must be cpu or cuda", options.device);
   }
-  const bool one_rank = options.parallel.world() == 1 || (options.ranks_share_gpu && options.parallel.nodes == 1);
-  if (options.device == "cuda" && !one_rank) {
-    return error(ErrorCode::kUnsupported, "--device cuda runs one rank; {} ranks run with --device cpu",
-                 options.parallel.world());
+  if (options.device == "cuda" && options.parallel.nodes > 1) {
+    return error(ErrorCode::kUnsupported, "--device cuda works on one node, not with --nnodes {}",
+                 options.parallel.nodes);
+  }
+  if (options.base_gpu_id < 0) {
+    return error(ErrorCode::kInvalid, "--base-gpu-id {}: must be at least 0", options.base_gpu_id);
   }
   if (options.role != InstanceRole::kWhole && (options.device == "cuda" || options.parallel.nodes > 1)) {
     return error(ErrorCode::kUnsupported, "--disaggregation-mode works on one node with --device cpu, not with {}",
@@ -156,7 +158,11 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
                    .rows_max = chosen.running_bound,
                    .context_length = chosen.context_length,
                    .page_size = options.page_size};
-  if (cuda && !options.disable_cuda_graph && options.parallel.world() == 1) {
+  // Groups have other numbers of rows than each other, and expert parallelism counts on the host; ranks that share a
+  // GPU wait for each other outside of kernels.
+  const bool one_group = options.parallel.dp == 1 && options.parallel.ep == 1;
+  const bool records = one_group && (options.parallel.tp == 1 || !options.ranks_share_gpu);
+  if (cuda && !options.disable_cuda_graph && records) {
     const int32_t rows_max = std::min(options.cuda_graph_rows_max, chosen.running_bound);
     chosen.graph_rows = decode_graph_rows(options.cuda_graph_rows, rows_max);
   }

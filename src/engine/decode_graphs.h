@@ -13,6 +13,7 @@ namespace hylas {
 
 struct DecodeGraph {
   StepShape shape;
+  Tensor hidden;  // as they leave the stage                                              [rows, H]
   Tensor logits;  // [shape.rows, vocab] f32, of the last step
   uint64_t key() const { return static_cast<uint64_t>(shape.rows) << 32 | static_cast<uint32_t>(shape.pages); }
 };

@@ -49,7 +49,8 @@ struct EngineOptions {
   bool disable_cuda_graph = false;
   std::string fp8_gemm_backend = "auto";    // --fp8-gemm-backend: auto | deep_gemm, products of FP8 weights on a GPU
   std::string moe_runner_backend = "auto";  // --moe-runner-backend: the same for experts
-  bool ranks_share_gpu = false;             // for tests: all ranks of --device cuda are on its first GPU
+  int32_t base_gpu_id = 0;                  // --base-gpu-id: of a node's first rank, the others follow
+  bool ranks_share_gpu = false;             // for tests: ranks take turns over the GPUs that there are
   int32_t ep_dispatch_tokens = 128;         // tokens that a rank sends to other ranks' experts at a time
 
   InstanceRole role = InstanceRole::kWhole;  // --disaggregation-mode

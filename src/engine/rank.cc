@@ -89,8 +89,10 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
   const auto last_tokens = feeds ? feed_.resolve(plan.id, plan.known, rows) : sampler_.last_tokens();
   wait_us_ += feed_.wait_us() - fed_us;
   if (DecodeGraph* graph = graphs_.find(rows, options_.limits.page_size)) {
-    replay(*graph, batches_.build(rows, last_tokens, graph->shape));
-    return leave_stage(rows, {}, graph->logits, results);
+    const Batch padded = batches_.build(rows, last_tokens, graph->shape);
+    if (!options_.is_first()) enter_stage(padded);  // where the recorded step expects it: first in the arena
+    replay(*graph, padded);
+    return leave_stage(rows, graph->hidden, graph->logits, results);
   }
   const Batch batch = batches_.build(rows, last_tokens);
   const Tensor hidden = enter_stage(batch);
@@ -99,21 +101,27 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
   if (options_.is_last() && !rows.empty() && rows.front().want_drafts) draft(rows.front(), batch, hidden, results);
 }
 
-// A whole step up to the logits; the arena lies alike in every step of the same shape.
+// A stage's whole step, up to the logits on the last; the arena lies alike in every step of the same shape. Padded rows
+// travel from stage to stage too: they hold numbers, not what an earlier step left there.
 void Rank::replay(DecodeGraph& graph, const Batch& batch) {
   ops_->replay(graph.key(), [&] {
     arena_.reset();
-    const Tensor hidden = decoder_->embed(batch, arena_);
-    decoder_->forward(batch, pools_, hidden, arena_);
+    graph.hidden = options_.is_first() ? decoder_->embed(batch, arena_) : incoming(batch);
+    decoder_->forward(batch, pools_, graph.hidden, arena_);
+    if (!options_.is_last()) return;
     const Tensor all = batch.row_begin.rows(0, batch.rows);  // row i is token i
-    graph.logits = decoder_->logits(decoder_->final_norm(hidden, all, arena_), arena_);
+    graph.logits = decoder_->logits(decoder_->final_norm(graph.hidden, all, arena_), arena_);
   });
+}
+
+Tensor Rank::incoming(const Batch& batch) {
+  return arena_.allocate(options_.decoder.act, {batch.tokens, options_.config.hidden_size});
 }
 
 // The hidden states of the batch as they come into this stage.
 Tensor Rank::enter_stage(const Batch& batch) {
   if (options_.is_first() && batch.tokens > 0) return decoder_->embed(batch, arena_);
-  Tensor hidden = arena_.allocate(options_.decoder.act, {batch.tokens, options_.config.hidden_size});
+  const Tensor hidden = incoming(batch);
   if (batch.tokens == 0) return hidden;
   const int64_t begin_us = now_us();
   comms_.pipe->recv(hidden, place().stage - 1);

@@ -24,8 +24,8 @@ namespace hylas {
 struct RankOptions {
   ModelConfig config;
   DecoderOptions decoder;
-  BatchLimits limits;        // of one dp group
-  int32_t vocab_tokens = 0;  // ids below this may be sampled
+  BatchLimits limits;               // of one dp group
+  int32_t vocab_tokens = 0;         // ids below this may be sampled
   std::vector<int32_t> graph_rows;  // numbers of rows that decode steps are recorded for (engine/decode_graphs.h)
 
   bool is_first() const { return decoder.layer_begin == 0; }
@@ -73,6 +73,8 @@ class Rank {
   void record_graphs();
   void run_rows(const StepPlan& plan, std::vector<RowResult>& results);
   void replay(DecodeGraph& graph, const Batch& batch);
+  // Room for the hidden states of the stage before.
+  Tensor incoming(const Batch& batch);
   Tensor enter_stage(const Batch& batch);
   void leave_stage(std::span<const PlanRow> rows, const Tensor& hidden, const Tensor& logits,
                    std::vector<RowResult>& results);

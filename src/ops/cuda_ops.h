@@ -25,4 +25,12 @@ struct CudaOpsOptions {
 // driver, or a build without CUDA; kExhausted: too little memory.
 Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);
 
+// GPUs that this process can see (CUDA_VISIBLE_DEVICES); 0 without a driver and in a build without CUDA.
+int cuda_device_count();
+
+// Before the first use of a GPU in the process, where kernels of several GPUs will wait for each other: from then on
+// the driver loads all kernels with a program's module. Loading one later can wait for a kernel that waits for another
+// rank, which may be about to load one.
+void cuda_load_all_kernels();
+
 }  // namespace hylas

@@ -15,7 +15,7 @@ constexpr float kMatrixDeviation = 0.02f;
 constexpr float kConvDeviation = 0.3f;
 constexpr int kStep = 1024;                   // elements whose hashes are made together
 constexpr int64_t kThreadElements = 1 << 20;  // fewer are not worth a thread
-constexpr int kSums = HashedFill::kTable;      // of four bytes: close to a normal distribution
+constexpr int kSums = HashedFill::kTable;     // of four bytes: close to a normal distribution
 constexpr double kSumMean = 510.0;
 constexpr double kSumDeviation = 147.80;  // sqrt(4 * (256^2 - 1) / 12)
 constexpr double kDeviationsMax = kSumMean / kSumDeviation;
@@ -147,7 +147,7 @@ void fill_dummy(const std::string& name, int64_t begin, int64_t pitch, const Ten
   fill_decay(name, kind, begin, out);
 }
 
-bool fill_dummy_on(Device& device, const std::string& name, const Tensor& out) {
+bool fill_dummy_on(Device& device, const std::string& name, int64_t begin, int64_t pitch, const Tensor& out) {
   const bool fp8 = out.dtype == DType::kF8E4M3;
   const DummyKind kind = dummy_kind(name);
   if (!fp8 && (is_decay(kind) || out.dtype != DType::kBF16)) return false;
@@ -157,12 +157,20 @@ bool fill_dummy_on(Device& device, const std::string& name, const Tensor& out) {
   } else {
     table = bf16_values(kind);
   }
-  constexpr int64_t kPart = int64_t{1} << 32;  // elements of one seed
-  for (int64_t begin = 0; begin < out.elements(); begin += kPart) {
-    const HashedFill fill{.out = static_cast<std::byte*>(out.data) + begin * dtype_bytes(out.dtype),
-                          .count = std::min(kPart, out.elements() - begin),
+  // One seed goes as far as 2^32 elements: rows up to the first that reaches further are one window.
+  const int64_t columns = out.dim(1);
+  const auto seed_index = [](int64_t element) { return static_cast<uint32_t>(element >> 32); };
+  for (int64_t row = 0, next = 0; row < out.dim(0) && columns > 0; row = next) {
+    const int64_t first = begin + row * pitch;
+    for (next = row; next < out.dim(0) && seed_index(begin + next * pitch + columns - 1) == seed_index(first);) ++next;
+    if (next == row) return false;
+    const HashedFill fill{.out = static_cast<std::byte*>(out.data) + row * columns * dtype_bytes(out.dtype),
+                          .rows = next - row,
+                          .columns = columns,
+                          .pitch = pitch,
+                          .first = static_cast<uint32_t>(first),
                           .element_bytes = static_cast<int>(dtype_bytes(out.dtype)),
-                          .seed = seed_of(name, static_cast<uint32_t>(begin >> 32)),
+                          .seed = seed_of(name, seed_index(first)),
                           .table = table.data()};
     if (!device.fill_hashed(fill)) return false;
   }

@@ -26,7 +26,7 @@ float dummy_scale(const std::string& weight_name, int64_t block);
 // Fills contiguous `out` (bf16 or fp8_e4m3, [rows, columns]) with a window of the matrix `name`, whose rows have
 // `pitch` elements: out[r][c] is element begin + r * pitch + c.
 void fill_dummy(const std::string& name, int64_t begin, int64_t pitch, const Tensor& out, int threads);
-// The same of a whole matrix in the device's memory, which the device fills itself; false if it cannot.
-bool fill_dummy_on(Device& device, const std::string& name, const Tensor& out);
+// The same in the device's memory, which the device fills itself; false if it cannot.
+bool fill_dummy_on(Device& device, const std::string& name, int64_t begin, int64_t pitch, const Tensor& out);
 
 }  // namespace hylas

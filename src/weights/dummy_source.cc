@@ -33,16 +33,15 @@ Result<Tensor> DummySource::fetch(const std::string& name, std::span<const int64
   const std::string key = part_name(name, part);
   if (const auto filled = filled_.find(key); filled != filled_.end()) return filled->second;
   const size_t bytes = static_cast<size_t>(rows.count * columns.count) * dtype_bytes(spec.dtype);
-  Tensor tensor;
-  if (rows.count == matrix.rows && columns.count == matrix.columns) {
-    HYLAS_ASSIGN(tensor, make_placed(spec.dtype, rows.count, columns.count, [&](Device& device, const Tensor& out) {
-                   return fill_dummy_on(device, name, out);
-                 }));
-  }
+  const int64_t begin = rows.begin * matrix.columns + columns.begin;
+  HYLAS_ASSIGN(Tensor tensor,
+               make_placed(spec.dtype, rows.count, columns.count, [&](Device& device, const Tensor& out) {
+                 return fill_dummy_on(device, name, begin, matrix.columns, out);
+               }));
   if (!tensor) {
     HYLAS_ASSIGN(std::byte* const memory, store_.allocate(bytes));
     tensor = Tensor(memory, spec.dtype, {rows.count, columns.count});
-    fill_dummy(name, rows.begin * matrix.columns + columns.begin, matrix.columns, tensor, threads_);
+    fill_dummy(name, begin, matrix.columns, tensor, threads_);
   }
   filled_.emplace(key, tensor);
   count(key, bytes);

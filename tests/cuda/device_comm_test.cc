@@ -1,8 +1,13 @@
-// Ranks as threads over one GPU: every collective gives the bits that ranks over host memory give, whatever the others
-// do meanwhile.
+// Ranks as threads, each over a GPU of its own where there are enough, else over shared ones: every collective gives
+// the bits that ranks over host memory give, whatever the others do meanwhile.
 #include <gtest/gtest.h>
 
+<<<<<<< HEAD
 #include <barrier>
+=======
+#include <algorithm>
+#include <cstring>
+>>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
 #include <functional>
 #include <thread>
 
@@ -15,9 +20,31 @@ namespace {
 
 // Every rank's operators, and with them its stream.
 std::vector<std::unique_ptr<Ops>> make_ranks(int32_t ranks) {
+  cuda_load_all_kernels();
+  const int gpus = cuda_device_count();
   std::vector<std::unique_ptr<Ops>> ops;
-  for (int32_t r = 0; r < ranks; ++r) ops.push_back(make_cuda_ops({.workspace_bytes = size_t{1} << 20}).value());
+  for (int32_t r = 0; r < ranks; ++r) {
+    ops.push_back(make_cuda_ops({.device = r % gpus, .workspace_bytes = size_t{1} << 20}).value());
+  }
   return ops;
+}
+
+// One handle of every rank, over its device.
+std::vector<RankComms> on_devices_of(const std::vector<std::unique_ptr<Ops>>& ops,
+                                     const std::function<void(RankComms&, int32_t rank)>& give) {
+  std::vector<RankComms> handles(ops.size());
+  std::vector<Device*> devices;
+  for (size_t r = 0; r < ops.size(); ++r) {
+    give(handles[r], static_cast<int32_t>(r));
+    devices.push_back(&ops[r]->device());
+  }
+  const Status connected = on_devices(handles, devices);
+  EXPECT_TRUE(connected.ok()) << connected.error().message;
+  return handles;
+}
+std::vector<RankComms> groups_on_devices(const std::vector<std::unique_ptr<Ops>>& ops) {
+  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(static_cast<int32_t>(ops.size()));
+  return on_devices_of(ops, [&](RankComms& handles, int32_t r) { handles.stage = std::move(comms[r]); });
 }
 
 void on_every_rank(int32_t ranks, const std::function<void(int32_t)>& body) {
@@ -56,21 +83,26 @@ void expect_same(const std::vector<HostTensor>& ins, const std::vector<HostTenso
   std::vector<std::unique_ptr<Comm>> host = make_local_comms(ranks);
   on_every_rank(ranks, [&](int32_t r) { call(*host[r], sources[r], wanted[r]); });
   const std::vector<std::unique_ptr<Ops>> ops = make_ranks(ranks);
+<<<<<<< HEAD
   std::vector<std::unique_ptr<Comm>> comms = make_local_comms(ranks);
   std::barrier done(ranks);
+=======
+  const std::vector<RankComms> handles = groups_on_devices(ops);
+>>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
   on_every_rank(ranks, [&](int32_t r) {
-    RankComms handles;
-    handles.stage = std::move(comms[r]);
-    handles = on_device(std::move(handles), ops[r]->device());
     const Local in(ops[r]->device(), ins[r]), fresh(ops[r]->device(), outs[r]), work(ops[r]->device(), ins[r]);
     Local out(ops[r]->device(), outs[r]);
     for (int turn = 0; turn < 20; ++turn) {  // what a call before left must not show
       ops[r]->device().copy(out.view.data, fresh.view.data, outs[r].bytes.size());
       ops[r]->device().copy(work.view.data, in.view.data, ins[r].bytes.size());
-      call(*handles.stage, work.view, out.view);
+      call(*handles[r].stage, work.view, out.view);
     }
     EXPECT_EQ(out.bytes(), wanted[r].bytes) << "rank " << r << " of " << ranks;
+<<<<<<< HEAD
     done.arrive_and_wait();  // others may still look at what this rank showed them
+=======
+    handles[r].stage->barrier();
+>>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
   });
 }
 
@@ -105,6 +137,63 @@ TEST(DeviceComm, SumsSlicesInTheOrderOfTheTree) {
   }
 }
 
+<<<<<<< HEAD
+=======
+// Few elements, which every rank sums whole; many; none that come in fours.
+TEST(DeviceComm, SumsOfEverySize) {
+  std::mt19937 random(97);
+  const int ranks = std::max(2, std::min(8, cuda_device_count()));
+  for (const int columns : {1, 3, 512, 4096, 40000, 262144, 262147, 1500000}) {
+    std::vector<HostTensor> ins;
+    for (int r = 0; r < ranks; ++r) ins.push_back(random_tensor(random, DType::kF32, {2, 1, columns}, 1.f));
+    expect_same(ins, poisoned_tensors(DType::kF32, std::vector<int64_t>(ranks, 1), columns),
+                [](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_reduce_slices(in, out); });
+  }
+}
+
+// Recorded once, replayed with other inputs, between calls that are not recorded.
+TEST(DeviceComm, SumsInAGraphWhereEveryRankHasAGpu) {
+  constexpr int kRanks = 2, kTurns = 8;
+  if (cuda_device_count() < kRanks) GTEST_SKIP() << "needs two GPUs";
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(kRanks);
+  const std::vector<RankComms> handles = groups_on_devices(ops);
+  const auto input = [](int rank, int turn) {
+    std::mt19937 random(1000 + 10 * turn + rank);
+    return random_tensor(random, DType::kF32, {1, 3, 500}, 1.f);
+  };
+  on_every_rank(kRanks, [&](int32_t r) {
+    Device& device = ops[r]->device();
+    Local in(device, input(r, 0)), out(device, poisoned(DType::kF32, {3, 500}));
+    const auto body = [&] { handles[r].stage->all_reduce_slices(in.view, out.view); };
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const HostTensor mine = input(r, turn), other = input(1 - r, turn);
+      device.copy_from_host(in.view.data, mine.bytes.data(), mine.bytes.size());
+      if (turn % 3 == 2) {
+        body();
+      } else {
+        ops[r]->replay(1, body);
+      }
+      const std::vector<std::byte> sums = out.bytes();
+      for (size_t i = 0; i < 1500; ++i) {
+        float sum = 0;
+        std::memcpy(&sum, sums.data() + 4 * i, 4);
+        ASSERT_EQ(sum, mine.view.as<float>()[i] + other.view.as<float>()[i]) << "turn " << turn << ", element " << i;
+      }
+      handles[r].stage->barrier();
+    }
+  });
+}
+
+TEST(DeviceComm, SumsAndKeepsItsRows) {
+  std::mt19937 random(96);
+  std::vector<HostTensor> ins;
+  for (int r = 0; r < 4; ++r) ins.push_back(random_tensor(random, DType::kF32, {1, 11, 24}, 1.f));
+  const std::vector<int32_t> counts = {3, 5, 1, 2};
+  expect_same(ins, poisoned_tensors(DType::kF32, {3, 5, 1, 2}, 24),
+              [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.reduce_scatter_slices(in, counts, out); });
+}
+
+>>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
 TEST(DeviceComm, GathersRowsAndColumns) {
   const std::vector<int32_t> counts = {3, 1, 6};
   expect_same(random_tensors(DType::kBF16, {3, 1, 6}, 40), poisoned_tensors(DType::kBF16, {10, 10, 10}, 40),
@@ -130,15 +219,12 @@ TEST(DeviceComm, ExchangesRows) {
 // Host memory goes its own way, between collectives of the GPU's.
 TEST(DeviceComm, CountsTravelOnTheHost) {
   const std::vector<std::unique_ptr<Ops>> ops = make_ranks(2);
-  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(2);
+  const std::vector<RankComms> handles = groups_on_devices(ops);
   on_every_rank(2, [&](int32_t r) {
-    RankComms handles;
-    handles.ep = std::move(comms[r]);
-    handles = on_device(std::move(handles), ops[r]->device());
     std::vector<int32_t> mine = {10 * r, 10 * r + 1}, theirs(2);
     const std::vector<int32_t> ones = {1, 1};
-    handles.ep->all_to_all_rows(Tensor(mine.data(), DType::kI32, {2, 1}), ones,
-                                Tensor(theirs.data(), DType::kI32, {2, 1}), ones);
+    handles[r].stage->all_to_all_rows(Tensor(mine.data(), DType::kI32, {2, 1}), ones,
+                                      Tensor(theirs.data(), DType::kI32, {2, 1}), ones);
     EXPECT_EQ(theirs, (std::vector<int32_t>{r, 10 + r}));
   });
 }
@@ -152,11 +238,8 @@ TEST(DevicePipe, MessagesArriveInOrderAndWhole) {
     std::mt19937 random(100 + i);
     return random_tensor(random, DType::kBF16, {1 + i % 7, 256}, 1.f);
   };
-  std::vector<RankComms> handles(2);
-  for (int r = 0; r < 2; ++r) {
-    handles[r].pipe = std::move(pipes[r]);
-    handles[r] = on_device(std::move(handles[r]), ops[r]->device());
-  }
+  const std::vector<RankComms> handles =
+      on_devices_of(ops, [&](RankComms& rank, int32_t r) { rank.pipe = std::move(pipes[r]); });
   on_every_rank(2, [&](int32_t r) {
     Device& device = ops[r]->device();
     for (int i = 0; i < kMessages; ++i) {

@@ -111,6 +111,11 @@ TEST(Configuration, OneGpuRecordsDecodeStepsUpToItsSequences) {
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 4, 10));
   options.cuda_graph_rows_max = 3;
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3));
+  options.parallel.tp = options.parallel.pp = 2;
+  EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3)) << "every stage records its own";
+  options.ranks_share_gpu = true;
+  EXPECT_THAT(chosen(options).graph_rows, IsEmpty()) << "a kernel that waits for another rank could stand in its way";
+  options.ranks_share_gpu = false;
   options.disable_cuda_graph = true;
   EXPECT_THAT(chosen(options).graph_rows, IsEmpty());
 }
@@ -122,9 +127,10 @@ TEST(Configuration, RefusesWhatThisBuildCannotDo) {
   Error ranks = refusal([](EngineOptions& o) {
     o.device = "cuda";
     o.parallel.pp = 2;
+    o.parallel.nodes = 2;
   });
   EXPECT_EQ(ranks.code, ErrorCode::kUnsupported);
-  EXPECT_THAT(ranks.message, HasSubstr("--device cuda runs one rank; 2 ranks run with --device cpu"));
+  EXPECT_THAT(ranks.message, HasSubstr("--device cuda works on one node, not with --nnodes 2"));
   Error kv = refusal([](EngineOptions& o) { o.kv_cache_dtype = "float16"; });
   EXPECT_EQ(kv.code, ErrorCode::kUnsupported);
   EXPECT_THAT(kv.message, HasSubstr("--kv-cache-dtype float16: must be auto, bfloat16, fp8_e4m3, float32"));

@@ -21,6 +21,13 @@ Tensor bytes_of(void* data, int64_t rows, size_t row_size) {
   return Tensor(data, DType::kU8, {rows, static_cast<int64_t>(row_size)});
 }
 
+void add_slices(SumArgs& args, const Tensor& slices) {
+  for (int64_t s = 0; s < slices.dim(0); ++s) {
+    HYLAS_CHECK(args.count < kSumSlicesMax, "more than {} slices", kSumSlicesMax);
+    args.slices[args.count++] = slices.row<float>(s);
+  }
+}
+
 }  // namespace
 
 bool is_on_device(const Tensor& tensor) {
@@ -30,41 +37,64 @@ bool is_on_device(const Tensor& tensor) {
   return attributes.type == cudaMemoryTypeDevice;
 }
 
-DeviceComm::DeviceComm(std::unique_ptr<Comm> host, CudaDevice& device)
+DeviceComm::DeviceComm(std::unique_ptr<Comm> host, CudaDevice& device, bool shares_gpu)
     : host_(std::move(host)), device_(device), shown_(host_->size()), ones_(host_->size(), 1) {
   static_assert(std::is_trivially_copyable_v<Shown>);
-  HYLAS_CHECK(host_->size() <= kRanksMax, "{} ranks over one GPU", host_->size());
+  HYLAS_CHECK(host_->size() <= kRanksMax, "{} ranks of a group", host_->size());
   device_.stream();
   for (cudaEvent_t& event : events_) {
     check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
   }
+  if (shares_gpu) return;
+  HYLAS_CHECK(size() <= kPeersMax, "{} GPUs of a group", size());
+  auto made = Buffer::make(device_, sizeof(Signals));
+  HYLAS_CHECK(made.ok(), "{}", made.error().message);
+  signals_ = std::move(*made);
+  uint32_t word = 0;
+  device_.copy_to_host(&word, signals_.data(), sizeof word);  // it is zero before anybody writes to it
+  peers_.rank = rank();
+  peers_.size = size();
 }
 
 DeviceComm::~DeviceComm() {
   for (cudaEvent_t event : events_) cudaEventDestroy(event);
 }
 
-const std::vector<Shown>& DeviceComm::meet(const Tensor& in, const Tensor& out, std::span<const int32_t> counts) {
-  const cudaStream_t stream = device_.stream();
-  Shown mine{in, out, events_[turn_], {}};
-  turn_ = 1 - turn_;
+const std::vector<Shown>& DeviceComm::exchange(const Tensor& in, const Tensor& out, std::span<const int32_t> counts) {
+  Shown mine{in, out, nullptr, static_cast<Signals*>(signals_.data()), {}};
   std::copy(counts.begin(), counts.end(), mine.counts);
-  check(cudaEventRecord(mine.event, stream), "a meeting of ranks");
+  if (!mine.signals) {
+    mine.event = events_[turn_];
+    turn_ = 1 - turn_;
+    check(cudaEventRecord(mine.event, device_.stream()), "a meeting of ranks");
+  }
   host_->all_gather_rows(bytes_of(&mine, 1, sizeof mine), ones_, bytes_of(shown_.data(), size(), sizeof mine));
+  for (int32_t r = 0; mine.signals && r < size(); ++r) peers_.signals[r] = shown_[r].signals;
+  return shown_;
+}
+
+void DeviceComm::wait_for_all() {
+  const cudaStream_t stream = device_.stream();
+  if (signals_.data()) return peer_barrier(peers_, stream);
   for (int32_t r = 0; r < size(); ++r) {
     if (r != rank()) check(cudaStreamWaitEvent(stream, shown_[r].event, 0), "a meeting of ranks");
   }
+}
+
+const std::vector<Shown>& DeviceComm::meet(const Tensor& in, const Tensor& out, std::span<const int32_t> counts) {
+  exchange(in, out, counts);
+  wait_for_all();
   return shown_;
+}
+
+void DeviceComm::leave() {
+  if (!signals_.data()) exchange({}, {});
+  wait_for_all();
 }
 
 void DeviceComm::sum(int64_t begin, int64_t end, float* out) {
   SumArgs args;
-  for (const Shown& peer : shown_) {
-    for (int64_t s = 0; s < peer.in.dim(0); ++s) {
-      HYLAS_CHECK(args.count < kSumSlicesMax, "more than {} slices", kSumSlicesMax);
-      args.slices[args.count++] = peer.in.row<float>(s);
-    }
-  }
+  for (const Shown& peer : shown_) add_slices(args, peer.in);
   HYLAS_CHECK((args.count & (args.count - 1)) == 0, "{} slices", args.count);
   args.begin = begin;
   args.end = end;
@@ -75,10 +105,8 @@ void DeviceComm::sum(int64_t begin, int64_t end, float* out) {
 void DeviceComm::copy(void* to, const void* from, size_t bytes) { device_.copy(to, from, bytes); }
 
 // Each rank sums one range of elements over slices that nobody else reads there, and the others fetch it.
-void DeviceComm::all_reduce_slices(const Tensor& partials, const Tensor& out) {
-  if (!is_on_device(partials)) return host_->all_reduce_slices(partials, out);
-  const int64_t count = partials.dim(1) * partials.dim(2);
-  HYLAS_CHECK(out.contiguous() && out.elements() == count, "{} elements out of {}", out.elements(), count);
+void DeviceComm::sum_by_events(const Tensor& partials, const Tensor& out) {
+  const int64_t count = out.elements();
   meet(partials, out);
   const int64_t begin = count * rank() / size(), end = count * (rank() + 1) / size();
   sum(begin, end, out.as<float>() + begin);
@@ -88,7 +116,33 @@ void DeviceComm::all_reduce_slices(const Tensor& partials, const Tensor& out) {
     const int64_t from = count * r / size(), to = count * (r + 1) / size();
     copy(out.as<float>() + from, shown[r].out.as<float>() + from, (to - from) * sizeof(float));
   }
-  meet(partials, out);
+  leave();
+}
+
+// A rank's own slices are a branch of the tree: summed here, they travel once.
+void DeviceComm::sum_by_signals(const Tensor& partials, const Tensor& out) {
+  HYLAS_CHECK(size() == 2 || size() == 4 || size() == 8 || size() == 16, "a sum of {} ranks", size());
+  Tensor mine = partials;
+  if (partials.dim(0) > 1) {
+    SumArgs own{.end = out.elements(), .out = out.as<float>()};
+    add_slices(own, partials);
+    sum_slices(own, device_.stream());
+    mine = out;
+  }
+  exchange(mine, out);
+  PeerSumArgs args{.peers = peers_, .count = out.elements()};
+  for (int32_t r = 0; r < size(); ++r) {
+    args.in[r] = shown_[r].in.as<float>();
+    args.out[r] = shown_[r].out.as<float>();
+  }
+  peer_sum(args, device_.stream());
+}
+
+void DeviceComm::all_reduce_slices(const Tensor& partials, const Tensor& out) {
+  if (!is_on_device(partials)) return host_->all_reduce_slices(partials, out);
+  const int64_t count = partials.dim(1) * partials.dim(2);
+  HYLAS_CHECK(out.contiguous() && out.elements() == count, "{} elements out of {}", out.elements(), count);
+  return signals_.data() ? sum_by_signals(partials, out) : sum_by_events(partials, out);
 }
 
 void DeviceComm::all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) {
@@ -100,7 +154,7 @@ void DeviceComm::all_gather_rows(const Tensor& in, std::span<const int32_t> row_
     copy(row_at(out, row), shown[r].in.data, row_counts[r] * row_bytes(out));
     row += row_counts[r];
   }
-  meet(in, out);
+  leave();
 }
 
 void DeviceComm::all_gather_columns(const Tensor& in, const Tensor& out) {
@@ -115,7 +169,7 @@ void DeviceComm::all_gather_columns(const Tensor& in, const Tensor& out) {
                             static_cast<size_t>(in.dim(0)), cudaMemcpyDeviceToDevice, device_.stream()),
           "columns of other ranks");
   }
-  meet(in, out);
+  leave();
 }
 
 // Counts are host memory; rows are not, even where a rank has none.
@@ -133,7 +187,7 @@ void DeviceComm::all_to_all_rows(const Tensor& in, std::span<const int32_t> send
     copy(row_at(out, row), row_at(peer.in, skip), recv_rows[r] * row_bytes(in));
     row += recv_rows[r];
   }
-  meet(in, out);
+  leave();
 }
 
 }  // namespace hylas::cuda

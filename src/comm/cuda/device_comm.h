@@ -1,11 +1,13 @@
 #pragma once
-// DeviceComm: a group of ranks over the memory of one GPU, each with a stream of its own.
+// DeviceComm: a group of ranks that are threads of one process, each with a stream of its own, over GPUs that read and
+// write each other's memory, or over one that they share.
 #include <cuda_runtime_api.h>
 
 #include <span>
 #include <vector>
 
 #include "comm/comm.h"
+#include "comm/cuda/peer_sum.h"
 #include "tensor/cuda/cuda_device.h"
 
 namespace hylas::cuda {
@@ -15,17 +17,20 @@ constexpr int32_t kRanksMax = 64;
 // What a rank shows the others. Sent as bytes.
 struct Shown {
   Tensor in, out;
-  cudaEvent_t event = nullptr;  // all that its stream did before
+  cudaEvent_t event = nullptr;  // all that its stream did before; null: the signals tell
+  Signals* signals = nullptr;   // null: the events tell
   int32_t counts[kRanksMax] = {};
 };
 
 // Memory of the GPU; false: the host's, or none.
 bool is_on_device(const Tensor& tensor);
 
-// `host` carries addresses and events, and collectives of tensors in host memory.
+// `host` carries addresses and events, and collectives of tensors in host memory. Ranks that have a GPU each wait for
+// each other in kernels (peer_sum.h), and once the addresses are known a call can be recorded in a graph. On a shared
+// GPU a kernel that waits could keep the one that it waits for from running: there streams wait for events.
 class DeviceComm final : public Comm {
  public:
-  DeviceComm(std::unique_ptr<Comm> host, CudaDevice& device);
+  DeviceComm(std::unique_ptr<Comm> host, CudaDevice& device, bool shares_gpu);
   ~DeviceComm() override;
 
   int32_t rank() const override { return host_->rank(); }
@@ -37,19 +42,28 @@ class DeviceComm final : public Comm {
                        std::span<const int32_t> recv_rows) override;
 
  private:
-  // Shows the buffers; what follows in this rank's stream comes after all that the others had launched. Answers what
-  // they showed, by rank.
+  // Shows the buffers, and answers what the others showed, by rank.
+  const std::vector<Shown>& exchange(const Tensor& in, const Tensor& out, std::span<const int32_t> counts = {});
+  // What follows in this rank's stream comes after all that the others had launched before they exchanged.
+  void wait_for_all();
+  // Both.
   const std::vector<Shown>& meet(const Tensor& in, const Tensor& out, std::span<const int32_t> counts = {});
+  // The others may overwrite what they showed once this rank has read it.
+  void leave();
+  void sum_by_events(const Tensor& partials, const Tensor& out);
+  void sum_by_signals(const Tensor& partials, const Tensor& out);
   // The tree over all slices shown at the last meeting.
   void sum(int64_t begin, int64_t end, float* out);
   void copy(void* to, const void* from, size_t bytes);
 
   std::unique_ptr<Comm> host_;
   CudaDevice& device_;
+  Buffer signals_;  // empty: by events
   // Two take turns: a rank is at most one meeting ahead of another, which may not have waited for the last one yet.
   cudaEvent_t events_[2] = {};
   int turn_ = 0;
   std::vector<Shown> shown_;
+  Peers peers_;
   std::vector<int32_t> ones_;
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// DevicePipe: messages between stages over the memory of one GPU.
+// DevicePipe: messages between stages that are threads of one process, over GPUs that reach each other's memory.
 #include <cuda_runtime_api.h>
 
 #include <atomic>

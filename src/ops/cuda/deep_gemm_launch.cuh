@@ -4,6 +4,7 @@
 
 #include "ops/cuda/deep_gemm.h"
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/shared_limit.h"
 
 namespace hylas::cuda {
 
@@ -15,12 +16,8 @@ void launch_deep_gemm(const DeepGemmArgs& p, Stream stream) {
       &deep_gemm::sm90_fp8_gemm_1d2d_impl<cute::UMMA::Major::K, 0, 0, 0, 1, kRows, kOutputs, kFp8Depth, kSwizzle,
                                           kSwizzle, kSwizzle, kStages, kCopyThreads, kMathThreads, kCluster, false,
                                           kFp8Blocks, kType, cutlass::bfloat16_t>;
-  static const bool kReady = [&] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kFp8SharedBytesMax - 1024),
-          "linear (fp8, shared memory)");
-    return true;
-  }();
-  (void)kReady;
+  static SharedLimit limit;
+  limit.raise(kernel, kFp8SharedBytesMax - 1024, "linear (fp8, shared memory)");
   cudaLaunchAttribute cluster;
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = kCluster;

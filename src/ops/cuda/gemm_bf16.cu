@@ -6,6 +6,7 @@
 #include "ops/cuda/gemm_tile.cuh"
 #include "ops/cuda/mma.cuh"
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/shared_limit.h"
 
 namespace hylas::cuda {
 namespace {
@@ -228,12 +229,8 @@ int64_t column_tiles(const Product& p, int64_t tile) {
 template <class S>
 void launch(const Product& p, Stream stream) {
   constexpr int kBytes = S::kStages * S::kStageBytes;
-  static const bool kReady = [] {
-    check(cudaFuncSetAttribute(gemm_bf16_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-          "linear (shared memory)");
-    return true;
-  }();
-  (void)kReady;
+  static SharedLimit limit;
+  limit.raise(gemm_bf16_kernel<S>, kBytes, "linear (shared memory)");
   const int64_t row_tiles = p.weights ? p.runs_max : (p.rows + S::kRows - 1) / S::kRows;
   const dim3 grid(static_cast<unsigned>(column_tiles(p, S::kOutputs)), static_cast<unsigned>(row_tiles),
                   static_cast<unsigned>(p.slices));

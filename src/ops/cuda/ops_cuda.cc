@@ -1,5 +1,6 @@
 #include "ops/cuda/ops_cuda.h"
 
+#include <cstdlib>
 #include <vector>
 
 #include "ops/cuda/fp8_gemm.h"
@@ -230,5 +231,14 @@ void OpsCuda::logprobs(const Tensor& logits, std::span<const int32_t> targets, i
 namespace hylas {
 
 Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options) { return cuda::OpsCuda::make(options); }
+
+void cuda_load_all_kernels() { setenv("CUDA_MODULE_LOADING", "EAGER", 0); }
+
+int cuda_device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();  // it says why in the next call, where a GPU is asked for
+  return 0;
+}
 
 }  // namespace hylas

@@ -1,0 +1,40 @@
+#pragma once
+// Sums and meetings of ranks that each have a GPU of their own, over peer memory (NVLink): one kernel each, no host.
+#include <cstdint>
+
+struct CUstream_st;
+
+namespace hylas::cuda {
+
+constexpr int kPeersMax = 16;
+constexpr int kSignalBlocks =
+    96;  // fewer than multiprocessors: all blocks of a kernel run at once, none waits for another
+
+// In the memory of each rank, zero at first; the others write `arrived`. A block of a kernel meets the block of the
+// same index of the other ranks; the count goes on from kernel to kernel, so that a recorded kernel can be replayed.
+struct Signals {
+  uint32_t meetings[kSignalBlocks];
+  uint32_t arrived[kSignalBlocks][kPeersMax];
+};
+
+struct Peers {
+  Signals* signals[kPeersMax] = {};
+  int32_t rank = 0;
+  int32_t size = 0;
+};
+
+// What follows in the stream comes after all that every rank has launched before its own call. Asynchronous.
+void peer_barrier(const Peers& peers, CUstream_st* stream);
+
+struct PeerSumArgs {
+  Peers peers;
+  const float* in[kPeersMax] = {};  // by rank; in[r] may be out[r]
+  float* out[kPeersMax] = {};
+  int64_t count = 0;
+};
+// out[r][i] = the balanced binary tree over in[..][i] in rank order, at every rank r; 2, 4, 8 or 16 ranks. Every rank
+// calls it with the same arguments but its rank. Inputs may be overwritten by what follows in the stream. Asynchronous.
+// Few elements: each rank reads and sums all. Many: each sums its part and writes it to all, 2 / size of the traffic.
+void peer_sum(const PeerSumArgs& args, CUstream_st* stream);
+
+}  // namespace hylas::cuda

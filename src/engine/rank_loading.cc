@@ -1,0 +1,190 @@
+#include "engine/rank_loading.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <thread>
+#include <utility>
+
+#include "base/progress.h"
+#include "comm/device_comms.h"
+#include "comm/node_pipe.h"
+#include "model/manifest.h"
+#include "ops/cuda_ops.h"
+#include "weights/checkpoint_source.h"
+#include "weights/dummy_source.h"
+
+namespace hylas {
+namespace {
+
+// A source for every rank; they share what is stored.
+Result<std::vector<std::unique_ptr<WeightSource>>> open_weights(const EngineOptions& options, const ModelConfig& model,
+                                                                int32_t ranks) {
+  std::vector<std::unique_ptr<WeightSource>> sources;
+  if (options.load_format == "dummy") {
+    const std::vector<TensorSpec> specs = manifest(model);
+    for (int32_t rank = 0; rank < ranks; ++rank) sources.push_back(std::make_unique<DummySource>(specs));
+    return sources;
+  }
+  HYLAS_ASSIGN(std::shared_ptr<const Checkpoint> checkpoint, Checkpoint::open(options.model_path));
+  HYLAS_TRY(check_complete(*checkpoint, model));
+  for (int32_t rank = 0; rank < ranks; ++rank) sources.push_back(std::make_unique<CheckpointSource>(checkpoint));
+  return sources;
+}
+
+void prefetch(const LoadedRanks& loaded) {
+  int64_t bytes = 0;
+  for (const MemoryUse& memory : loaded.memories) bytes += memory.weight_bytes;
+  Progress progress("Loading weights", bytes);
+  for (const std::unique_ptr<Rank>& rank : loaded.ranks) {
+    size_t shown = 0;
+    rank->weights().prefetch(
+        [&](size_t done_bytes, size_t) { progress.add(done_bytes - std::exchange(shown, done_bytes)); });
+  }
+}
+
+// The handles of this node's ranks, by rank.
+std::vector<RankComms> make_comms(const ParallelSizes& sizes, int32_t node, Cluster* cluster) {
+  if (!cluster) return make_local_comms_of_ranks(sizes);
+  const int32_t stages = sizes.pp / sizes.nodes;
+  std::vector<RankComms> comms = make_local_stage_comms(sizes, node * stages, (node + 1) * stages);
+  const NodeGone on_gone = [cluster](int32_t gone, const Error& why) { cluster->lose(gone, why.message); };
+  for (int32_t tp_rank = 0; tp_rank < sizes.tp; ++tp_rank) {
+    std::vector<std::unique_ptr<Pipe>> pipes = make_node_pipes(sizes, node, tp_rank, cluster->fabric(), on_gone);
+    for (int32_t stage = 0; stage < stages; ++stage) comms[stage * sizes.tp + tp_rank].pipe = std::move(pipes[stage]);
+  }
+  return comms;
+}
+
+CudaOpsOptions cuda_ops_options(const EngineOptions& options, int32_t gpu) {
+  CudaOpsOptions cuda;
+  cuda.device = gpu;
+  cuda.fp8.linear = options.fp8_gemm_backend == "deep_gemm";
+  cuda.fp8.experts = options.moe_runner_backend == "deep_gemm";
+  if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
+  return cuda;
+}
+
+// `place`: of its memory; the GPU's index, or 0.
+Result<std::unique_ptr<Ops>> make_ops(const EngineOptions& options, int32_t place, int32_t threads) {
+  if (options.device == "cuda") return make_cuda_ops(cuda_ops_options(options, place));
+  return make_cpu_ops({.threads = threads, .isa = options.isa.c_str()});
+}
+
+// body(i) for every rank; `beside`: each in a thread of its own. Answers the first error.
+Status for_ranks(size_t count, bool beside, const std::function<Status(size_t)>& body) {
+  std::vector<Status> statuses(count);
+  std::vector<std::jthread> threads;
+  for (size_t i = 0; i < count; ++i) {
+    if (beside && i > 0) {
+      threads.emplace_back([&, i] { statuses[i] = body(i); });
+    } else if (!beside) {
+      HYLAS_TRY(body(i));
+    }
+  }
+  if (beside && count > 0) statuses[0] = body(0);
+  threads.clear();
+  for (const Status& status : statuses) HYLAS_TRY(status);
+  return {};
+}
+
+// The operators of every rank, and with them its memory. What is free is read when all of a memory's have their
+// workspace.
+Result<std::vector<std::unique_ptr<Ops>>> make_all_ops(const EngineOptions& options, const EngineConfiguration& chosen,
+                                                       LoadedRanks& loaded) {
+  const int32_t count = chosen.parallel.world() / chosen.parallel.nodes;
+  const int32_t cores = std::max(1, static_cast<int32_t>(std::thread::hardware_concurrency()));
+  const int32_t threads =
+      count == 1 ? options.threads : std::max(1, (options.threads ? options.threads : cores) / count);
+  std::vector<int32_t> places(count, 0);
+  if (options.device == "cuda") {
+    if (count > 1) cuda_load_all_kernels();
+    HYLAS_ASSIGN(places, choose_gpus(options, count, cuda_device_count()));
+  }
+  std::vector<int32_t> distinct = places;
+  std::ranges::sort(distinct);
+  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+  loaded.memories.resize(distinct.size());
+  std::vector<std::unique_ptr<Ops>> all;
+  for (const int32_t place : places) {
+    HYLAS_ASSIGN(std::unique_ptr<Ops> ops, make_ops(options, place, threads));
+    const auto memory = static_cast<int32_t>(std::ranges::lower_bound(distinct, place) - distinct.begin());
+    loaded.memory_of.push_back(memory);
+    loaded.memories[memory].free_bytes = static_cast<int64_t>(ops->device().bytes_free());
+    ++loaded.memories[memory].ranks;
+    all.push_back(std::move(ops));
+  }
+  return all;
+}
+
+}  // namespace
+
+Result<std::vector<int32_t>> choose_gpus(const EngineOptions& options, int32_t ranks, int32_t gpus) {
+  std::vector<int32_t> chosen(ranks);
+  std::iota(chosen.begin(), chosen.end(), options.base_gpu_id);
+  if (options.ranks_share_gpu && gpus > 0) {
+    for (int32_t& gpu : chosen) gpu %= gpus;
+  }
+  // Where there are none at all, the driver's own reason is the better one.
+  if (gpus > 0 && chosen.back() >= gpus) {
+    return error(ErrorCode::kUnsupported,
+                 "{} ranks on this node take GPUs {} to {}, and {} can be seen here: lower --tp-size, --pp-size or "
+                 "--base-gpu-id (CUDA_VISIBLE_DEVICES hides GPUs)",
+                 ranks, chosen.front(), chosen.back(), gpus);
+  }
+  return chosen;
+}
+
+Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen, Cluster* cluster) {
+  LoadedRanks loaded;
+  const bool cuda = options.device == "cuda";
+  HYLAS_ASSIGN(std::vector<std::unique_ptr<Ops>> ops, make_all_ops(options, chosen, loaded));
+  const size_t count = ops.size();
+  const int32_t first = options.node_rank * static_cast<int32_t>(count);
+  std::vector<RankComms> comms = make_comms(chosen.parallel, options.node_rank, cluster);
+  if (cuda && count > 1) {
+    std::vector<Device*> devices;
+    for (const std::unique_ptr<Ops>& one : ops) devices.push_back(&one->device());
+    HYLAS_TRY(on_devices(comms, devices));
+  }
+  HYLAS_ASSIGN(auto sources, open_weights(options, chosen.model, static_cast<int32_t>(count)));
+  loaded.ranks.resize(count);
+  HYLAS_TRY(for_ranks(count, cuda, [&](size_t i) -> Status {
+    if (cuda) sources[i]->place_on(ops[i]->device(), options.moe_runner_backend == "deep_gemm");
+    const RankOptions rank_options{chosen.model, chosen.decoder_of(first + static_cast<int32_t>(i)), chosen.limits,
+                                   chosen.vocab_tokens, chosen.graph_rows};
+    HYLAS_ASSIGN(loaded.ranks[i],
+                 Rank::load(rank_options, std::move(ops[i]), std::move(sources[i]), std::move(comms[i])));
+    return {};
+  }));
+  for (size_t i = 0; i < count; ++i) {
+    loaded.memories[loaded.memory_of[i]].weight_bytes += static_cast<int64_t>(loaded.ranks[i]->weights().bytes_used());
+  }
+  prefetch(loaded);
+  return loaded;
+}
+
+Result<MemoryBudget> divide_memory(const EngineConfiguration& chosen, const LoadedRanks& loaded) {
+  MemoryBudget least;
+  for (size_t i = 0; i < loaded.ranks.size(); ++i) {
+    const Rank& rank = *loaded.ranks[i];
+    // Pages of a mapped file count as free memory even when they are in use: the weights come off what was free before.
+    const MemoryUse& memory = loaded.memories[loaded.memory_of[i]];
+    const auto arena_bytes = static_cast<int64_t>(rank.arena_bytes());
+    HYLAS_ASSIGN(const MemoryBudget budget,
+                 plan_memory(chosen.budget(memory.left_bytes() / memory.ranks, arena_bytes, rank.layout())));
+    if (i == 0) least = budget;
+    least.pages = std::min(least.pages, budget.pages);
+    least.slots = std::min(least.slots, budget.slots);
+    least.page_bytes_total = std::max(least.page_bytes_total, budget.page_bytes_total);
+    least.slot_bytes_total = std::max(least.slot_bytes_total, budget.slot_bytes_total);
+    least.arena_bytes = std::max(least.arena_bytes, budget.arena_bytes);
+  }
+  return least;
+}
+
+Status allocate_ranks(std::span<const std::unique_ptr<Rank>> ranks, const MemoryBudget& budget, bool on_gpus) {
+  return for_ranks(ranks.size(), on_gpus, [&](size_t i) { return ranks[i]->allocate(budget.pages, budget.slots); });
+}
+
+}  // namespace hylas
