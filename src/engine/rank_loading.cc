@@ -135,6 +135,10 @@ Result<std::vector<int32_t>> choose_gpus(const EngineOptions& options, int32_t r
   return chosen;
 }
 
+bool ranks_share_gpus(const EngineOptions& options, int32_t ranks) {
+  return options.device == "cuda" && options.ranks_share_gpu && ranks > cuda_device_count();
+}
+
 Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen, Cluster* cluster) {
   LoadedRanks loaded;
   const bool cuda = options.device == "cuda";

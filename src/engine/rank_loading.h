@@ -32,6 +32,9 @@ struct LoadedRanks {
 // options.ranks_share_gpu they take turns over those there are. `gpus`: how many this process sees.
 Result<std::vector<int32_t>> choose_gpus(const EngineOptions& options, int32_t ranks, int32_t gpus);
 
+// Whether some share one: then a kernel that waits for another rank could keep that one from running.
+bool ranks_share_gpus(const EngineOptions& options, int32_t ranks);
+
 // Reads the weights, with a progress bar. `cluster`: null with one node. Ranks on GPUs load beside each other.
 Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen, Cluster* cluster);
 

@@ -142,6 +142,7 @@ Result<Startup> start_up(const EngineOptions& options) {
   HYLAS_ASSIGN(ModelConfig model, parse_model_config(options.model_path));
   HYLAS_ASSIGN(GenerationConfig generation, parse_generation_config(directory_of(options.model_path)));
   HYLAS_ASSIGN(EngineConfiguration chosen, configure(options, model, generation));
+  if (chosen.parallel.tp > 1 && ranks_share_gpus(options, chosen.parallel.world())) chosen.graph_rows.clear();
   HYLAS_ASSIGN(const ClusterOptions nodes, cluster_options(options, directory_of(options.model_path)));
   Startup startup;
   if (options.role != InstanceRole::kWhole) {

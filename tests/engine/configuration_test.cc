@@ -1,4 +1,5 @@
 #include "engine/configuration.h"
+#include "engine/rank_loading.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -113,11 +114,23 @@ TEST(Configuration, OneGpuRecordsDecodeStepsUpToItsSequences) {
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3));
   options.parallel.tp = options.parallel.pp = 2;
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3)) << "every stage records its own";
-  options.ranks_share_gpu = true;
-  EXPECT_THAT(chosen(options).graph_rows, IsEmpty()) << "a kernel that waits for another rank could stand in its way";
-  options.ranks_share_gpu = false;
   options.disable_cuda_graph = true;
   EXPECT_THAT(chosen(options).graph_rows, IsEmpty());
+}
+
+TEST(Configuration, RanksTakeAGpuEach) {
+  EngineOptions options;
+  options.base_gpu_id = 1;
+  EXPECT_THAT(choose_gpus(options, 3, 4).value(), ElementsAre(1, 2, 3));
+  EXPECT_THAT(choose_gpus(options, 1, 0).value(), ElementsAre(1)) << "whoever opens it knows why there is none";
+  const auto refused = choose_gpus(options, 4, 4);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(refused.error().message, HasSubstr("4 ranks on this node take GPUs 1 to 4, and 4 can be seen here"));
+  EXPECT_THAT(refused.error().message, HasSubstr("--base-gpu-id"));
+  options.base_gpu_id = 0;
+  options.ranks_share_gpu = true;
+  EXPECT_THAT(choose_gpus(options, 3, 2).value(), ElementsAre(0, 1, 0));
 }
 
 TEST(Configuration, RefusesWhatThisBuildCannotDo) {

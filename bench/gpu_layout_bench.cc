@@ -1,0 +1,172 @@
+// One layout of GPUs under load, with made-up weights, without server and text; prints one line of JSON.
+//   gpu_layout_bench CONFIG_DIR LAYOUT [--chunk N] [--prompts N] [--concurrency N] [--input N] [--output N]
+//                    [--disable-cuda-graph] [--deep-gemm]
+// LAYOUT: "tp2", "pp4tp2", "tp8ep8dp4". The seed's settings: FP8 KV, float16 state, pages of 64, no reuse of prefixes.
+#include <algorithm>
+#include <boost/json.hpp>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <random>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "engine/engine.h"
+#include "engine/layout_name.h"
+
+namespace hylas {
+namespace {
+
+struct Workload {
+  int32_t prompts = 256, concurrency = 256, input = 3500, output = 1;
+};
+
+// Sends the prompts, at most `concurrency` at a time, and waits for all.
+class Run {
+ public:
+  Run(Engine& engine, const Workload& load, uint32_t seed) : times_(load.prompts) {
+    std::mt19937 random(seed);
+    begin_us_ = now_us();
+    for (int32_t i = 0; i < load.prompts; ++i) {
+      Request request;
+      for (int32_t j = 0; j < load.input; ++j) {
+        request.prompt.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(engine.info().vocab_size)));
+      }
+      request.sampling.temperature = 0;
+      request.sampling.max_new_tokens = load.output;
+      request.sampling.ignore_eos = true;
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return open_ < load.concurrency; });
+      ++open_;
+      times_[i].sent_us = now_us();
+      lock.unlock();
+      const auto submitted = engine.submit(std::move(request), [this, i](Output output) { take(i, output); });
+      HYLAS_CHECK(submitted.ok(), "{}", submitted.error().message);
+    }
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return open_ == 0; });
+    end_us_ = now_us();
+  }
+
+  double seconds() const { return static_cast<double>(end_us_ - begin_us_) * 1e-6; }
+  // Seconds from sending to the first token, ascending.
+  std::vector<double> ttfts() const {
+    std::vector<double> all;
+    for (const Times& one : times_) all.push_back(static_cast<double>(one.first_us - one.sent_us) * 1e-6);
+    std::ranges::sort(all);
+    return all;
+  }
+  // Mean milliseconds of an output token after the first, over all requests.
+  double tpot_ms(int32_t output) const {
+    double sum = 0;
+    for (const Times& one : times_) sum += static_cast<double>(one.last_us - one.first_us) * 1e-3 / (output - 1);
+    return sum / static_cast<double>(times_.size());
+  }
+
+ private:
+  struct Times {
+    int64_t sent_us = 0, first_us = 0, last_us = 0;
+  };
+  void take(int32_t request, const Output& output) {
+    const int64_t now = now_us();
+    std::lock_guard lock(mutex_);
+    HYLAS_CHECK(output.error.empty(), "{}", output.error);
+    Times& times = times_[request];
+    if (!output.tokens.empty() && times.first_us == 0) times.first_us = now;
+    times.last_us = now;
+    if (!output.finish) return;
+    --open_;
+    changed_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Times> times_;
+  int32_t open_ = 0;
+  int64_t begin_us_ = 0, end_us_ = 0;
+};
+
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+int main_of(int count, char** arguments) {
+  if (count < 3) {
+    fmt::print(stderr, "usage: gpu_layout_bench CONFIG_DIR LAYOUT [--chunk N] [--prompts N] [--concurrency N] ...\n");
+    return 2;
+  }
+  const auto given = [&](const char* flag) {
+    return std::find_if(arguments + 3, arguments + count, [&](const char* one) { return !std::strcmp(one, flag); });
+  };
+  const auto number = [&](const char* flag, int32_t otherwise) {
+    char** found = given(flag);
+    return found + 1 < arguments + count ? std::atoi(found[1]) : otherwise;
+  };
+  const auto sizes = parse_layout(arguments[2]);
+  if (!sizes.ok()) {
+    fmt::print(stderr, "{}\n", sizes.error().message);
+    return 2;
+  }
+  Workload load;
+  load.prompts = number("--prompts", load.prompts);
+  load.concurrency = number("--concurrency", load.concurrency);
+  load.input = number("--input", load.input);
+  load.output = number("--output", load.output);
+  EngineOptions options;
+  options.model_path = arguments[1];
+  options.load_format = "dummy";
+  options.device = "cuda";
+  options.kv_cache_dtype = "fp8_e4m3";
+  options.state_dtype = "float16";
+  options.context_length = load.input + load.output + 1;
+  options.chunked_prefill_size = options.max_prefill_tokens = number("--chunk", 16384);
+  options.max_running_requests = 256;
+  options.parallel = *sizes;
+  options.enable_dp_attention = sizes->dp > 1;
+  options.disable_cuda_graph = given("--disable-cuda-graph") != arguments + count;
+  if (given("--deep-gemm") != arguments + count) {
+    options.fp8_gemm_backend = options.moe_runner_backend = "deep_gemm";
+  }
+  const int64_t begin_us = now_us();
+  auto started = Engine::start(options);
+  if (!started.ok()) {
+    fmt::print(stderr, "{}: {}\n", arguments[2], started.error().message);
+    return 1;
+  }
+  Engine& engine = **started;
+  const double start_s = static_cast<double>(now_us() - begin_us) * 1e-6;
+  Run(engine, {.prompts = 8, .concurrency = 8, .input = load.input, .output = std::min(load.output, 8)}, 1);
+  const EngineStats before = engine.stats();
+  const Run run(engine, load, 2);
+  const EngineStats after = engine.stats();
+  boost::json::array bubbles;
+  for (size_t s = 0; s < after.stages.size(); ++s) {
+    const StageStats of_run{after.stages[s].busy_us - before.stages[s].busy_us,
+                            after.stages[s].active_us - before.stages[s].active_us};
+    bubbles.push_back(of_run.bubble_ratio());
+  }
+  const std::vector<double> ttfts = run.ttfts();
+  boost::json::object line{
+      {"layout", arguments[2]},
+      {"gpus", sizes->world()},
+      {"chunk", options.chunked_prefill_size},
+      {"start_s", start_s},
+      {"duration_s", run.seconds()},
+      {"tokens_per_s", load.prompts * static_cast<double>(load.input + load.output) / run.seconds()},
+      {"ttft_mean_s", mean(ttfts)},
+      {"ttft_p50_s", ttfts[ttfts.size() / 2]},
+      {"ttft_p99_s", ttfts[ttfts.size() * 99 / 100]},
+      {"bubble_ratio", bubbles}};
+  if (load.output > 1) line["tpot_ms"] = run.tpot_ms(load.output);
+  fmt::print("{}\n", boost::json::serialize(line));
+  engine.drain(0);
+  return 0;
+}
+
+}  // namespace
+}  // namespace hylas
+
+int main(int count, char** arguments) { return hylas::main_of(count, arguments); }

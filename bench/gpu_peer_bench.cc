@@ -1,0 +1,142 @@
+// Sums over GPUs of one host, in recorded steps: the engine's over peer memory beside NCCL's, for a step's sizes.
+//   gpu_peer_bench [GPUS]        default: 2, 4, 8, as many as there are
+// The engine's sum takes f32 and adds in a fixed order, whatever the number of ranks; NCCL is asked for f32 and for
+// bf16. The bound: each rank sends and receives 2 (n - 1) / n of the bytes at 450 GB/s, NVLink's 18 links in one
+// direction.
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "base/clock.h"
+#include "comm/device_comms.h"
+#include "comm/local.h"
+#include "ops/cuda_ops.h"
+#include "tensor/cuda/cuda_device.h"
+
+namespace hylas {
+namespace {
+
+constexpr double kLinkBytesPerSecond = 450e9;
+constexpr int kSumsOfAStep = 16, kSteps = 20;
+
+// The few names of NCCL's interface that are needed; the library is looked for at run time.
+struct Nccl {
+  using Handle = void*;
+  static constexpr int kFloat32 = 7, kBfloat16 = 9, kSum = 0;
+
+  Nccl() {
+    void* library = dlopen("libnccl.so.2", RTLD_NOW);
+    if (!library) return;
+    init_all = reinterpret_cast<int (*)(Handle*, int, const int*)>(dlsym(library, "ncclCommInitAll"));
+    all_reduce = reinterpret_cast<int (*)(const void*, void*, size_t, int, int, Handle, cudaStream_t)>(
+        dlsym(library, "ncclAllReduce"));
+  }
+  int (*init_all)(Handle*, int, const int*) = nullptr;
+  int (*all_reduce)(const void*, void*, size_t, int, int, Handle, cudaStream_t) = nullptr;
+};
+
+// The ranks of a group, each with a GPU and a thread of its own.
+class Group {
+ public:
+  explicit Group(int32_t size) {
+    std::vector<std::unique_ptr<Comm>> comms = make_local_comms(size);
+    std::vector<Device*> devices;
+    for (int32_t r = 0; r < size; ++r) {
+      ops_.push_back(make_cuda_ops({.device = r, .workspace_bytes = size_t{1} << 20}).value());
+      devices.push_back(&ops_.back()->device());
+      handles_.emplace_back().stage = std::move(comms[r]);
+    }
+    const Status connected = on_devices(handles_, devices);
+    HYLAS_CHECK(connected.ok(), "{}", connected.error().message);
+  }
+
+  int32_t size() const { return static_cast<int32_t>(ops_.size()); }
+
+  // Microseconds of one sum of `bytes` in `call`(comm, stream, in, out, rank), the slowest rank's.
+  using Call = std::function<void(Comm&, cudaStream_t, const Tensor&, const Tensor&, int32_t)>;
+  double us(int64_t bytes, const Call& call) {
+    const uint64_t key = ++keys_;
+    std::vector<double> times(ops_.size());
+    std::vector<std::thread> threads;
+    for (int32_t r = 0; r < size(); ++r) {
+      threads.emplace_back([&, r] {
+        auto& device = static_cast<CudaDevice&>(ops_[r]->device());
+        const Buffer in = Buffer::make(device, bytes).value(), out = Buffer::make(device, bytes).value();
+        const Tensor from(in.data(), DType::kF32, {1, 1, bytes / 4}), to(out.data(), DType::kF32, {1, bytes / 4});
+        Comm& comm = *handles_[r].stage;
+        const auto step = [&] {
+          for (int i = 0; i < kSumsOfAStep; ++i) call(comm, device.stream(), from, to, r);
+        };
+        ops_[r]->replay(key, step);
+        cudaStreamSynchronize(device.stream());
+        comm.barrier();
+        const int64_t begin_us = now_us();
+        for (int i = 0; i < kSteps; ++i) ops_[r]->replay(key, step);
+        cudaStreamSynchronize(device.stream());
+        times[r] = static_cast<double>(now_us() - begin_us) / (kSteps * kSumsOfAStep);
+        comm.barrier();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return *std::max_element(times.begin(), times.end());
+  }
+
+ private:
+  std::vector<std::unique_ptr<Ops>> ops_;
+  std::vector<RankComms> handles_;
+  uint64_t keys_ = 0;
+};
+
+void measure(int32_t gpus, const Nccl& nccl) {
+  Group group(gpus);
+  std::vector<Nccl::Handle> handles(gpus, nullptr);
+  if (nccl.init_all) HYLAS_CHECK(nccl.init_all(handles.data(), gpus, nullptr) == 0, "ncclCommInitAll failed");
+  const auto with_nccl = [&](int64_t bytes, int type) {
+    const int64_t count = type == Nccl::kBfloat16 ? bytes / 2 : bytes / 4;
+    return group.us(bytes,
+                    [&, count, type](Comm&, cudaStream_t stream, const Tensor& in, const Tensor& out, int32_t r) {
+                      HYLAS_CHECK(nccl.all_reduce(in.data, out.data, static_cast<size_t>(count), type, Nccl::kSum,
+                                                  handles[r], stream) == 0);
+                    });
+  };
+  fmt::print(
+      "\n| {} GPUs, elements | hylas f32, us | NCCL f32, us | NCCL bf16, us | hylas / NCCL f32 | bound f32, us | of it "
+      "|\n",
+      gpus);
+  fmt::print("|---|---|---|---|---|---|---|\n");
+  for (int64_t elements = 4096; elements <= int64_t{64} << 20; elements *= 4) {
+    const int64_t bytes = elements * 4;
+    const double ours = group.us(bytes, [](Comm& comm, cudaStream_t, const Tensor& in, const Tensor& out, int32_t) {
+      comm.all_reduce_slices(in, out);
+    });
+    const double f32 = nccl.all_reduce ? with_nccl(bytes, Nccl::kFloat32) : 0;
+    const double bf16 = nccl.all_reduce ? with_nccl(bytes / 2, Nccl::kBfloat16) : 0;
+    const double bound = 2.0 * (gpus - 1) / gpus * static_cast<double>(bytes) / kLinkBytesPerSecond * 1e6;
+    fmt::print("| {} ({} KiB) | {:.1f} | {:.1f} | {:.1f} | {:.2f} | {:.1f} | {:.0f} % |\n", elements, bytes >> 10, ours,
+               f32, bf16, f32 > 0 ? ours / f32 : 0, bound, 100 * bound / ours);
+  }
+}
+
+int main_of(int count, char** arguments) {
+  cuda_load_all_kernels();
+  const int there = cuda_device_count(), asked = count > 1 ? std::atoi(arguments[1]) : 0;
+  if (there < 2 || asked > there) {
+    fmt::print(stderr, "usage: gpu_peer_bench [GPUS]   {} GPUs can be seen, two at least are needed\n", there);
+    return 2;
+  }
+  const Nccl nccl;
+  if (!nccl.all_reduce) fmt::print("no libnccl.so.2 here: without NCCL's figures\n");
+  for (const int gpus : {2, 4, 8}) {
+    if (asked ? gpus == asked : gpus <= there) measure(gpus, nccl);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace hylas
+
+int main(int count, char** arguments) { return hylas::main_of(count, arguments); }

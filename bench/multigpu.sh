@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Layouts of the GPUs of this machine against each other; no server, weights or network needed:
+#   bench/multigpu.sh [FOLDER] [LAYERS]     FOLDER: where gpu_layout_bench, gpu_peer_bench and hylas stand (default
+#                                           build/cuda; -DHYLAS_BENCH=ON); LAYERS of the 397B model (default: as many of its
+#                                           60 as should fit in the memory of the GPUs)
+# One table: the seed's load (3500 tokens in, 1 out, concurrency 256) for the layouts that these GPUs allow, beside what
+# the simulator predicts for the same load; then decode. Sums over peer memory beside NCCL's come first.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:-build/cuda}
+export LD_LIBRARY_PATH=$PWD/.gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+gpus=$(nvidia-smi -L | wc -l)
+kind=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | grep -oE 'H20\b|H100|H200' || echo H200)
+memory_mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | head -n 1)
+layers=${2:-$(((gpus * memory_mib / 1024 - 30) / 9 / 4 * 4))}  # 6.6 GB of weights each, and room for the rest
+[ "$layers" -lt 60 ] || layers=60
+prompts=${PROMPTS:-$((gpus * 128))}
+seconds=${SECONDS_EACH:-120}
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+nvidia-smi topo -m | head -n $((gpus + 1))
+timeout "$seconds" "$folder/gpu_peer_bench" || echo "== gpu_peer_bench: exit code $?"
+
+model=$(mktemp -d)
+trap 'rm -rf "$model"' EXIT
+python3 - "$layers" models/configs/qwen3.5-397b-a17b-fp8/config.json "$model/config.json" <<'PYTHON'
+import json, sys
+layers, source, target = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+config = json.load(open(source))
+text = config.get("text_config", config)
+text["num_hidden_layers"] = layers
+text["layer_types"] = text["layer_types"][:layers]
+json.dump(config, open(target, "w"))
+PYTHON
+
+# Prints a row: what was measured, what the simulator says, their ratio.
+row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS
+  local measured simulated
+  measured=$(timeout "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
+    --prompts "$5" --deep-gemm 2>"$model/log" | tail -n 1)
+  if [ -z "$measured" ]; then
+    echo "| $1 | $2 | failed: $(tail -n 1 "$model/log") |"
+    return
+  fi
+  simulated=$("$folder/hylas" bench simulate --model-path "$model" --gpu "$kind" --layout "$1" --json \
+    --chunked-prefill-size "$2" --random-input-len "$3" --random-output-len "$4" --num-prompts "$5" 2>/dev/null)
+  python3 - "$measured" "$simulated" <<'PYTHON'
+import json, sys
+m, s = json.loads(sys.argv[1]), json.loads(sys.argv[2] or "[{}]")[0]
+percent = lambda values: " ".join(f"{100 * v:.1f}" for v in values)
+rate, guess = m["tokens_per_s"] / m["gpus"], s.get("tokens_per_s_per_gpu", 0)
+print(f"| {m['layout']} | {m['chunk']} | {m['tokens_per_s']:.0f} | {rate:.0f} | {m['ttft_mean_s']:.2f} | "
+      f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | {m.get('tpot_ms', 0):.2f} | "
+      f"{guess:.0f} | {s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
+      f"{100 * rate / guess if guess else 0:.0f} % |", flush=True)
+PYTHON
+}
+
+header() {
+  echo
+  echo "## $1"
+  echo "| layout | chunk | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | measured of simulated |"
+  echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+}
+header "Qwen3.5-397B-A17B-FP8, $layers of 60 layers, $gpus x $kind: $prompts prompts of 3500, 1 out, concurrency 256"
+row "tp$gpus" 16384 3500 1 "$prompts"
+if [ "$gpus" -ge 8 ]; then
+  for chunk in 4096 16384; do row "pp$((gpus / 2))tp2" $chunk 3500 1 "$prompts"; done
+fi
+for chunk in 4096 16384; do row "pp$gpus" $chunk 3500 1 "$prompts"; done
+header "the same, 256 sequences: 1024 in, 64 out"
+row "tp$gpus" 16384 1024 64 256
+row "tp${gpus}ep${gpus}dp$([ "$gpus" -ge 8 ] && echo 4 || echo "$gpus")" 16384 1024 64 256
