@@ -2,6 +2,7 @@
 // adds the splits in ascending order. The cuts lie at absolute positions, so a row does not depend on the others.
 #include "ops/cuda/attention_bf16.cuh"
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -51,6 +52,7 @@ __global__ void __launch_bounds__(32 * kWarps) attention_split_kernel(AttentionA
   extern __shared__ __align__(16) unsigned char memory[];
   Merged& merged = *reinterpret_cast<Merged*>(memory);  // once the blocks are read
   __shared__ float highest[kWarps][kPairs], totals[kWarps][kPairs];
+  follow();
   const BatchView& batch = args.batch;
   const int row = splits.first_row + blockIdx.z, kv_head = blockIdx.y, split = blockIdx.x;
   const int length = batch.kv_len[row];
@@ -107,6 +109,7 @@ __global__ void __launch_bounds__(32 * kWarps) attention_split_kernel(AttentionA
 
 // A block per row and head, a thread per dimension.
 __global__ void __launch_bounds__(kDim) attention_merge_kernel(AttentionArgs args, Splits splits) {
+  follow();
   const BatchView& batch = args.batch;
   const int row = splits.first_row + blockIdx.y, head = blockIdx.x, d = threadIdx.x;
   if (batch.state_write[row] < 0) return;
@@ -133,7 +136,7 @@ void launch_split(const AttentionArgs& args, const Splits& pieces, const dim3& g
   static_assert(kBytes >= static_cast<int>(sizeof(Merged)));
   check(cudaFuncSetAttribute(attention_split_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "attention (shared memory)");
-  attention_split_kernel<K><<<grid, 32 * kWarps, kBytes, stream>>>(args, pieces);
+  launch_following(attention_split_kernel<K>, grid, 32 * kWarps, kBytes, stream, "attention (decode)", args, pieces);
 }
 
 }  // namespace
@@ -153,9 +156,9 @@ void attention_decode(const AttentionArgs& args, float* workspace, size_t worksp
     } else {
       launch_split<Bf16>(args, pieces, grid, stream);
     }
-    attention_merge_kernel<<<dim3(static_cast<unsigned>(args.heads), here), kDim, 0, stream>>>(args, pieces);
+    launch_following(attention_merge_kernel, dim3(static_cast<unsigned>(args.heads), here), kDim, 0, stream,
+                     "attention (decode)", args, pieces);
   }
-  check_launch("attention (decode)");
 }
 
 bool attention_bf16_takes(const AttentionArgs& args) {

@@ -2,7 +2,7 @@
 
 #include "ops/cuda/element.cuh"
 #include "ops/cuda/row_tile.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -16,6 +16,7 @@ constexpr int kThreads = 128;  // channels of a block
 // kDecode: every row has one token.
 template <class T, class W, bool kDecode>
 __global__ void conv_silu_kernel(ConvArgs args) {
+  follow();
   const BatchView& batch = args.batch;
   const RowTile tile = kDecode ? RowTile{static_cast<int>(blockIdx.x), 0}
                                : find_row_tile(batch.row_begin, 0, batch.rows, kTokens, 1, blockIdx.x);
@@ -64,14 +65,10 @@ void conv_rows(const ConvArgs& args, Stream stream) {
                   static_cast<unsigned>((args.channels + kThreads - 1) / kThreads));
   with_f32_bf16(args.u.dtype, [&]<class T>(T) {
     with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
-      if (decode) {
-        conv_silu_kernel<T, W, true><<<grid, kThreads, 0, stream>>>(args);
-      } else {
-        conv_silu_kernel<T, W, false><<<grid, kThreads, 0, stream>>>(args);
-      }
+      const auto kernel = decode ? conv_silu_kernel<T, W, true> : conv_silu_kernel<T, W, false>;
+      launch_following(kernel, grid, kThreads, 0, stream, "conv_silu", args);
     });
   });
-  check_launch("conv_silu");
 }
 
 }  // namespace hylas::cuda

@@ -2,7 +2,7 @@
 // the keys. The state is read once, kept in registers and written once. V does not change a column's arithmetic.
 #include "ops/cuda/delta_gates.cuh"
 #include "ops/cuda/vector.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -40,8 +40,9 @@ __global__ void __launch_bounds__(32 * kGroups) delta_decode_kernel(DeltaArgs ar
   __shared__ Shared<V> shared;
   const int head = blockIdx.x, row = blockIdx.y, lane = threadIdx.x % 32, group = threadIdx.x / 32;
   const int column = (blockIdx.z * 32 + lane) * V, dim = args.value_dim;
+  // Neither the batch nor the states are written by the kernel before this one: it makes q, k and v.
   const int read = args.batch.state_read[row], write = args.batch.state_write[row];
-  if (write < 0) return;
+  if (write < 0) return follow();
   const int64_t head_offset = static_cast<int64_t>(head) * args.key_dim * dim + column;
   const S* from = static_cast<const S*>(args.pool) + read * args.slot_stride + head_offset;
   S* to = static_cast<S*>(args.pool) + write * args.slot_stride + head_offset;
@@ -54,6 +55,7 @@ __global__ void __launch_bounds__(32 * kGroups) delta_decode_kernel(DeltaArgs ar
     for (float& value : state[i]) value = 0.f;
     if (read >= 0 && there && (kWhole || key < args.key_dim)) load<V>(from + key * dim, state[i]);
   }
+  follow();
   const int64_t t = args.batch.row_begin[row];
   const T* qkv = static_cast<const T*>(args.qkv.data) + t * args.qkv.stride;
   read_keys(args, qkv, head / (args.value_heads / args.key_heads), shared);
@@ -101,8 +103,10 @@ void launch(const DeltaArgs& args, Stream stream) {
   const dim3 grid(static_cast<unsigned>(args.value_heads), static_cast<unsigned>(args.batch.decode_rows),
                   static_cast<unsigned>((args.value_dim + 32 * V - 1) / (32 * V)));
   with_f32_bf16(args.qkv.dtype, [&]<class T>(T) {
-    with_state_type(args.pool_dtype,
-                    [&]<class S>(S) { delta_decode_kernel<T, S, V, kWhole><<<grid, 32 * kGroups, 0, stream>>>(args); });
+    with_state_type(args.pool_dtype, [&]<class S>(S) {
+      launch_following(delta_decode_kernel<T, S, V, kWhole>, grid, 32 * kGroups, 0, stream, "delta_rule (decode)",
+                       args);
+    });
   });
 }
 
@@ -122,7 +126,6 @@ void delta_decode(const DeltaArgs& args, Stream stream) {
   } else {
     launch<1, false>(args, stream);
   }
-  check_launch("delta_rule (decode)");
 }
 
 }  // namespace hylas::cuda

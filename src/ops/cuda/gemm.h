@@ -43,6 +43,8 @@ struct Product {
   const int32_t* run_count = nullptr;  // on the device
   int parts = 0;  // gemm_bf16 only: so many matrices `part` instead of `weight`, `out` and `outputs`
   ProductPart part[kPartsMax];
+  // The kernel before this one in the stream does not write the runs, so that the weights can be fetched ahead of it.
+  bool runs_are_known = false;
   int32_t runs_max = 0;
   int32_t run_rows = 0;  // at most so many rows has a run
   int64_t rows = 0;      // of a single product

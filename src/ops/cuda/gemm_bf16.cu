@@ -5,7 +5,7 @@
 
 #include "ops/cuda/gemm_tile.cuh"
 #include "ops/cuda/mma.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 #include "tensor/cuda/shared_limit.h"
 
 namespace hylas::cuda {
@@ -71,17 +71,20 @@ struct Copies {
     }
   }
 
-  __device__ void start(unsigned char* stage, int64_t k, int64_t k_end) const {
+  __device__ void start_x(unsigned char* stage, int64_t k, int64_t k_end) const {
     const bool x_inside = k + x_chunk * 8 < k_end;
-    const bool w_inside = k + w_chunk * (16 / static_cast<int>(sizeof(typename S::W))) < k_end;
     auto* x_to = reinterpret_cast<uint4*>(stage);
-    auto* w_to = reinterpret_cast<uint4*>(stage + S::kXBytes);
 #pragma unroll
     for (int i = 0; i < kXEach; ++i) {
       const int r = threadIdx.x / S::kXChunks + i * kXRows;
       const bool there = x_inside && x_there[i];
       copy_async(x_to + x_place<S>(r, x_chunk), there ? x[i] + k : x[0], there);
     }
+  }
+
+  __device__ void start_w(unsigned char* stage, int64_t k, int64_t k_end) const {
+    const bool w_inside = k + w_chunk * (16 / static_cast<int>(sizeof(typename S::W))) < k_end;
+    auto* w_to = reinterpret_cast<uint4*>(stage + S::kXBytes);
 #pragma unroll
     for (int i = 0; i < kWEach; ++i) {
       const int r = threadIdx.x / S::kWChunks + i * kWRows;
@@ -126,14 +129,21 @@ __device__ __forceinline__ float scale_at(const WeightView& weight, int64_t outp
   return weight.scale[output / 128 * weight.scale_stride + k / 128];
 }
 
-// The tile's whole sum over its slice of K.
+// The tile's whole sum over its slice of K. `ahead_of_x`: the weights of the first steps are fetched while the kernel
+// before this one still makes x.
 template <class S>
-__device__ void multiply(const Product& p, const GemmTile& tile, unsigned char* memory, float (&sum)[S::kM][S::kN][4]) {
+__device__ void multiply(const Product& p, const GemmTile& tile, bool ahead_of_x, unsigned char* memory,
+                         float (&sum)[S::kM][S::kN][4]) {
   const Copies<S> copies(p, tile);
   const int steps = static_cast<int>((tile.k_end - tile.k_begin + S::kDepth - 1) / S::kDepth);
 #pragma unroll
   for (int i = 0; i < S::kStages - 1; ++i) {
-    if (i < steps) copies.start(memory + i * S::kStageBytes, tile.k_begin + i * S::kDepth, tile.k_end);
+    if (i < steps) copies.start_w(memory + i * S::kStageBytes, tile.k_begin + i * S::kDepth, tile.k_end);
+  }
+  if (ahead_of_x) follow();
+#pragma unroll
+  for (int i = 0; i < S::kStages - 1; ++i) {
+    if (i < steps) copies.start_x(memory + i * S::kStageBytes, tile.k_begin + i * S::kDepth, tile.k_end);
     commit_copies();
   }
   for (int i = 0; i < steps; ++i) {
@@ -141,7 +151,9 @@ __device__ void multiply(const Product& p, const GemmTile& tile, unsigned char* 
     __syncthreads();
     const int ahead = i + S::kStages - 1;
     if (ahead < steps) {
-      copies.start(memory + ahead % S::kStages * S::kStageBytes, tile.k_begin + ahead * S::kDepth, tile.k_end);
+      unsigned char* stage = memory + ahead % S::kStages * S::kStageBytes;
+      copies.start_x(stage, tile.k_begin + ahead * S::kDepth, tile.k_end);
+      copies.start_w(stage, tile.k_begin + ahead * S::kDepth, tile.k_end);
     }
     commit_copies();
     const unsigned char* stage = memory + i % S::kStages * S::kStageBytes;
@@ -190,10 +202,12 @@ __global__ void __launch_bounds__(S::kThreads) gemm_bf16_kernel(const __grid_con
   extern __shared__ __align__(16) unsigned char memory[];
   const int id = blockIdx.y * gridDim.x + blockIdx.x, group = id / (kGroup * gridDim.x);
   const int within = id % (kGroup * gridDim.x), group_rows = min(kGroup, static_cast<int>(gridDim.y) - group * kGroup);
+  const bool ahead_of_x = !p.x_index && (!p.weights || p.runs_are_known);
+  if (!ahead_of_x) follow();
   const GemmTile tile = gemm_tile(p, within / group_rows, group * kGroup + within % group_rows, S::kRows, S::kOutputs);
-  if (tile.rows <= 0) return;
+  if (tile.rows <= 0) return ahead_of_x ? follow() : void();
   float sum[S::kM][S::kN][4] = {};
-  multiply<S>(p, tile, memory, sum);
+  multiply<S>(p, tile, ahead_of_x, memory, sum);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   const int row = warp / S::kOutputWarps * (16 * S::kM), column = warp % S::kOutputWarps * (8 * S::kN);
   constexpr int kEach = S::kPaired ? 2 : 1;
@@ -234,8 +248,7 @@ void launch(const Product& p, Stream stream) {
   const int64_t row_tiles = p.weights ? p.runs_max : (p.rows + S::kRows - 1) / S::kRows;
   const dim3 grid(static_cast<unsigned>(column_tiles(p, S::kOutputs)), static_cast<unsigned>(row_tiles),
                   static_cast<unsigned>(p.slices));
-  gemm_bf16_kernel<S><<<grid, S::kThreads, kBytes, stream>>>(p);
-  check_launch("linear (bf16)");
+  launch_following(gemm_bf16_kernel<S>, grid, S::kThreads, kBytes, stream, "linear (bf16)", p);
 }
 
 // Tiles as they were measured best; the sum of an output does not depend on them.

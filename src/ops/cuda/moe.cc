@@ -131,6 +131,7 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   Product down = up;
   down.x = up.out;
   down.x_index = nullptr;
+  down.runs_are_known = true;
   down.weight_dtype = experts.down[0].weight.dtype;
   down.paired = false;
   down.weights = table.device + 2 * count;

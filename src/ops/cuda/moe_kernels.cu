@@ -3,6 +3,7 @@
 #include "ops/cuda/route.h"
 #include "ops/cuda/vector.cuh"
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -34,6 +35,7 @@ __device__ int block_scan(int value, int* memory, int& total) {
 __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32_t* pair_expert) {
   __shared__ int count[kExpertsMax];
   __shared__ int memory[kThreads / 32];
+  follow();
   count[threadIdx.x] = 0;
   __syncthreads();
   const int pairs = static_cast<int>(args.tokens) * args.k;
@@ -72,6 +74,7 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32
 
 // One token: its choices are different experts, each a run of its own. A warp.
 __global__ void moe_sort_one_kernel(SortArgs args) {
+  follow();
   const int i = threadIdx.x;
   int expert = -1;
   if (i < args.k) expert = static_cast<const int32_t*>(args.ids.data)[i] - args.expert_begin;
@@ -89,6 +92,7 @@ __global__ void moe_sort_one_kernel(SortArgs args) {
 constexpr int kSumThreads = 256;
 
 __global__ void moe_sum_kernel(CombineArgs args) {
+  follow();
   const int64_t t = blockIdx.x, c = blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x;
   const int s = blockIdx.z;
   if (c >= args.columns) return;
@@ -111,6 +115,7 @@ __global__ void moe_sum_kernel(CombineArgs args) {
 // One slice of bf16 rows, kVector columns a thread.
 template <class Shared>
 __global__ void moe_sum_bf16_kernel(CombineArgs args) {
+  follow();
   const int64_t t = blockIdx.x, c = (blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x) * kVector;
   if (c >= args.columns) return;
   float sum[kVector] = {}, value[kVector];
@@ -134,19 +139,17 @@ __global__ void moe_sum_bf16_kernel(CombineArgs args) {
 
 void moe_sort(const SortArgs& args, Stream stream) {
   if (args.tokens == 1 && args.k <= 32) {
-    moe_sort_one_kernel<<<1, 32, 0, stream>>>(args);
+    launch_following(moe_sort_one_kernel, 1, 32, 0, stream, "moe (sort)", args);
   } else {
-    moe_sort_kernel<<<1, kThreads, 0, stream>>>(args, nullptr);
+    launch_following(moe_sort_kernel, 1, kThreads, 0, stream, "moe (sort)", args, nullptr);
   }
-  check_launch("moe (sort)");
 }
 
 void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, Stream stream) {
   const auto bytes = static_cast<size_t>(rows) * sizeof(int32_t);
   check(cudaMemsetAsync(args.pair_token, 0xff, bytes, stream), "moe (sort)");
   check(cudaMemsetAsync(pair_expert, 0xff, bytes, stream), "moe (sort)");
-  moe_sort_kernel<<<1, kThreads, 0, stream>>>(args, pair_expert);
-  check_launch("moe (sort)");
+  launch_following(moe_sort_kernel, 1, kThreads, 0, stream, "moe (sort)", args, pair_expert);
 }
 
 void moe_sum(const CombineArgs& args, Stream stream) {
@@ -156,14 +159,12 @@ void moe_sum(const CombineArgs& args, Stream stream) {
     const dim3 wide(static_cast<unsigned>(args.tokens), static_cast<unsigned>((packs + kSumThreads - 1) / kSumThreads));
     const bool all_bf16 = args.shared.dtype == DType::kBF16;
     const auto kernel = all_bf16 ? moe_sum_bf16_kernel<Bf16> : moe_sum_bf16_kernel<float>;
-    kernel<<<wide, kSumThreads, 0, stream>>>(args);
-    return check_launch("moe (sum)");
+    return launch_following(kernel, wide, kSumThreads, 0, stream, "moe (sum)", args);
   }
   const dim3 grid(static_cast<unsigned>(args.tokens),
                   static_cast<unsigned>((args.columns + kSumThreads - 1) / kSumThreads),
                   static_cast<unsigned>(args.slices));
-  moe_sum_kernel<<<grid, kSumThreads, 0, stream>>>(args);
-  check_launch("moe (sum)");
+  launch_following(moe_sum_kernel, grid, kSumThreads, 0, stream, "moe (sum)", args);
 }
 
 }  // namespace hylas::cuda

@@ -1,7 +1,7 @@
 #include "ops/cuda/norm.h"
 
 #include "ops/cuda/vector.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -54,6 +54,7 @@ struct NormPointers {
 template <class T, class W, int N>
 __global__ void add_rms_norm_kernel(const NormPointers<T, W, N> p) {
   __shared__ float memory[32];
+  follow();
   const int64_t row = blockIdx.x, step = blockDim.x * N;
   float held[kHeld][N], sum = 0.f;
 #pragma unroll
@@ -87,6 +88,7 @@ __global__ void add_rms_norm_kernel(const NormPointers<T, W, N> p) {
 template <class T, class W>
 __global__ void gated_rms_norm_kernel(const T* x, int64_t x_stride, const T* z, int64_t z_stride, const W* weight,
                                       float eps, T* out, int64_t out_stride, int64_t rows, int heads, int dim) {
+  follow();
   const int64_t item = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) / 32;
   if (item >= rows * heads) return;
   const int64_t row = item / heads, offset = item % heads * dim;
@@ -128,11 +130,11 @@ void add_rms_norm_rows(const AddNormArgs& args, Stream stream) {
                                          .out = static_cast<T*>(args.out.data),
                                          .out_stride = args.out.stride,
                                          .columns = args.columns};
-        add_rms_norm_kernel<T, W, N><<<static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0, stream>>>(p);
+        launch_following(add_rms_norm_kernel<T, W, N>, static_cast<unsigned>(args.rows), threads_for(args.columns, N),
+                         0, stream, "add_rms_norm", p);
       });
     });
   });
-  check_launch("add_rms_norm");
 }
 
 void gated_rms_norm_rows(const View& x, const View& z, const void* weight, DType weight_dtype, float eps,
@@ -142,12 +144,11 @@ void gated_rms_norm_rows(const View& x, const View& z, const void* weight, DType
   const auto blocks = static_cast<unsigned>((rows * heads * 32 + kThreads - 1) / kThreads);
   with_f32_bf16(x.dtype, [&]<class T>(T) {
     with_f32_bf16(weight_dtype, [&]<class W>(W) {
-      gated_rms_norm_kernel<T, W><<<blocks, kThreads, 0, stream>>>(
-          static_cast<const T*>(x.data), x.stride, static_cast<const T*>(z.data), z.stride,
-          static_cast<const W*>(weight), eps, static_cast<T*>(out.data), out.stride, rows, heads, dim);
+      launch_following(gated_rms_norm_kernel<T, W>, blocks, kThreads, 0, stream, "gated_rms_norm",
+                       static_cast<const T*>(x.data), x.stride, static_cast<const T*>(z.data), z.stride,
+                       static_cast<const W*>(weight), eps, static_cast<T*>(out.data), out.stride, rows, heads, dim);
     });
   });
-  check_launch("gated_rms_norm");
 }
 
 }  // namespace hylas::cuda

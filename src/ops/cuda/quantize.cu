@@ -1,7 +1,7 @@
 #include "ops/cuda/quantize.h"
 
 #include "ops/cuda/vector.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -14,6 +14,7 @@ constexpr float kE4m3Max = 448.f;
 // No thread leaves early: neighbouring groups share a warp, and its exchanges want all of it.
 template <bool gated>
 __global__ void quantize_kernel(const Bf16* x, int64_t stride, const int32_t* index, const Fp8Rows to) {
+  follow();
   const int64_t item = (blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x) / kLanes;
   const int64_t groups = to.inputs / kGroup, row = item / groups, group = item % groups;
   const int lane = threadIdx.x % kLanes;
@@ -48,9 +49,8 @@ template <bool gated>
 void launch(const View& x, const int32_t* index, const Fp8Rows& to, Stream stream) {
   const int64_t threads = to.rows * (to.inputs / kGroup) * kLanes;
   if (threads == 0) return;
-  quantize_kernel<gated><<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-      static_cast<const Bf16*>(x.data), x.stride, index, to);
-  check_launch("quantize");
+  launch_following(quantize_kernel<gated>, static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0,
+                   stream, "quantize", static_cast<const Bf16*>(x.data), x.stride, index, to);
 }
 
 }  // namespace

@@ -2,13 +2,14 @@
 
 #include "ops/cuda/element.cuh"
 #include "ops/cuda/row_tile.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
 
 // Angles in double: position 262143 times a frequency rounded to float would be off by 1e-2.
 __global__ void rope_table_kernel(RopeTableArgs args) {
+  follow();
   const int half = args.rotary_dim / 2;
   const int64_t item = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
   if (item >= args.tokens * half) return;
@@ -50,6 +51,7 @@ __device__ void norm_rope(const T* x, const W* weight, const QkRopeArgs& args, c
 template <class T, class W, class K>
 __global__ void qk_norm_rope_kernel(QkRopeArgs args) {
   __shared__ float heads[kWarps][kHeadDimMax];
+  follow();
   const int t = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32, dim = args.head_dim;
   const BatchView& batch = args.batch;
   const int row = row_of_token(batch.row_begin, batch.rows, t);
@@ -88,8 +90,8 @@ void rope_rows(const RopeTableArgs& args, Stream stream) {
   if (args.tokens == 0) return;
   constexpr int kThreads = 128;
   const int64_t items = args.tokens * (args.rotary_dim / 2);
-  rope_table_kernel<<<static_cast<unsigned>((items + kThreads - 1) / kThreads), kThreads, 0, stream>>>(args);
-  check_launch("rope_table");
+  launch_following(rope_table_kernel, static_cast<unsigned>((items + kThreads - 1) / kThreads), kThreads, 0, stream,
+                   "rope_table", args);
 }
 
 void qk_rope_rows(const QkRopeArgs& args, Stream stream) {
@@ -98,11 +100,11 @@ void qk_rope_rows(const QkRopeArgs& args, Stream stream) {
                   static_cast<unsigned>((args.heads + args.kv_heads + 2 * kWarps - 1) / (2 * kWarps)));
   with_f32_bf16(args.qg.dtype, [&]<class T>(T) {
     with_f32_bf16(args.norm_dtype, [&]<class W>(W) {
-      with_kv_type(args.kv_dtype,
-                   [&]<class K>(K) { qk_norm_rope_kernel<T, W, K><<<grid, 32 * kWarps, 0, stream>>>(args); });
+      with_kv_type(args.kv_dtype, [&]<class K>(K) {
+        launch_following(qk_norm_rope_kernel<T, W, K>, grid, 32 * kWarps, 0, stream, "qk_norm_rope_kv_write", args);
+      });
     });
   });
-  check_launch("qk_norm_rope_kv_write");
 }
 
 }  // namespace hylas::cuda

@@ -1,7 +1,7 @@
 #include "ops/cuda/route.h"
 
 #include "ops/cuda/element.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -13,6 +13,7 @@ constexpr int kHeld = kExpertsMax / 32;  // probabilities that a lane may hold
 template <int held>
 __global__ void moe_route_kernel(const float* logits, int64_t logits_stride, int32_t* ids, int64_t ids_stride,
                                  float* weights, int64_t weights_stride, int64_t tokens, int experts, int k) {
+  follow();
   const int64_t t = blockIdx.x * static_cast<int64_t>(kWarps) + threadIdx.x / 32;
   if (t >= tokens) return;
   const int lane = threadIdx.x % 32;
@@ -75,10 +76,9 @@ void route_rows(const View& logits, const View& ids, const View& weights, int64_
   const auto kernel = experts <= 256   ? moe_route_kernel<8>
                       : experts <= 512 ? moe_route_kernel<16>
                                        : moe_route_kernel<kHeld>;
-  kernel<<<static_cast<unsigned>((tokens + kWarps - 1) / kWarps), 32 * kWarps, 0, stream>>>(
-      static_cast<const float*>(logits.data), logits.stride, static_cast<int32_t*>(ids.data), ids.stride,
-      static_cast<float*>(weights.data), weights.stride, tokens, experts, k);
-  check_launch("moe_route");
+  launch_following(kernel, static_cast<unsigned>((tokens + kWarps - 1) / kWarps), 32 * kWarps, 0, stream, "moe_route",
+                   static_cast<const float*>(logits.data), logits.stride, static_cast<int32_t*>(ids.data), ids.stride,
+                   static_cast<float*>(weights.data), weights.stride, tokens, experts, k);
 }
 
 }  // namespace hylas::cuda

@@ -1,7 +1,7 @@
 #include "ops/cuda/rows.h"
 
 #include "ops/cuda/vector.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -11,6 +11,7 @@ constexpr int kThreads = 256;
 template <class From, class To, int N>
 __global__ void take_rows_kernel(const From* x, int64_t x_stride, int64_t x_rows, const int32_t* index, int32_t first,
                                  int64_t columns, To* out, int64_t out_stride) {
+  follow();
   const int64_t row = blockIdx.x;
   const int64_t source = index ? static_cast<int64_t>(index[row]) - first : row;
   const bool there = source >= 0 && source < x_rows;
@@ -24,6 +25,7 @@ __global__ void take_rows_kernel(const From* x, int64_t x_stride, int64_t x_rows
 template <class T, int N>
 __global__ void silu_mul_kernel(const T* gate, int64_t gate_stride, const T* up, int64_t up_stride, T* out,
                                 int64_t out_stride, int64_t columns) {
+  follow();
   const int64_t row = blockIdx.x;
   const int64_t c = (blockIdx.y * static_cast<int64_t>(kThreads) + threadIdx.x) * N;
   if (c >= columns) return;
@@ -43,13 +45,12 @@ void take_rows(const View& x, int64_t x_rows, const int32_t* index, int32_t firs
     constexpr int N = decltype(width)::value;
     with_f32_bf16(x.dtype, [&]<class From>(From) {
       with_f32_bf16(out.dtype, [&]<class To>(To) {
-        take_rows_kernel<From, To, N><<<static_cast<unsigned>(count), kThreads, 0, stream>>>(
-            static_cast<const From*>(x.data), x.stride, x_rows, index, first, columns, static_cast<To*>(out.data),
-            out.stride);
+        launch_following(take_rows_kernel<From, To, N>, static_cast<unsigned>(count), kThreads, 0, stream, "take_rows",
+                         static_cast<const From*>(x.data), x.stride, x_rows, index, first, columns,
+                         static_cast<To*>(out.data), out.stride);
       });
     });
   });
-  check_launch("take_rows");
 }
 
 void copy_columns(const View& x, int64_t rows, int64_t columns, const View& out, Stream stream) {
@@ -63,12 +64,11 @@ void silu_mul_rows(const View& gate, const View& up, const View& out, int64_t ro
     with_f32_bf16(gate.dtype, [&]<class T>(T) {
       const dim3 grid(static_cast<unsigned>(rows),
                       static_cast<unsigned>((columns + kThreads * N - 1) / (kThreads * N)));
-      silu_mul_kernel<T, N><<<grid, kThreads, 0, stream>>>(static_cast<const T*>(gate.data), gate.stride,
-                                                           static_cast<const T*>(up.data), up.stride,
-                                                           static_cast<T*>(out.data), out.stride, columns);
+      launch_following(silu_mul_kernel<T, N>, grid, kThreads, 0, stream, "silu_mul", static_cast<const T*>(gate.data),
+                       gate.stride, static_cast<const T*>(up.data), up.stride, static_cast<T*>(out.data), out.stride,
+                       columns);
     });
   });
-  check_launch("silu_mul");
 }
 
 }  // namespace hylas::cuda
