@@ -41,7 +41,6 @@ Status Rank::allocate(int64_t pages, int32_t slots) {
   sampler_ = SamplerTable(sequences_max);
   group_tokens_.resize(sizes.dp);
   if (options_.is_first() && sizes.pp > 1) feed_ = TokenFeed(*comms_.pipe, sizes.pp - 1, sequences_max);
-  record_graphs();
   return {};
 }
 

@@ -50,6 +50,8 @@ class Rank {
   size_t arena_bytes() const;
   // `pages` and `slots` of this rank's dp group; sequence indices go over all groups.
   Status allocate(int64_t pages, int32_t slots);
+  // Records the decode steps that are to be graphs. All ranks at once, each on its thread: they meet in the steps.
+  void record_graphs();
 
   const RankPlace& place() const { return options_.decoder.shard.place; }
   // Whether execute() returns rows: one rank of every dp group of the last stage does.
@@ -70,7 +72,6 @@ class Rank {
  private:
   Rank() = default;
   int32_t logits_rows_max() const;
-  void record_graphs();
   void run_rows(const StepPlan& plan, std::vector<RowResult>& results);
   void replay(DecodeGraph& graph, const Batch& batch);
   // Room for the hidden states of the stage before.

@@ -188,7 +188,11 @@ Result<MemoryBudget> divide_memory(const EngineConfiguration& chosen, const Load
 }
 
 Status allocate_ranks(std::span<const std::unique_ptr<Rank>> ranks, const MemoryBudget& budget, bool on_gpus) {
-  return for_ranks(ranks.size(), on_gpus, [&](size_t i) { return ranks[i]->allocate(budget.pages, budget.slots); });
+  HYLAS_TRY(for_ranks(ranks.size(), on_gpus, [&](size_t i) { return ranks[i]->allocate(budget.pages, budget.slots); }));
+  return for_ranks(ranks.size(), on_gpus, [&](size_t i) {
+    ranks[i]->record_graphs();
+    return Status();
+  });
 }
 
 }  // namespace hylas

@@ -42,7 +42,8 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
 // take from one memory share it evenly.
 Result<MemoryBudget> divide_memory(const EngineConfiguration& chosen, const LoadedRanks& loaded);
 
-// Their memory for sequences; recorded steps are recorded here. `on_gpus`: beside each other, since they meet in these.
+// Their memory for sequences, and when all have it, the recorded steps. `on_gpus`: beside each other, since they meet
+// in these.
 Status allocate_ranks(std::span<const std::unique_ptr<Rank>> ranks, const MemoryBudget& budget, bool on_gpus);
 
 }  // namespace hylas

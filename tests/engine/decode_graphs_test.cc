@@ -90,6 +90,7 @@ class Rig {
                        std::move(ops), std::move(source))
                 .value();
     HYLAS_CHECK(rank_->allocate(kPages, kSlots).ok());
+    rank_->record_graphs();
   }
 
   void prefill(SequenceIndex sequence, int32_t tokens) {
