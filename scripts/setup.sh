@@ -3,7 +3,7 @@
 #   scripts/setup.sh [GROUP...]      build (default): compilers and libraries of `hylas`
 #                                    test: GoogleTest, a Python environment and the real vocabulary for the tests
 #                                    bench: Google Benchmark        fuzz: clang-19       format: clang-format-19
-#                                    cuda: DeepGEMM's headers, for the CUDA backend (nvcc is not installed)
+#                                    cuda: DeepGEMM's and FlashInfer's headers, for the CUDA backend (nvcc is not installed)
 # Packages come from apt (as root, or through sudo); pinned and hash-checked packages of PyPI go into .deps, nowhere else.
 # A second run finds everything in place and ends at once.
 set -euo pipefail
@@ -159,6 +159,22 @@ unpack_deep_gemm() { # the headers of the FP8 kernels, with the CUTLASS headers 
   rm -rf "$work"
 }
 
+unpack_flashinfer() { # FOLDER REQUIREMENTS PART...: these parts of the wheel's data, headers alone; nothing is built
+  local folder=$deps/$1 requirements=$2 work=$deps/build-$1 part
+  shift 2
+  say "fetching FlashInfer's headers ($(sed -n 's/^flashinfer-python==\([^ ]*\).*/\1/p' "$requirements"))"
+  rm -rf "$work" "$folder"
+  mkdir -p "$work" "$folder"
+  "$python" -m venv "$work/venv"
+  "$work/venv/bin/pip" download -q --disable-pip-version-check --no-deps --require-hashes -d "$work" -r "$requirements"
+  unzip -q "$work"/flashinfer_python-*.whl "${@/#/flashinfer/data/}" '*.dist-info/licenses/LICENSE' -d "$work/wheel"
+  for part in include cutlass cccl; do
+    [ ! -d "$work/wheel/flashinfer/data/$part" ] || mv "$work/wheel/flashinfer/data/$part" "$folder/"
+  done
+  cp "$work"/wheel/*.dist-info/licenses/LICENSE "$folder/"
+  rm -rf "$work"
+}
+
 groups=("$@")
 [ ${#groups[@]} -gt 0 ] || groups=(build)
 mkdir -p "$deps"
@@ -176,6 +192,12 @@ for group in "${groups[@]}"; do
       ;;
     cuda)
       run_once deep_gemm tools/requirements-deep-gemm.txt -- unpack_deep_gemm
+      run_once flashinfer_gdn tools/requirements-flashinfer-gdn.txt -- \
+        unpack_flashinfer flashinfer_gdn tools/requirements-flashinfer-gdn.txt \
+          'include/flashinfer/flat/*' 'cutlass/include/*'
+      run_once flashinfer tools/requirements-flashinfer.txt -- \
+        unpack_flashinfer flashinfer tools/requirements-flashinfer.txt \
+          'include/flashinfer/*' 'cutlass/include/*' 'cutlass/tools/util/include/*' 'cccl/*'
       ;;
   esac
 done

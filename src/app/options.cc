@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
+#include <tuple>
 
 #include "app/mapped_flags.h"
 #include "app/node_options.h"
@@ -115,13 +116,24 @@ void add_graph_options(CLI::App& command, EngineOptions& engine) {
 }
 
 void add_kernel_options(CLI::App& command, EngineOptions& engine) {
-  constexpr const char* kGroup = "CUDA kernels (of FP8 weights, with --device cuda)";
+  constexpr const char* kGroup = "CUDA kernels (with --device cuda)";
   command
       .add_option("--fp8-gemm-backend,--fp8-gemm-runner-backend", engine.fp8_gemm_backend,
-                  "deep_gemm: products of many rows take activations in FP8 too; auto and any other: in bf16")
+                  "deep_gemm: products of FP8 weights with many rows take activations in FP8 too; auto and any other: "
+                  "in bf16")
       ->capture_default_str()
       ->group(kGroup);
   command.add_option("--moe-runner-backend", engine.moe_runner_backend, "The same for experts")
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--linear-attn-backend", engine.linear_attn_backend,
+                  "Delta rule of prompts: flashinfer | hylas; auto: the proven ones")
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option("--prefill-attention-backend", engine.prefill_attention_backend,
+                  "Attention of prompts: fa3 | hylas; auto: the proven ones")
       ->capture_default_str()
       ->group(kGroup);
 }
@@ -283,10 +295,13 @@ Status check_engine_options(const Options& options) {
   if (engine.device == "cpu" && !engine.cuda_graph_rows.empty()) {
     log::info("--cuda-graph-bs changes nothing: steps on a CPU are not recorded");
   }
-  const std::pair<const char*, std::string> backends[] = {{"--fp8-gemm-backend", engine.fp8_gemm_backend},
-                                                          {"--moe-runner-backend", engine.moe_runner_backend}};
-  for (const auto& [flag, backend] : backends) {
-    if (backend == "auto" || (backend == "deep_gemm" && engine.device == "cuda")) continue;
+  const std::tuple<const char*, std::string, const char*> backends[] = {
+      {"--fp8-gemm-backend", engine.fp8_gemm_backend, "deep_gemm"},
+      {"--moe-runner-backend", engine.moe_runner_backend, "deep_gemm"},
+      {"--linear-attn-backend", engine.linear_attn_backend, "flashinfer"},
+      {"--prefill-attention-backend", engine.prefill_attention_backend, "fa3"}};
+  for (const auto& [flag, backend, library] : backends) {
+    if (backend == "auto" || backend == "hylas" || (backend == library && engine.device == "cuda")) continue;
     log::info("{} {}: the kernels of this device are used", flag, backend);
   }
   if (options.disable_radix_cache) log::info("--disable-radix-cache changes nothing: there is no prefix cache yet");

@@ -22,6 +22,8 @@ constexpr int32_t kCudaPrefillTokens = 8192;
 constexpr double kCudaMemoryFraction = 0.9;
 // What the experts' FP8 products of a chunk of 16384 tokens of 35B-A3B take, so that it is not cut.
 constexpr size_t kCudaFp8WorkspaceBytes = size_t{1} << 30;
+// What --prefill-attention-backend fa3 needs for a position of the longest context: key and value of one head in bf16.
+constexpr size_t kCudaFa3PositionBytes = 1024;
 // Of the free memory. The other half is for what shares the machine's memory here and has its own on a GPU: the page
 // cache of the weights' files, the server, and retracted sequences.
 constexpr double kCpuMemoryFraction = 0.5;
@@ -38,11 +40,11 @@ struct EngineConfiguration {
   int32_t decode_rows_max = 0;     // of one step and dp group; 0: the stages' shares
   int32_t prefill_tokens_max = 0;  // of one step and dp group
   bool enable_dynamic_chunking = false;
-  int32_t running_bound = 0;       // of one dp group; the memory budget may allow fewer
-  int64_t kv_tokens_max = 0;       // 0: from the budget
-  int32_t running_max = 0;         // 0: from the budget
+  int32_t running_bound = 0;  // of one dp group; the memory budget may allow fewer
+  int64_t kv_tokens_max = 0;  // 0: from the budget
+  int32_t running_max = 0;    // 0: from the budget
   double memory_fraction = 0;
-  BatchLimits limits;  // of one dp group
+  BatchLimits limits;               // of one dp group
   std::vector<int32_t> graph_rows;  // of recorded decode steps
 
   // What `rank` holds of the model.

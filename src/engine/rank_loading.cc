@@ -9,8 +9,8 @@
 #include "base/progress.h"
 #include "comm/device_comms.h"
 #include "comm/node_pipe.h"
+#include "engine/gpu_kernels.h"
 #include "model/manifest.h"
-#include "ops/cuda_ops.h"
 #include "weights/checkpoint_source.h"
 #include "weights/dummy_source.h"
 
@@ -56,18 +56,10 @@ std::vector<RankComms> make_comms(const ParallelSizes& sizes, int32_t node, Clus
   return comms;
 }
 
-CudaOpsOptions cuda_ops_options(const EngineOptions& options, int32_t gpu) {
-  CudaOpsOptions cuda;
-  cuda.device = gpu;
-  cuda.fp8.linear = options.fp8_gemm_backend == "deep_gemm";
-  cuda.fp8.experts = options.moe_runner_backend == "deep_gemm";
-  if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
-  return cuda;
-}
-
 // `place`: of its memory; the GPU's index, or 0.
-Result<std::unique_ptr<Ops>> make_ops(const EngineOptions& options, int32_t place, int32_t threads) {
-  if (options.device == "cuda") return make_cuda_ops(cuda_ops_options(options, place));
+Result<std::unique_ptr<Ops>> make_ops(const EngineOptions& options, const EngineConfiguration& chosen, int32_t place,
+                                      int32_t threads) {
+  if (options.device == "cuda") return make_cuda_ops(cuda_ops_options(options, chosen, place));
   return make_cpu_ops({.threads = threads, .isa = options.isa.c_str()});
 }
 
@@ -107,7 +99,7 @@ Result<std::vector<std::unique_ptr<Ops>>> make_all_ops(const EngineOptions& opti
   loaded.memories.resize(distinct.size());
   std::vector<std::unique_ptr<Ops>> all;
   for (const int32_t place : places) {
-    HYLAS_ASSIGN(std::unique_ptr<Ops> ops, make_ops(options, place, threads));
+    HYLAS_ASSIGN(std::unique_ptr<Ops> ops, make_ops(options, chosen, place, threads));
     const auto memory = static_cast<int32_t>(std::ranges::lower_bound(distinct, place) - distinct.begin());
     loaded.memory_of.push_back(memory);
     loaded.memories[memory].free_bytes = static_cast<int64_t>(ops->device().bytes_free());

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "engine/gpu_kernels.h"
 #include "engine/node_settings.h"
 #include "engine/rank_loading.h"
 
@@ -67,20 +68,6 @@ SchedulerOptions make_scheduler_options(const EngineOptions& options, const Engi
   return scheduler;
 }
 
-// Which kernels multiply FP8 weights on a GPU.
-void log_kernels(const EngineOptions& options, const ModelConfig& model) {
-  if (options.device != "cuda" || !model.quantised) return;
-  const auto of = [](const std::string& backend) {
-    return backend == "deep_gemm" ? "deep_gemm (activations in FP8) for many rows, hylas for few"
-                                  : "hylas (activations in bf16)";
-  };
-  log::info("kernels of FP8 weights: matrices {}; experts {}", of(options.fp8_gemm_backend),
-            of(options.moe_runner_backend));
-  if (options.fp8_gemm_backend == "deep_gemm" || options.moe_runner_backend == "deep_gemm") {
-    log::warn("deep_gemm has not been proven on a GPU yet: scripts/gpu_test.sh fp8 does that; `auto` is proven");
-  }
-}
-
 void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, const MemoryBudget& budget,
                  std::span<const MemoryUse> memories) {
   const ModelConfig& model = chosen.model;
@@ -132,7 +119,7 @@ Status load(const EngineOptions& options, const EngineConfiguration& chosen, Sta
   startup.info = make_info(options, chosen, budget);
   startup.scheduler = make_scheduler_options(options, chosen, budget);
   log_choices(startup.info, chosen, budget, loaded.memories);
-  log_kernels(options, chosen.model);
+  log_gpu_kernels(options, chosen.model);
   return {};
 }
 

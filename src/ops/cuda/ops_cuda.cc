@@ -12,7 +12,7 @@ namespace hylas::cuda {
 
 Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device));
-  std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device), options.fp8));
+  std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device), options));
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
   HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_, options.fp8));

@@ -56,8 +56,12 @@ class OpsCuda final : public Ops {
                 std::span<SampleResult> results) override;
 
  private:
-  OpsCuda(std::unique_ptr<CudaDevice> device, const CudaFp8Options& fp8)
-      : device_(std::move(device)), fp8_(fp8), sampler_(*device_), graphs_(*device_) {}
+  OpsCuda(std::unique_ptr<CudaDevice> device, const CudaOpsOptions& options)
+      : device_(std::move(device)),
+        fp8_(options.fp8),
+        prefill_(options.prefill),
+        sampler_(*device_),
+        graphs_(*device_) {}
   Stream stream() const { return device_->stream(); }
   void multiply(const Product& product);
   void multiply_together(const Product& bf16, const Product& fp8);
@@ -65,6 +69,7 @@ class OpsCuda final : public Ops {
 
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
   CudaFp8Options fp8_;
+  CudaPrefillOptions prefill_;
   Buffer memory_;
   Workspace workspace_;
   std::unique_ptr<Moe> moe_;

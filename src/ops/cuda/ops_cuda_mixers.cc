@@ -1,7 +1,9 @@
 // OpsCuda: the operators of the token mixers, which read and write caches and states.
 #include "ops/cuda/attention.h"
+#include "ops/cuda/attention_fa3.h"
 #include "ops/cuda/conv.h"
 #include "ops/cuda/delta.h"
+#include "ops/cuda/delta_flashinfer.h"
 #include "ops/cuda/ops_cuda.h"
 #include "ops/cuda/rope.h"
 
@@ -82,6 +84,7 @@ void OpsCuda::attention(const Tensor& q, const Tensor& qg, const Batch& batch, c
   workspace_.reset();
   const size_t bytes = workspace_.bytes_left();
   attention_decode(args, static_cast<float*>(memory_.data()), bytes, stream());
+  if (prefill_.attention && attention_fa3_takes(args)) return attention_fa3(args, workspace_, stream());
   attention_prefill(args, stream());
 }
 
@@ -133,6 +136,8 @@ void OpsCuda::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, co
                           .slot_stride = pool.row_stride,
                           .batch = view(batch)};
   delta_decode(args, stream());
+  workspace_.reset();
+  if (prefill_.delta && delta_flashinfer_takes(args)) return delta_flashinfer(args, workspace_, stream());
   if (delta_prefill_bf16_takes(args)) return delta_prefill_bf16(args, stream());
   delta_prefill(args, stream());
 }

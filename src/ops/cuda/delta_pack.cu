@@ -1,0 +1,128 @@
+#include "ops/cuda/delta_pack.h"
+
+#include "ops/cuda/delta_gates.cuh"
+#include "tensor/cuda/cuda_error.h"
+
+namespace hylas::cuda {
+namespace {
+
+constexpr int kDim = 128;
+constexpr int kThreads = 256;
+constexpr int kLanes = kDim / 8;  // of one head: a lane has eight values
+
+// One token: its queries and keys in units of one head, then the gates.
+__global__ void __launch_bounds__(kThreads) pack_tokens_kernel(DeltaArgs args, DeltaHeads heads, DeltaTokens out) {
+  const int64_t token = blockIdx.x, from = token + args.batch.decode_rows;
+  const int lane = threadIdx.x % kLanes;
+  for (int unit = threadIdx.x / kLanes; unit < 2 * heads.keys; unit += kThreads / kLanes) {
+    const bool is_key = unit >= heads.keys;
+    const int head = is_key ? unit - heads.keys : unit;
+    const int column = (heads.first_key + head + (is_key ? args.key_heads : 0)) * kDim + 8 * lane;
+    const uint4 raw =
+        *reinterpret_cast<const uint4*>(static_cast<const Bf16*>(args.qkv.data) + from * args.qkv.stride + column);
+    const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&raw);
+    float2 values[4];
+    float sum = 0.f;
+    for (int i = 0; i < 4; ++i) {
+      values[i] = __bfloat1622float2(pairs[i]);
+      sum = fmaf(values[i].x, values[i].x, fmaf(values[i].y, values[i].y, sum));
+    }
+    // A head's lanes are half a warp; the units of both halves end together, as their number is even.
+    for (int offset = kLanes / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
+    const float norm = 1.f / sqrtf(sum + 1e-6f);
+    uint4 packed;
+    auto* results = reinterpret_cast<__nv_bfloat162*>(&packed);
+    for (int i = 0; i < 4; ++i) results[i] = __floats2bfloat162_rn(values[i].x * norm, values[i].y * norm);
+    Bf16* to = static_cast<Bf16*>(is_key ? out.k : out.q) + (token * heads.keys + head) * kDim + 8 * lane;
+    *reinterpret_cast<uint4*>(to) = packed;
+  }
+  for (int head = threadIdx.x; head < heads.values; head += kThreads) {
+    out.alpha[token * heads.values + head] = expf(log_decay(args, from, heads.first_value + head));
+    out.beta[token * heads.values + head] = write_strength(args, from, heads.first_value + head);
+  }
+}
+
+constexpr int kSquare = 32;
+constexpr int kSquareRows = 8;  // threads of a column of it
+
+// A 32 x 32 piece of one state [keys, values] to or from [values, keys].
+struct Piece {
+  int32_t row, head, key, value;
+};
+__device__ __forceinline__ Piece piece_of_block(int first_row) {
+  constexpr int kAcross = kDim / kSquare;
+  return {static_cast<int32_t>(first_row + blockIdx.y), static_cast<int32_t>(blockIdx.x / (kAcross * kAcross)),
+          static_cast<int32_t>(blockIdx.x / kAcross % kAcross * kSquare),
+          static_cast<int32_t>(blockIdx.x % kAcross * kSquare)};
+}
+__device__ __forceinline__ int64_t pool_at(const DeltaArgs& args, int slot, int head, int key, int value) {
+  return slot * args.slot_stride + (static_cast<int64_t>(head) * kDim + key) * kDim + value;
+}
+__device__ __forceinline__ int64_t state_at(const DeltaHeads& heads, const Piece& piece, int value, int key) {
+  return ((static_cast<int64_t>(blockIdx.y) * heads.values + piece.head) * kDim + value) * kDim + key;
+}
+
+template <class S>
+__global__ void take_states_kernel(DeltaArgs args, DeltaHeads heads, int first_row, float* states) {
+  __shared__ float square[kSquare][kSquare + 1];
+  const Piece piece = piece_of_block(first_row);
+  if (args.batch.state_write[piece.row] < 0) return;
+  const int read = args.batch.state_read[piece.row];
+  for (int i = threadIdx.y; i < kSquare; i += kSquareRows) {
+    const int64_t at = pool_at(args, read, heads.first_value + piece.head, piece.key + i, piece.value + threadIdx.x);
+    square[i][threadIdx.x] = read >= 0 ? to_f32(static_cast<const S*>(args.pool)[at]) : 0.f;
+  }
+  __syncthreads();
+  for (int i = threadIdx.y; i < kSquare; i += kSquareRows) {
+    states[state_at(heads, piece, piece.value + i, piece.key + threadIdx.x)] = square[threadIdx.x][i];
+  }
+}
+
+template <class S>
+__global__ void put_states_kernel(DeltaArgs args, DeltaHeads heads, int first_row, const float* states) {
+  __shared__ float square[kSquare][kSquare + 1];
+  const Piece piece = piece_of_block(first_row);
+  const int write = args.batch.state_write[piece.row];
+  if (write < 0) return;
+  for (int i = threadIdx.y; i < kSquare; i += kSquareRows) {
+    square[i][threadIdx.x] = states[state_at(heads, piece, piece.value + i, piece.key + threadIdx.x)];
+  }
+  __syncthreads();
+  for (int i = threadIdx.y; i < kSquare; i += kSquareRows) {
+    const int64_t at = pool_at(args, write, heads.first_value + piece.head, piece.key + i, piece.value + threadIdx.x);
+    static_cast<S*>(args.pool)[at] = from_f32<S>(square[threadIdx.x][i]);
+  }
+}
+
+dim3 state_grid(const DeltaHeads& heads, int32_t rows) {
+  constexpr int kPieces = (kDim / kSquare) * (kDim / kSquare);
+  return dim3(static_cast<unsigned>(heads.values * kPieces), static_cast<unsigned>(rows));
+}
+
+}  // namespace
+
+void delta_pack_tokens(const DeltaArgs& args, const DeltaHeads& heads, const DeltaTokens& out, Stream stream) {
+  const int tokens = args.batch.tokens - args.batch.decode_rows;
+  pack_tokens_kernel<<<static_cast<unsigned>(tokens), kThreads, 0, stream>>>(args, heads, out);
+  check_launch("delta_rule (tokens for flashinfer)");
+}
+
+void delta_take_states(const DeltaArgs& args, const DeltaHeads& heads, int32_t first_row, int32_t rows, float* states,
+                       Stream stream) {
+  with_state_type(args.pool_dtype, [&]<class S>(S) {
+    take_states_kernel<S>
+        <<<state_grid(heads, rows), dim3(kSquare, kSquareRows), 0, stream>>>(args, heads, first_row, states);
+  });
+  check_launch("delta_rule (states for flashinfer)");
+}
+
+void delta_put_states(const DeltaArgs& args, const DeltaHeads& heads, int32_t first_row, int32_t rows,
+                      const float* states, Stream stream) {
+  with_state_type(args.pool_dtype, [&]<class S>(S) {
+    put_states_kernel<S>
+        <<<state_grid(heads, rows), dim3(kSquare, kSquareRows), 0, stream>>>(args, heads, first_row, states);
+  });
+  check_launch("delta_rule (states of flashinfer)");
+}
+
+}  // namespace hylas::cuda
