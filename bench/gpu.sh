@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The engine, its operators and its steps on one GPU; no server and no weights needed:
 #   bench/gpu.sh [FOLDER]        FOLDER: where the gpu_*_bench programs stand (default build/cuda; -DHYLAS_BENCH=ON)
-# The engine's figures are those of docs/kernels.md; FP8 models with both choices of kernels. What takes longer than its
+# The engine's figures are those of docs/kernels.md; FP8 models with each choice of kernels. What takes longer than its
 # share is cut off and named, so that the whole ends within ten minutes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +18,9 @@ part() { # SECONDS PROGRAM ARGUMENT...
 }
 
 fp8=models/configs/qwen3.5-35b-a3b-fp8
+part 30 gpu_ops_bench --prefill-only
 part 60 gpu_ops_bench --fp8-only
+part 120 gpu_engine_bench $fp8 --deep-gemm --flashinfer
 part 120 gpu_engine_bench $fp8 --deep-gemm
 part 120 gpu_engine_bench $fp8
 part 120 gpu_engine_bench models/configs/qwen3.5-9b

@@ -1,6 +1,7 @@
 // The whole engine with made-up weights on one GPU, without server and text: what a client of the engine sees.
-//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--deep-gemm]
-// --deep-gemm: products of FP8 weights go to DeepGEMM's kernels.
+//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--deep-gemm] [--flashinfer]
+// --deep-gemm: products of FP8 weights go to DeepGEMM's kernels; --flashinfer: prefill's delta rule and attention to
+// FlashInfer's.
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -100,6 +101,11 @@ int main_of(int count, char** arguments) {
   options.disable_cuda_graph = given("--disable-cuda-graph");
   const bool deep_gemm = given("--deep-gemm");
   if (deep_gemm) options.fp8_gemm_backend = options.moe_runner_backend = "deep_gemm";
+  const bool flashinfer = given("--flashinfer");
+  if (flashinfer) {
+    options.linear_attn_backend = "flashinfer";
+    options.prefill_attention_backend = "fa3";
+  }
   const int64_t begin_us = now_us();
   auto started = Engine::start(options);
   if (!started.ok()) {
@@ -108,8 +114,9 @@ int main_of(int count, char** arguments) {
   }
   Engine& engine = **started;
   const Run first(engine, 1, 16, 1);
-  fmt::print("{}: first token after {:.1f} s{}{}\n", arguments[1], static_cast<double>(now_us() - begin_us) / 1e6,
-             options.disable_cuda_graph ? ", no CUDA graphs" : "", deep_gemm ? ", deep_gemm" : "");
+  fmt::print("{}: first token after {:.1f} s{}{}{}\n", arguments[1], static_cast<double>(now_us() - begin_us) / 1e6,
+             options.disable_cuda_graph ? ", no CUDA graphs" : "", deep_gemm ? ", deep_gemm" : "",
+             flashinfer ? ", flashinfer" : "");
   for (const int32_t tokens : {128, 1024, 3500, 8192}) {
     std::vector<double> times;
     for (int i = 0; i < 7; ++i) times.push_back(Run(engine, 1, tokens, 1).total_ms());

@@ -1,5 +1,6 @@
 // Single operators on one GPU at the shapes of Qwen3.5-35B-A3B (FP8) and 9B (bf16), beside their bounds.
-//   gpu_ops_bench [--fp8-only]   with it only what DeepGEMM's kernels do
+//   gpu_ops_bench [--fp8-only | --prefill-only]   only what DeepGEMM's kernels do; only attention and the delta rule of
+//                                                 prompts, by kernels of ours and FlashInfer's
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -13,17 +14,30 @@ namespace {
 
 constexpr double kBytesPerSecond = 3.0e12, kBf16Flops = 790e12, kFp8Flops = 1300e12;
 
+// Whose kernels.
+enum class Kernels {
+  kHylas,
+  kDeepGemm,    // products of FP8 weights, of any number of rows
+  kFlashInfer,  // prefill's delta rule and attention
+};
+
 class Bench {
  public:
-  // `fp8`: products of FP8 weights go to DeepGEMM's kernels, of any number of rows.
-  explicit Bench(bool fp8) : fp8_(fp8) {
+  explicit Bench(Kernels kernels) : kernels_(kernels) {
     CudaOpsOptions options{.workspace_bytes = size_t{2} << 30};
-    if (fp8) options.fp8 = {.linear = true, .experts = true, .rows_min = 1, .expert_rows_min = 0};
+    options.prefill = {.delta = kernels == Kernels::kFlashInfer, .attention = kernels == Kernels::kFlashInfer};
+    if (kernels == Kernels::kDeepGemm) {
+      options.fp8 = {.linear = true, .experts = true, .rows_min = 1, .expert_rows_min = 0};
+    }
     ops_ = make_cuda_ops(options).value();
   }
 
-  const char* kernels() const { return fp8_ ? "deep_gemm" : "hylas"; }
-  double flops_bound(DType kind) const { return fp8_ && kind == DType::kF8E4M3 ? kFp8Flops : kBf16Flops; }
+  const char* kernels() const {
+    return kernels_ == Kernels::kDeepGemm ? "deep_gemm" : kernels_ == Kernels::kFlashInfer ? "flashinfer" : "hylas";
+  }
+  double flops_bound(DType kind) const {
+    return kernels_ == Kernels::kDeepGemm && kind == DType::kF8E4M3 ? kFp8Flops : kBf16Flops;
+  }
   Ops& ops() { return *ops_; }
   // Device memory of random values.
   Tensor tensor(DType dtype, std::initializer_list<int64_t> dims) {
@@ -79,7 +93,7 @@ class Bench {
     if (!word_.data()) word_ = Buffer::make(ops_->device(), sizeof word).value();
     ops_->device().copy_to_host(&word, word_.data(), sizeof word);
   }
-  bool fp8_;
+  Kernels kernels_;
   std::unique_ptr<Ops> ops_;
   Buffer word_;
   std::vector<Buffer> buffers_;
@@ -130,8 +144,7 @@ void moe(Bench& bench, int64_t tokens, int64_t slices) {
   const double route = bench.us([&](int) { bench.ops().moe_route(logits, ids, weights); });
   const double us = bench.us([&](int) { bench.ops().moe(x, ids, weights, experts, &shared, logit, partials); });
   fmt::print("{} moe {:5} tokens slices {}: {:9.1f} us, route {:.1f} us, {:4.0f} TFLOP/s\n", bench.kernels(), tokens,
-             slices, us, route,
-             2.0 * 3 * (kChoices + 1) * kHidden * kWidth * static_cast<double>(tokens) / us / 1e6);
+             slices, us, route, 2.0 * 3 * (kChoices + 1) * kHidden * kWidth * static_cast<double>(tokens) / us / 1e6);
   bench.free();
 }
 
@@ -157,6 +170,31 @@ Batch make_batch(Bench& bench, int32_t rows, int32_t tokens, int32_t context, bo
                .page_table = bench.ints(pages, {rows, width}),
                .state_read = bench.ints(slots, {rows}),
                .state_write = bench.ints(slots, {rows})};
+}
+
+// Attention and the delta rule of prompts alone.
+void prefill(Bench& bench, int32_t rows, int32_t tokens, int32_t context, DType kv_dtype, DType state_dtype) {
+  constexpr int64_t kHeads = 16, kKvHeads = 2, kDim = 256;
+  const Batch batch = make_batch(bench, rows, tokens, context, false);
+  const int64_t total = batch.tokens, pages = batch.page_table.elements();
+  const Tensor k = bench.tensor(kv_dtype, {pages, kKvHeads, 64, kDim}),
+               v = bench.tensor(kv_dtype, {pages, kKvHeads, 64, kDim});
+  const Tensor q = bench.tensor(DType::kBF16, {total, kHeads, kDim}),
+               qg = bench.tensor(DType::kBF16, {total, kHeads, 2 * kDim});
+  const Tensor out = bench.tensor(DType::kBF16, {total, kHeads, kDim});
+  const double attention = bench.us([&](int) { bench.ops().attention(q, qg, batch, {k, v}, 0.0625f, out); });
+  const DeltaShape shape{16, 32, 128, 128};
+  const Tensor qkv = bench.tensor(DType::kBF16, {total, shape.channels()}),
+               y = bench.tensor(DType::kBF16, {total, 32, 128});
+  const Tensor a = bench.tensor(DType::kF32, {total, 32}), b = bench.tensor(DType::kF32, {total, 32});
+  const Tensor a_log = bench.tensor(DType::kF32, {32}), state = bench.tensor(state_dtype, {rows, 32, 128, 128});
+  const double delta = bench.us([&](int) { bench.ops().delta_rule(qkv, a, b, a_log, a_log, shape, state, batch, y); });
+  const double pairs = static_cast<double>(rows) * tokens * (context + tokens / 2.0);
+  fmt::print(
+      "{} prefill {} x {} after {}, KV {}, state {}: attention {:9.1f} us ({:.0f} TFLOP/s), delta rule {:9.1f} us\n",
+      bench.kernels(), rows, tokens, context, dtype_name(kv_dtype), dtype_name(state_dtype), attention,
+      4 * pairs * kDim * kHeads / attention / 1e6, delta);
+  bench.free();
 }
 
 void mixers(Bench& bench, int32_t rows, int32_t tokens, int32_t context, bool decode) {
@@ -197,8 +235,20 @@ void mixers(Bench& bench, int32_t rows, int32_t tokens, int32_t context, bool de
   bench.free();
 }
 
+void run_prefill() {
+  for (const Kernels kernels : {Kernels::kHylas, Kernels::kFlashInfer}) {
+    Bench bench(kernels);
+    prefill(bench, 1, 3500, 0, DType::kF8E4M3, DType::kF16);
+    prefill(bench, 4, 3500, 0, DType::kF8E4M3, DType::kF16);
+    prefill(bench, 4, 3500, 0, DType::kBF16, DType::kF32);
+    prefill(bench, 16, 1024, 0, DType::kF8E4M3, DType::kF16);
+    prefill(bench, 1, 8192, 24576, DType::kF8E4M3, DType::kF16);
+    prefill(bench, 64, 128, 0, DType::kF8E4M3, DType::kF16);
+  }
+}
+
 void run_fp8() {
-  Bench bench(true);
+  Bench bench(Kernels::kDeepGemm);
   for (int64_t rows : {64, 256, 1024, 3500, 14000}) {
     linear(bench, DType::kF8E4M3, rows, 12288, 2048, 0);
     linear(bench, DType::kF8E4M3, rows, 2048, 4096, 1);
@@ -208,7 +258,7 @@ void run_fp8() {
 }
 
 void run() {
-  Bench bench(false);
+  Bench bench(Kernels::kHylas);
   for (int64_t rows : {1, 8, 64, 256, 3500, 14000}) {
     linear(bench, DType::kF8E4M3, rows, 12288, 2048, 0);
     linear(bench, DType::kF8E4M3, rows, 2048, 4096, 4);
@@ -231,6 +281,8 @@ void run() {
 }  // namespace hylas
 
 int main(int count, char** arguments) {
-  hylas::run_fp8();
-  if (count < 2 || std::strcmp(arguments[1], "--fp8-only") != 0) hylas::run();
+  const auto given = [&](const char* flag) { return count > 1 && std::strcmp(arguments[1], flag) == 0; };
+  if (!given("--fp8-only")) hylas::run_prefill();
+  if (!given("--prefill-only")) hylas::run_fp8();
+  if (count < 2) hylas::run();
 }

@@ -4,7 +4,7 @@
 #                                gpu_*_bench programs too where they are built (-DHYLAS_BENCH=ON)
 #   scripts/gpu_test.sh          runs all, newest first, within ten minutes; what would take longer is cut off and named.
 #                                Ends with exit code 0 only if everything passed.
-#   scripts/gpu_test.sh PART...  some of: fp8 comm ops model engine layouts memcheck
+#   scripts/gpu_test.sh PART...  some of: flashinfer fp8 comm ops model engine layouts memcheck
 # Carry the repository with .gpu/ to the other machine, which needs the driver and CUDA's libcublasLt.so.13.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,7 @@ programs="test_cuda test_model test_engine hylas"
 benchmarks="gpu_ops_bench gpu_engine_bench gpu_steps_bench"
 seconds_total=570
 new_tests='*Fp8*'
+flashinfer_tests='*FlashInfer*'
 comm_tests='DeviceComm.*:DevicePipe.*'
 
 pack() {
@@ -60,9 +61,10 @@ layout_tests() {
 run_part() {
   local cuda="$folder/test_cuda --gtest_brief=1"
   case $1 in
+    flashinfer) step flashinfer 150 $cuda --gtest_filter="$flashinfer_tests" ;;
     fp8) step fp8 120 $cuda --gtest_filter="$new_tests" ;;
     comm) step comm 60 $cuda --gtest_filter="$comm_tests" ;;
-    ops) step ops 120 $cuda --gtest_filter="-$new_tests:$comm_tests" ;;
+    ops) step ops 120 $cuda --gtest_filter="-$new_tests:$flashinfer_tests:$comm_tests" ;;
     model) step model 60 "$folder/test_model" --gtest_brief=1 --gtest_filter='*Goldens*' ;;
     engine)
       step engine 120 "$folder/test_engine" --gtest_brief=1 \
@@ -74,7 +76,7 @@ run_part() {
       ;;
     memcheck)
       step memcheck 180 compute-sanitizer --tool memcheck --error-exitcode 1 $cuda \
-        --gtest_filter="$(printf 'Shapes/CudaFp8*/%s:' 0 1 2 3 4)$comm_tests"
+        --gtest_filter="$(printf 'Shapes/CudaFp8*/%s:' 0 1 2 3 4)Kinds/FlashInfer*Ragged*/1:Kinds/FlashInfer*Ragged*/4:$comm_tests"
       ;;
     *) sed -n '2,8s/^# //p' "$0"; exit 2 ;;
   esac
@@ -98,6 +100,6 @@ run() {
 
 case ${1:-run} in
   pack) pack ;;
-  run) run fp8 comm layouts model engine ops memcheck ;;
+  run) run flashinfer fp8 comm layouts model engine ops memcheck ;;
   *) run "$@" ;;
 esac

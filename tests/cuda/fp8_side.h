@@ -16,19 +16,7 @@ inline Ops& fp8_ops() {
   return *kOps;
 }
 
-// Waits for all that was launched.
-inline void settle(Ops& ops) {
-  static const Buffer kWord = Buffer::make(cuda_ops().device(), sizeof(int32_t)).value();
-  int32_t word = 0;
-  ops.device().copy_to_host(&word, kWord.data(), sizeof word);
-}
-
-// The tests' memory is filled and read in the stream of cuda_ops(); `call` runs between.
-inline void on_fp8(const std::function<void(Ops&)>& call) {
-  settle(cuda_ops());
-  call(fp8_ops());
-  settle(fp8_ops());
-}
+inline void on_fp8(const std::function<void(Ops&)>& call) { run_on(fp8_ops(), call); }
 
 // Groups of 128 values of a row: q = x / scale in e4m3, scale = max |x| / 448; here q * scale, f32.
 inline Matrix quantized(const Tensor& x) {

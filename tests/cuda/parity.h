@@ -19,6 +19,21 @@ inline Ops& cuda_ops() {
   return *kOps;
 }
 
+// Waits for all that was launched.
+inline void settle(Ops& ops) {
+  static const Buffer kWord = Buffer::make(cuda_ops().device(), sizeof(int32_t)).value();
+  int32_t word = 0;
+  ops.device().copy_to_host(&word, kWord.data(), sizeof word);
+}
+
+// The tests' memory is filled and read in the stream of cuda_ops(); `call` with others of the same GPU runs between.
+template <class Call>
+void run_on(Ops& ops, const Call& call) {
+  settle(cuda_ops());
+  call(ops);
+  settle(ops);
+}
+
 // A copy of host memory on the GPU for the length of a test.
 class OnDevice {
  public:
