@@ -1,5 +1,6 @@
 #include "weights/source.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -56,19 +57,28 @@ Result<Tensor> WeightSource::tensor_rows(const std::string& name, std::initializ
   return whole.reshaped({whole.dim(0) / inner, inner, dims[2]});
 }
 
-// Parts of the same width one below the other.
+// Parts of the same width one below the other: where they are to lie if that is where some were made.
 Result<Tensor> WeightSource::stack(std::span<const Tensor> parts) {
   if (parts.size() == 1) return parts[0];
+  const auto is_placed = [&](const Tensor& part) { return made_placed_.contains(part.data); };
+  const bool on_device = std::any_of(parts.begin(), parts.end(), is_placed);
   int64_t rows = 0;
   for (const Tensor& part : parts) rows += part.dim(0);
-  const size_t row_bytes = parts[0].dim(1) * dtype_bytes(parts[0].dtype);
-  HYLAS_ASSIGN(std::byte * to, store_.allocate(rows * row_bytes));
+  const size_t bytes = static_cast<size_t>(rows * parts[0].dim(1)) * dtype_bytes(parts[0].dtype);
+  HYLAS_ASSIGN(std::byte * to, on_device ? room(bytes) : store_.allocate(bytes));
   const Tensor whole(to, parts[0].dtype, {rows, parts[0].dim(1)});
   for (const Tensor& part : parts) {
     HYLAS_CHECK(part.contiguous() && part.dim(1) == whole.dim(1) && part.dtype == whole.dtype);
-    std::memcpy(to, part.data, part.bytes());
+    if (is_placed(part)) {
+      device_->copy(to, part.data, part.bytes());
+    } else if (on_device) {
+      device_->copy_from_host(to, part.data, part.bytes());
+    } else {
+      std::memcpy(to, part.data, part.bytes());
+    }
     to += part.bytes();
   }
+  if (on_device) made_placed_.insert(whole.data);
   return whole;
 }
 

@@ -43,7 +43,8 @@ TEST_P(CudaFp8Linear, EqualsTheCpuOnTheQuantizedRows) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < outputs; ++c) set(out, r, c, static_cast<float>(get(wanted, r, c)));
   }
-  EXPECT_TRUE(equal(dout, out, 3e-2, 2 * rounding(DType::kBF16))) << "and nothing between the rows";
+  // Where terms cancel the tensor cores' sums show: they keep some 14 bits of the largest product.
+  EXPECT_TRUE(equal(dout, out, 8e-2, 2 * rounding(DType::kBF16))) << "and nothing between the rows";
 }
 
 // The whole sum comes as the first slice.

@@ -124,7 +124,8 @@ TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) {
   OnDevice partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
   on_fp8([&](Ops& ops) { ops.moe(dx, dids, dweights, experts, &shared, dlogit, partials); });
   wanted.view = wanted.view.reshaped({1, c.tokens, c.hidden});
-  EXPECT_TRUE(near(partials, wanted, 6e-3));
+  // The product of gate and up is quantized again: a sum that differs in its last bit may become the next e4m3 value.
+  EXPECT_TRUE(near(partials, wanted, 1e-2));
 }
 
 }  // namespace

@@ -54,8 +54,10 @@ TEST_P(CudaGoldens, LogitsInBf16) {
   fmt::print("{}: worst relative error {:.4f}, top-1 agreement {}/{}\n", GetParam().name, worst, agreed, positions);
 }
 
-// Activations in FP8 beside a reference that quantizes them alike. That reference is 0.075 from the one in f32: this
-// must be nearer to it than that, and at the positions' top tokens as often right as bf16 is.
+// Activations in FP8 beside a reference that quantizes them alike. That reference is 0.0748 from the one in f32 and
+// agrees with it at 308 of 344 top tokens (nearly equal logits of a random model). Where both quantize, but over
+// activations in bf16 here and in f32 there, values at the edge between two e4m3 numbers go either way: this must be
+// nearer to it than f32 is, and agree about as often.
 TEST(CudaFp8Goldens, LogitsWithQuantizedActivations) {
   const GoldenModel model = golden_model("moe-fp8-aligned");
   GoldenFile golden(model, "golden_w8a8.safetensors");
@@ -77,7 +79,7 @@ TEST(CudaFp8Goldens, LogitsWithQuantizedActivations) {
   }
   fmt::print("w8a8: worst relative error {:.4f}, top-1 agreement {}/{}\n", worst, agreed, positions);
   EXPECT_LT(worst, 0.075);
-  EXPECT_GE(agreed, positions * 9 / 10);
+  EXPECT_GE(agreed, positions * 85 / 100);
 }
 
 TEST_P(CudaGoldens, DecodeAgreesWithPrefillInBf16) {

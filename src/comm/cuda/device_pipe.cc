@@ -8,11 +8,11 @@ namespace hylas::cuda {
 DevicePipe::~DevicePipe() {
   for (const std::unique_ptr<Place>& place : places_) {
     cudaEventDestroy(place->filled);
-    cudaEventDestroy(place->emptied);
+    if (place->emptied) cudaEventDestroy(place->emptied);
   }
 }
 
-// A free place that is large enough; of a new one `emptied` was never recorded, which is as good as long ago.
+// A free place that is large enough.
 DevicePipe::Place& DevicePipe::take(size_t bytes) {
   for (const std::unique_ptr<Place>& place : places_) {
     if (place->memory.bytes() >= bytes && place->free.exchange(false, std::memory_order_acquire)) return *place;
@@ -22,7 +22,6 @@ DevicePipe::Place& DevicePipe::take(size_t bytes) {
   HYLAS_CHECK(made.ok(), "a message of {} bytes to the next stage: {}", bytes, made.error().message);
   place->memory = std::move(*made);
   check(cudaEventCreateWithFlags(&place->filled, cudaEventDisableTiming), "cudaEventCreate");
-  check(cudaEventCreateWithFlags(&place->emptied, cudaEventDisableTiming), "cudaEventCreate");
   place->free = false;
   places_.push_back(std::move(place));
   return *places_.back();
@@ -33,7 +32,7 @@ void DevicePipe::send(const Tensor& tensor, int32_t to_stage) {
   HYLAS_CHECK(tensor.contiguous());
   const cudaStream_t stream = device_.stream();
   Place& place = take(tensor.bytes());
-  check(cudaStreamWaitEvent(stream, place.emptied, 0), "a message to the next stage");
+  if (place.emptied) check(cudaStreamWaitEvent(stream, place.emptied, 0), "a message to the next stage");
   device_.copy(place.memory.data(), tensor.data, tensor.bytes());
   check(cudaEventRecord(place.filled, stream), "a message to the next stage");
   Message message{&place, tensor.bytes()};
@@ -49,7 +48,9 @@ void DevicePipe::recv(const Tensor& tensor, int32_t from_stage) {
   const cudaStream_t stream = device_.stream();
   check(cudaStreamWaitEvent(stream, message.place->filled, 0), "a message from the stage before");
   device_.copy(tensor.data, message.place->memory.data(), tensor.bytes());
-  check(cudaEventRecord(message.place->emptied, stream), "a message from the stage before");
+  cudaEvent_t& emptied = message.place->emptied;
+  if (!emptied) check(cudaEventCreateWithFlags(&emptied, cudaEventDisableTiming), "cudaEventCreate");
+  check(cudaEventRecord(emptied, stream), "a message from the stage before");
   message.place->free.store(true, std::memory_order_release);
 }
 

@@ -25,7 +25,7 @@ class DevicePipe final : public Pipe {
   struct Place {
     Buffer memory;
     cudaEvent_t filled = nullptr;
-    cudaEvent_t emptied = nullptr;
+    cudaEvent_t emptied = nullptr;  // made by the receiver, on its GPU
     std::atomic<bool> free{true};  // the receiver has launched its copy, and recorded `emptied` behind it
   };
   // Sent as bytes: the stages are threads of one process.
