@@ -121,14 +121,16 @@ void DeviceComm::sum_by_events(const Tensor& partials, const Tensor& out) {
 
 // A rank's own slices are a branch of the tree: summed here, they travel once.
 void DeviceComm::sum_by_signals(const Tensor& partials, const Tensor& out) {
-  HYLAS_CHECK(size() == 2 || size() == 4 || size() == 8 || size() == 16, "a sum of {} ranks", size());
+  const bool takes_size = size() == 1 || size() == 2 || size() == 4 || size() == 8 || size() == 16;
+  HYLAS_CHECK(takes_size, "a sum of {} ranks", size());
   Tensor mine = partials;
-  if (partials.dim(0) > 1) {
+  if (partials.dim(0) > 1 || size() == 1) {
     SumArgs own{.end = out.elements(), .out = out.as<float>()};
     add_slices(own, partials);
     sum_slices(own, device_.stream());
     mine = out;
   }
+  if (size() == 1) return;
   exchange(mine, out);
   PeerSumArgs args{.peers = peers_, .count = out.elements()};
   for (int32_t r = 0; r < size(); ++r) {

@@ -7,6 +7,7 @@
 
 #include "ops/cuda/row_tile.cuh"
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/shared_limit.h"
 
 namespace hylas::cuda {
 namespace {
@@ -109,12 +110,8 @@ void flashinfer_fa3(const Fa3Args& args, Stream stream) {
   const auto kernel =
       &flashinfer::PrefillWithKVCacheKernel<Mainloop, GatedEpilogue, Traits, false, true, RowTileScheduler>;
   constexpr int kSharedBytes = sizeof(Traits::SharedStorage);
-  static const bool kReady = [&] {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-          "attention (flashinfer, shared memory)");
-    return true;
-  }();
-  (void)kReady;
+  static SharedLimit limit;
+  limit.raise(kernel, kSharedBytes, "attention (flashinfer, shared memory)");
   const auto layout = [](int tokens, int heads, int64_t stride, int64_t head_stride) {
     return flashinfer::get_gmem_layout(tokens, heads, kFa3Dim, stride, head_stride);
   };

@@ -10,6 +10,7 @@
 #include <flashinfer/flat/hopper/kernel/flat_kernel_builder_delta_rule.hpp>
 
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/shared_limit.h"
 
 namespace hylas::cuda {
 namespace {
@@ -48,7 +49,7 @@ struct RowScheduler {
             .private_q_head_idx = head / params.group,
             .private_v_head_idx = head,
             .tok_offset = begin - params.first_token,
-            .seq_len = count};
+            .seq_len = work ? count : 0};  // the warp that stores looks at nothing else
   }
 
   bool given = false;
@@ -111,13 +112,8 @@ Kernel::Params parameters(const GdnArgs& args) {
 }  // namespace
 
 void flashinfer_gdn(const GdnArgs& args, Stream stream) {
-  static const bool kReady = [] {
-    check(cudaFuncSetAttribute(cutlass::device_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               Kernel::SharedStorageSize),
-          "delta_rule (flashinfer, shared memory)");
-    return true;
-  }();
-  (void)kReady;
+  static SharedLimit limit;
+  limit.raise(cutlass::device_kernel<Kernel>, Kernel::SharedStorageSize, "delta_rule (flashinfer, shared memory)");
   Kernel::Params params = parameters(args);
   const cutlass::Status status = Operation::run(params, stream);
   check(status == cutlass::Status::kSuccess ? cudaSuccess : cudaErrorLaunchFailure, "delta_rule (flashinfer)");
