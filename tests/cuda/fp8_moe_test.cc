@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "cuda/fp8_side.h"
@@ -61,15 +62,17 @@ HostTensor expert_rows(const Tensor& x, const Matrix& gate, const Matrix& up, co
   return out;
 }
 
-class CudaFp8Moe : public testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
-                         testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{7, 256, 128, 128, 4, 2, 2},
-                                         Case{300, 256, 128, 256, 8, 3, 8}, Case{700, 256, 384, 128, 6, 2, 3},
-                                         Case{64, 512, 256, 128, 64, 8, 64}, Case{500, 384, 128, 128, 2, 1, 1},
-                                         Case{96, 2048, 512, 512, 16, 8, 9}));
+// Both kinds of kernels for the experts: whole tiles of rows, and few rows each.
+Ops& few_rows_ops() {
+  static const std::unique_ptr<Ops> kOps = [] {
+    CudaOpsOptions options;
+    options.fp8 = {.experts = true, .expert_rows_min = int64_t{1} << 20};
+    return make_cuda_ops(options).value();
+  }();
+  return *kOps;
+}
 
-TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) {
-  const Case& c = GetParam();
+void compare(const Case& c, Ops& on, bool with_shared) {
   std::mt19937 random(93);
   std::vector<Matrix> gate, up, down;
   for (int e = 0; e <= c.experts; ++e) {
@@ -106,7 +109,8 @@ TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) {
   const HostTensor of_shared = expert_rows(x.view, gate.back(), up.back(), down.back());
   for (int64_t t = 0; t < c.tokens; ++t) {
     for (int64_t i = 0; i < c.hidden; ++i) {
-      set(wanted, t, i, static_cast<float>(get(of_shared, t, i) / (1 + std::exp(-get(logit, t, 0)))));
+      const double part = with_shared ? get(of_shared, t, i) / (1 + std::exp(-get(logit, t, 0))) : 0;
+      set(wanted, t, i, static_cast<float>(part));
     }
   }
   for (int e = 0; e < c.chosen; ++e) {
@@ -122,10 +126,75 @@ TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) {
   }
   OnDevice dx(x), dids(int_tensor(ids, {c.tokens, c.choices})), dweights(weights), dlogit(logit);
   OnDevice partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
-  on_fp8([&](Ops& ops) { ops.moe(dx, dids, dweights, experts, &shared, dlogit, partials); });
+  run_on(on, [&](Ops& ops) {
+    ops.moe(dx, dids, dweights, experts, with_shared ? &shared : nullptr, with_shared ? dlogit.view : Tensor(),
+            partials);
+  });
   wanted.view = wanted.view.reshaped({1, c.tokens, c.hidden});
   // The product of gate and up is quantized again: a sum that differs in its last bit may become the next e4m3 value.
   EXPECT_TRUE(near(partials, wanted, 1e-2));
+}
+
+class CudaFp8Moe : public testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
+                         testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{7, 256, 128, 128, 4, 2, 2},
+                                         Case{300, 256, 128, 256, 8, 3, 8}, Case{700, 256, 384, 128, 6, 2, 3},
+                                         Case{64, 512, 256, 128, 64, 8, 64}, Case{500, 384, 128, 128, 2, 1, 1},
+                                         Case{96, 2048, 512, 512, 16, 8, 9}));
+
+TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) { compare(GetParam(), fp8_ops(), true); }
+
+class CudaFp8FewRows : public testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8FewRows,
+                         testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{1, 2048, 512, 512, 256, 8, 256},
+                                         Case{7, 256, 384, 128, 4, 2, 2}, Case{64, 512, 256, 128, 64, 8, 64},
+                                         Case{20, 2048, 512, 512, 16, 8, 9}, Case{3, 4096, 128, 128, 16, 10, 16}));
+
+// Some experts have more rows than a run holds, some none.
+TEST_P(CudaFp8FewRows, EqualTheCpuOnTheQuantizedRows) { compare(GetParam(), few_rows_ops(), false); }
+
+// A token alone, and among others that crowd its experts: the same bits.
+TEST(CudaFp8FewRows, ATokenIsTheSameInEveryBatch) {
+  constexpr int64_t kTokens = 37, kHidden = 512, kWidth = 256;
+  constexpr int kExperts = 12, kChoices = 3;
+  std::mt19937 random(97);
+  std::vector<Matrix> gate, up, down;
+  for (int e = 0; e < kExperts; ++e) {
+    gate.push_back(random_matrix(random, DType::kF8E4M3, kWidth, kHidden, 0.08f));
+    up.push_back(random_matrix(random, DType::kF8E4M3, kWidth, kHidden, 0.08f));
+    down.push_back(random_matrix(random, DType::kF8E4M3, kHidden, kWidth, 0.08f));
+  }
+  std::vector<const Matrix*> gates, ups, downs;
+  for (int e = 0; e < kExperts; ++e) {
+    gates.push_back(&gate[e]);
+    ups.push_back(&up[e]);
+    downs.push_back(&down[e]);
+  }
+  const Together gate_at(gates), up_at(ups), down_at(downs);
+  ExpertWeights experts;
+  experts.gate = gate_at.placed;
+  experts.up = up_at.placed;
+  experts.down = down_at.placed;
+  std::vector<int32_t> ids;
+  for (int64_t t = 0; t < kTokens; ++t) {
+    for (int j = 0; j < kChoices; ++j) ids.push_back(static_cast<int32_t>((t % 5 + 3 * j) % kExperts));
+  }
+  const Matrix x = random_matrix(random, DType::kBF16, kTokens, kHidden, 1.f, 0);
+  const HostTensor weights = random_tensor(random, DType::kF32, {kTokens, kChoices}, 0.5f);
+  const OnDevice dx(x), dids(int_tensor(ids, {kTokens, kChoices})), dweights(weights);
+  const auto run = [&](int64_t begin, int64_t count) {
+    OnDevice partials(poisoned(DType::kF32, {1, count, kHidden}));
+    run_on(few_rows_ops(), [&](Ops& ops) {
+      ops.moe(dx.view.rows(begin, count), dids.view.rows(begin, count), dweights.view.rows(begin, count), experts,
+              nullptr, {}, partials);
+    });
+    return partials.host();
+  };
+  const HostTensor all = run(0, kTokens);
+  for (int64_t t : {int64_t{0}, int64_t{4}, int64_t{17}, kTokens - 1}) {
+    const HostTensor alone = run(t, 1);
+    EXPECT_EQ(0, std::memcmp(alone.bytes.data(), all.bytes.data() + t * kHidden * 4, kHidden * 4)) << "token " << t;
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/cuda/gemm_fp8_few.h"
 #include "ops/cuda/moe_kernels.h"
 #include "ops/cuda/route.h"
 
@@ -48,8 +49,10 @@ bool are_together(const ExpertWeights& experts, const std::vector<WeightView>& v
   return true;
 }
 
+// Of a token: products in the activations' type and in FP8, sums in f32, lists.
 int64_t rows_elements_bytes(const Tensor& x, int64_t width, int slices, int64_t choices) {
-  return choices * (width * dtype_bytes(x.dtype) + slices * x.dim(1) * static_cast<int64_t>(sizeof(float)) + 32);
+  const int64_t fp8 = width + width / 32 + x.dim(1) + x.dim(1) / 32;
+  return choices * (width * dtype_bytes(x.dtype) + fp8 + slices * x.dim(1) * static_cast<int64_t>(sizeof(float)) + 32);
 }
 
 }  // namespace
@@ -113,6 +116,10 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
             .runs = runs,
             .run_count = run_count},
            device_.stream());
+  const RowRuns sorted = {pair_token, pair_of, runs, run_count, static_cast<int32_t>(runs_max)};
+  if (slices == 1 && run_rows == kFewRows && takes_few(x, experts, table)) {
+    return fp8_few(workspace, x, sorted, pairs, experts, table, out);
+  }
   Product up;
   up.x = view(x);
   up.x_index = pair_token;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ops/cuda/fp8_gemm.h"
+#include "ops/cuda/gemm_fp8_few.h"
 #include "ops/cuda/moe.h"
 #include "ops/cuda/moe_kernels.h"
 
@@ -93,6 +94,48 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
   fp8_multiply_grouped(halves, table.host[static_cast<size_t>(2 * count)], hidden, count, tile, row_expert, down,
                        stream);
   return {down, rows * hidden, pair_of};
+}
+
+bool Moe::takes_few(const Tensor& x, const ExpertWeights& experts, const ExpertTable& table) const {
+  return fp8_.experts && x.dtype == DType::kBF16 && table.tensor_cores &&
+         experts.gate[0].weight.dtype == DType::kF8E4M3 && experts.down[0].weight.dtype == DType::kF8E4M3 &&
+         few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0)) && x.row_stride % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+}
+
+// A token's row is quantized once for all its experts, and after the sort: the products' kernels look at its results
+// before the kernel that runs ahead of them has ended (gemm_fp8_few.h).
+Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const RowRuns& sorted, int64_t pairs,
+                       const ExpertWeights& experts, const ExpertTable& table, const Tensor* out) {
+  const Stream stream = device_.stream();
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  const int64_t hidden = x.dim(1), width = experts.gate[0].weight.dim(0);
+  const Fp8Rows quantized = take_fp8_rows(workspace, x.dim(0), hidden), halves = take_fp8_rows(workspace, pairs, width);
+  const View product = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
+  quantize_rows(view(x), nullptr, quantized, stream);
+  FewFp8Args up;
+  up.x = quantized;
+  up.x_index = sorted.pair_token;
+  up.paired = true;
+  up.weights = table.device;
+  up.others = table.device + count;
+  up.runs = sorted.runs;
+  up.run_count = sorted.run_count;
+  up.runs_max = sorted.runs_max;
+  up.outputs = width;
+  up.out = product;
+  few_fp8(up, stream);
+  quantize_rows(product, nullptr, halves, stream);
+  FewFp8Args down = up;
+  down.x = halves;
+  down.x_index = nullptr;
+  down.paired = false;
+  down.weights = table.device + 2 * count;
+  down.outputs = hidden;
+  down.out = {out ? out->data : workspace.take<float>(pairs * hidden), DType::kF32, hidden};
+  down.out_index = out ? sorted.pair_token : nullptr;
+  few_fp8(down, stream);
+  return {down.out, out ? out->row_stride : pairs * hidden, sorted.pair_of};
 }
 
 Moe::Rows Moe::fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream) {

@@ -1,0 +1,199 @@
+// A block has one run of rows and 64 rows of a weight (paired: 32 of each), 16 for each of four warps. The rows of x
+// lie in shared memory whole; the weight comes through a ring of steps of 128 inputs, which are its scale blocks.
+#include "ops/cuda/gemm_fp8_few.h"
+
+#include <algorithm>
+
+#include "ops/cuda/element.cuh"
+#include "ops/cuda/mma.cuh"
+#include "tensor/cuda/launch.cuh"
+#include "tensor/cuda/shared_limit.h"
+
+namespace hylas::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kWeightRows = 64;
+constexpr int kDepth = 128;
+constexpr int kStages = 6;
+constexpr int kStageBytes = kWeightRows * kDepth;
+constexpr int kChunks = kDepth / 16;  // of a row in a step
+constexpr int64_t kXBytesMax = 96 << 10;
+
+// Place of a 16-byte chunk among rows of a step, such that a warp's reads meet no bank twice.
+__device__ __forceinline__ int place(int row, int chunk) { return row * kDepth + (chunk ^ (row & 1) << 2) * 16; }
+
+__device__ __forceinline__ void mma_e4m3(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                         uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Which rows of the weight a block has: of 16 rows that a warp has, with two matrices 8 are the one's and 8 the
+// other's.
+template <bool paired>
+struct Weights {
+  WeightView first, second;
+  int64_t output;
+
+  __device__ void start(unsigned char* stage, int step) const {
+    const int chunk = threadIdx.x % kChunks;
+#pragma unroll
+    for (int i = 0; i < kWeightRows * kChunks / kThreads; ++i) {
+      const int r = threadIdx.x / kChunks + i * (kThreads / kChunks);
+      const bool from_second = paired && r / 8 % 2 == 1;
+      const WeightView& weight = from_second ? second : first;
+      const int64_t row = output + (paired ? r / 16 * 8 + r % 8 : r);
+      copy_async(stage + place(r, chunk),
+                 static_cast<const unsigned char*>(weight.data) + row * weight.stride + step * kDepth + chunk * 16,
+                 true);
+    }
+  }
+  __device__ float scale(bool of_second, int step) const {
+    const WeightView& weight = of_second ? second : first;
+    return weight.scale[output / 128 * weight.scale_stride + step];
+  }
+};
+
+// Shared memory: the ring, [steps][16 rows][128] of x, [steps][16] scales of x, [2][steps] scales of the weights.
+struct Layout {
+  int steps;
+  __host__ __device__ int x() const { return kStages * kStageBytes; }
+  __host__ __device__ int x_scales() const { return x() + steps * kFewRows * kDepth; }
+  __host__ __device__ int weight_scales() const { return x_scales() + steps * kFewRows * 4; }
+  __host__ __device__ int bytes() const { return weight_scales() + 2 * steps * 4; }
+};
+
+// Copies of the run's rows are begun, their scales stored.
+template <bool paired>
+__device__ void take_rows(const FewFp8Args& p, const RowRun& run, const Weights<paired>& weights, unsigned char* memory,
+                          const Layout& layout) {
+  const int rows = run.end - run.begin, steps = layout.steps;
+  const auto source = [&](int row) {
+    return static_cast<int64_t>(p.x_index ? p.x_index[run.begin + row] : run.begin + row);
+  };
+  for (int i = threadIdx.x; i < rows * steps * kChunks; i += kThreads) {
+    const int row = i / (steps * kChunks), at = i % (steps * kChunks);
+    copy_async(memory + layout.x() + at / kChunks * (kFewRows * kDepth) + place(row, at % kChunks),
+               static_cast<const unsigned char*>(p.x.data) + source(row) * p.x.inputs + at * 16, true);
+  }
+  auto* x_scales = reinterpret_cast<float*>(memory + layout.x_scales());
+  for (int i = threadIdx.x; i < rows * steps; i += kThreads) {
+    const int row = i % rows, step = i / rows;
+    x_scales[step * kFewRows + row] = p.x.scale[step * p.x.scale_stride + source(row)];
+  }
+  auto* weight_scales = reinterpret_cast<float*>(memory + layout.weight_scales());
+  for (int i = threadIdx.x; i < 2 * steps; i += kThreads) weight_scales[i] = weights.scale(i >= steps, i % steps);
+}
+
+// part = 16 rows of x times the warp's two groups of 8 weights, over a step. Rows that are not there hold anything.
+__device__ __forceinline__ void multiply_step(const unsigned char* x, const unsigned char* w, float (&part)[2][4]) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    // A lane's 16 neighbouring inputs serve as those that two instructions want, on both sides alike (mma.cuh).
+    const int chunk = half * 4 + t;
+    const uint4 low = *reinterpret_cast<const uint4*>(x + place(g, chunk));
+    const uint4 high = *reinterpret_cast<const uint4*>(x + place(g + 8, chunk));
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const uint4 column = *reinterpret_cast<const uint4*>(w + place(warp * 16 + n * 8 + g, chunk));
+      mma_e4m3(part[n], low.x, high.x, low.y, high.y, column.x, column.y);
+      mma_e4m3(part[n], low.z, high.z, low.w, high.w, column.z, column.w);
+    }
+  }
+}
+
+template <bool paired>
+__device__ void put(const FewFp8Args& p, const RowRun& run, int64_t output, const float (&sum)[2][4]) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = run.begin + g + 8 * half;
+    if (row >= run.end) continue;
+    const int64_t at = (p.out_index ? p.out_index[row] : row) * p.out.stride + output;
+    if constexpr (paired) {
+      float values[2];
+      for (int i = 0; i < 2; ++i) {
+        const float gate = to_f32(from_f32<Bf16>(sum[0][2 * half + i])),
+                    up = to_f32(from_f32<Bf16>(sum[1][2 * half + i]));
+        values[i] = silu(gate) * up;
+      }
+      auto* out = static_cast<Bf16*>(p.out.data) + at + warp * 8 + 2 * t;
+      *reinterpret_cast<__nv_bfloat162*>(out) = __floats2bfloat162_rn(values[0], values[1]);
+    } else {
+      for (int n = 0; n < 2; ++n) {
+        float* out = static_cast<float*>(p.out.data) + at + warp * 16 + n * 8 + 2 * t;
+        *reinterpret_cast<float2*>(out) = make_float2(sum[n][2 * half], sum[n][2 * half + 1]);
+      }
+    }
+  }
+}
+
+template <bool paired>
+__global__ void __launch_bounds__(kThreads) few_fp8_kernel(const __grid_constant__ FewFp8Args p) {
+  extern __shared__ __align__(128) unsigned char memory[];
+  if (static_cast<int>(blockIdx.y) >= *p.run_count) return follow();
+  const RowRun run = p.runs[blockIdx.y];
+  const Layout layout = {static_cast<int>(p.x.inputs / kDepth)};
+  const Weights<paired> weights = {p.weights[run.expert], paired ? p.others[run.expert] : p.weights[run.expert],
+                                   blockIdx.x * int64_t{paired ? kWeightRows / 2 : kWeightRows}};
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) {
+    if (i < layout.steps) weights.start(memory + i * kStageBytes, i);
+  }
+  follow();
+  take_rows(p, run, weights, memory, layout);
+  commit_copies();  // the first steps and x are one group; groups without copies keep the count of those behind
+#pragma unroll
+  for (int i = 0; i < kStages - 2; ++i) commit_copies();
+  const auto* x_scales = reinterpret_cast<const float*>(memory + layout.x_scales());
+  const auto* weight_scales = reinterpret_cast<const float*>(memory + layout.weight_scales());
+  const int g = threadIdx.x % 32 / 4;
+  float sum[2][4] = {};
+  for (int i = 0; i < layout.steps; ++i) {
+    wait_copies<kStages - 2>();
+    __syncthreads();
+    const int ahead = i + kStages - 1;
+    if (ahead < layout.steps) weights.start(memory + ahead % kStages * kStageBytes, ahead);
+    commit_copies();
+    float part[2][4] = {};
+    multiply_step(memory + layout.x() + i * kFewRows * kDepth, memory + i % kStages * kStageBytes, part);
+    const float low = x_scales[i * kFewRows + g], high = x_scales[i * kFewRows + g + 8];
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const float scale = weight_scales[n * layout.steps + i];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) sum[n][j] = fmaf(scale * (j < 2 ? low : high), part[n][j], sum[n][j]);
+    }
+  }
+  put<paired>(p, run, weights.output, sum);
+}
+
+template <bool paired>
+void launch(const FewFp8Args& args, Stream stream) {
+  const Layout layout = {static_cast<int>(args.x.inputs / kDepth)};
+  static SharedLimit limit;
+  limit.raise(few_fp8_kernel<paired>, static_cast<int>(kStages * kStageBytes + kXBytesMax + (16 << 10)),
+              "moe (fp8, shared memory)");
+  const dim3 grid(static_cast<unsigned>(args.outputs / (paired ? kWeightRows / 2 : kWeightRows)),
+                  static_cast<unsigned>(args.runs_max));
+  launch_following(few_fp8_kernel<paired>, grid, kThreads, static_cast<size_t>(layout.bytes()), stream, "moe (fp8)",
+                   args);
+}
+
+}  // namespace
+
+bool few_fp8_takes(int64_t hidden, int64_t width) {
+  return hidden % kDepth == 0 && width % kDepth == 0 && kFewRows * std::max(hidden, width) <= kXBytesMax;
+}
+
+void few_fp8(const FewFp8Args& args, Stream stream) {
+  if (args.runs_max == 0) return;
+  args.paired ? launch<true>(args, stream) : launch<false>(args, stream);
+}
+
+}  // namespace hylas::cuda
