@@ -48,8 +48,9 @@ class FlashInferDelta : public testing::TestWithParam<GdnCase> {
     cpu_ops().delta_rule(in.qkv, in.a, in.b, in.a_log, in.dt_bias, c.shape, states, batch.batch, out);
     run_on(flashinfer_ops(),
            [&](Ops& ops) { ops.delta_rule(dqkv, da, db, da_log, ddt_bias, c.shape, dstates, dbatch.batch, dout); });
-    // Upstream's kernel was seen within 4.3e-3 of a recurrence in f32; a token of one head may be small.
-    EXPECT_TRUE(near_in_parts(dout, out, 1e-2, 0.1, c.shape.value_heads * 128)) << "outputs, a part is a token";
+    // Upstream's kernel was seen within 4.3e-3 of a recurrence in f32; under a strong decay a token's outputs may all
+    // but vanish beside those of others.
+    EXPECT_TRUE(near_in_parts(dout, out, 1e-2, 0.6, c.shape.value_heads * 128)) << "outputs, a part is a token";
     EXPECT_TRUE(near_in_parts(dstates, states, 1e-2, 0.05, 128 * 128)) << "states, a part is a head";
   }
   std::mt19937 random_{76};

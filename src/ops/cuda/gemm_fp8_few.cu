@@ -32,39 +32,44 @@ __device__ __forceinline__ void mma_e4m3(float (&sum)[4], uint32_t a0, uint32_t 
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Which rows of the weight a block has: of 16 rows that a warp has, with two matrices 8 are the one's and 8 the
-// other's.
+// The weight rows of a block: tiles one after another. Of 16 rows that a warp has of a tile, with two matrices 8 are
+// the one's and 8 the other's.
 template <bool paired>
 struct Weights {
+  static constexpr int kOutputs = paired ? kWeightRows / 2 : kWeightRows;  // of a tile
   WeightView first, second;
-  int64_t output;
+  int64_t output;  // the first tile's
+  int steps;       // of a tile
 
-  __device__ void start(unsigned char* stage, int step) const {
-    const int chunk = threadIdx.x % kChunks;
+  // Step `step` of all tiles' steps.
+  __device__ void start(unsigned char* ring, int step) const {
+    unsigned char* stage = ring + step % kStages * kStageBytes;
+    const int chunk = threadIdx.x % kChunks, k = step % steps * kDepth;
+    const int64_t begin = output + step / steps * kOutputs;
 #pragma unroll
     for (int i = 0; i < kWeightRows * kChunks / kThreads; ++i) {
       const int r = threadIdx.x / kChunks + i * (kThreads / kChunks);
       const bool from_second = paired && r / 8 % 2 == 1;
       const WeightView& weight = from_second ? second : first;
-      const int64_t row = output + (paired ? r / 16 * 8 + r % 8 : r);
+      const int64_t row = begin + (paired ? r / 16 * 8 + r % 8 : r);
       copy_async(stage + place(r, chunk),
-                 static_cast<const unsigned char*>(weight.data) + row * weight.stride + step * kDepth + chunk * 16,
-                 true);
+                 static_cast<const unsigned char*>(weight.data) + row * weight.stride + k + chunk * 16, true);
     }
   }
-  __device__ float scale(bool of_second, int step) const {
+  __device__ float scale(bool of_second, int tile, int k_step) const {
     const WeightView& weight = of_second ? second : first;
-    return weight.scale[output / 128 * weight.scale_stride + step];
+    return weight.scale[(output + tile * kOutputs) / 128 * weight.scale_stride + k_step];
   }
 };
 
-// Shared memory: the ring, [steps][16 rows][128] of x, [steps][16] scales of x, [2][steps] scales of the weights.
+// Shared memory: the ring, [steps][16 rows][128] of x, [steps][16] scales of x, [tiles][2][steps] of the weights.
 struct Layout {
   int steps;
+  int tiles;
   __host__ __device__ int x() const { return kStages * kStageBytes; }
   __host__ __device__ int x_scales() const { return x() + steps * kFewRows * kDepth; }
   __host__ __device__ int weight_scales() const { return x_scales() + steps * kFewRows * 4; }
-  __host__ __device__ int bytes() const { return weight_scales() + 2 * steps * 4; }
+  __host__ __device__ int bytes() const { return weight_scales() + tiles * 2 * steps * 4; }
 };
 
 // Copies of the run's rows are begun, their scales stored.
@@ -86,7 +91,9 @@ __device__ void take_rows(const FewFp8Args& p, const RowRun& run, const Weights<
     x_scales[step * kFewRows + row] = p.x.scale[step * p.x.scale_stride + source(row)];
   }
   auto* weight_scales = reinterpret_cast<float*>(memory + layout.weight_scales());
-  for (int i = threadIdx.x; i < 2 * steps; i += kThreads) weight_scales[i] = weights.scale(i >= steps, i % steps);
+  for (int i = threadIdx.x; i < layout.tiles * 2 * steps; i += kThreads) {
+    weight_scales[i] = weights.scale(i / steps % 2 == 1, i / (2 * steps), i % steps);
+  }
 }
 
 // part = 16 rows of x times the warp's two groups of 8 weights, over a step. Rows that are not there hold anything.
@@ -134,16 +141,17 @@ __device__ void put(const FewFp8Args& p, const RowRun& run, int64_t output, cons
 }
 
 template <bool paired>
-__global__ void __launch_bounds__(kThreads) few_fp8_kernel(const __grid_constant__ FewFp8Args p) {
+__global__ void __launch_bounds__(kThreads) few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles) {
   extern __shared__ __align__(128) unsigned char memory[];
   if (static_cast<int>(blockIdx.y) >= *p.run_count) return follow();
   const RowRun run = p.runs[blockIdx.y];
-  const Layout layout = {static_cast<int>(p.x.inputs / kDepth)};
+  const Layout layout = {static_cast<int>(p.x.inputs / kDepth), tiles};
   const Weights<paired> weights = {p.weights[run.expert], paired ? p.others[run.expert] : p.weights[run.expert],
-                                   blockIdx.x * int64_t{paired ? kWeightRows / 2 : kWeightRows}};
+                                   int64_t{blockIdx.x} * tiles * Weights<paired>::kOutputs, layout.steps};
+  const int steps = tiles * layout.steps;
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
-    if (i < layout.steps) weights.start(memory + i * kStageBytes, i);
+    if (i < steps) weights.start(memory, i);
   }
   follow();
   take_rows(p, run, weights, memory, layout);
@@ -153,36 +161,47 @@ __global__ void __launch_bounds__(kThreads) few_fp8_kernel(const __grid_constant
   const auto* x_scales = reinterpret_cast<const float*>(memory + layout.x_scales());
   const auto* weight_scales = reinterpret_cast<const float*>(memory + layout.weight_scales());
   const int g = threadIdx.x % 32 / 4;
-  float sum[2][4] = {};
-  for (int i = 0; i < layout.steps; ++i) {
-    wait_copies<kStages - 2>();
-    __syncthreads();
-    const int ahead = i + kStages - 1;
-    if (ahead < layout.steps) weights.start(memory + ahead % kStages * kStageBytes, ahead);
-    commit_copies();
-    float part[2][4] = {};
-    multiply_step(memory + layout.x() + i * kFewRows * kDepth, memory + i % kStages * kStageBytes, part);
-    const float low = x_scales[i * kFewRows + g], high = x_scales[i * kFewRows + g + 8];
+  int step = 0;
+  for (int tile = 0; tile < tiles; ++tile) {
+    float sum[2][4] = {};
+    for (int k = 0; k < layout.steps; ++k, ++step) {
+      wait_copies<kStages - 2>();
+      __syncthreads();
+      if (step + kStages - 1 < steps) weights.start(memory, step + kStages - 1);
+      commit_copies();
+      float part[2][4] = {};
+      multiply_step(memory + layout.x() + k * kFewRows * kDepth, memory + step % kStages * kStageBytes, part);
+      const float low = x_scales[k * kFewRows + g], high = x_scales[k * kFewRows + g + 8];
 #pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      const float scale = weight_scales[n * layout.steps + i];
+      for (int n = 0; n < 2; ++n) {
+        const float scale = weight_scales[(2 * tile + n) * layout.steps + k];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) sum[n][j] = fmaf(scale * (j < 2 ? low : high), part[n][j], sum[n][j]);
+        for (int j = 0; j < 4; ++j) sum[n][j] = fmaf(scale * (j < 2 ? low : high), part[n][j], sum[n][j]);
+      }
     }
+    put<paired>(p, run, weights.output + tile * Weights<paired>::kOutputs, sum);
   }
-  put<paired>(p, run, weights.output, sum);
+}
+
+// As many tiles a block that there are still some blocks for each multiprocessor; it divides their number.
+int tiles_of_block(int64_t tiles, int64_t runs) {
+  constexpr int64_t kBlocksWanted = 1056;
+  int each = 1;
+  while (each < 8 && tiles % (2 * each) == 0 && tiles / (2 * each) * runs >= kBlocksWanted) each *= 2;
+  return each;
 }
 
 template <bool paired>
 void launch(const FewFp8Args& args, Stream stream) {
-  const Layout layout = {static_cast<int>(args.x.inputs / kDepth)};
+  const int64_t tiles = args.outputs / Weights<paired>::kOutputs;
+  const int each = tiles_of_block(tiles, args.runs_max);
+  const Layout layout = {static_cast<int>(args.x.inputs / kDepth), each};
   static SharedLimit limit;
   limit.raise(few_fp8_kernel<paired>, static_cast<int>(kStages * kStageBytes + kXBytesMax + (16 << 10)),
               "moe (fp8, shared memory)");
-  const dim3 grid(static_cast<unsigned>(args.outputs / (paired ? kWeightRows / 2 : kWeightRows)),
-                  static_cast<unsigned>(args.runs_max));
+  const dim3 grid(static_cast<unsigned>(tiles / each), static_cast<unsigned>(args.runs_max));
   launch_following(few_fp8_kernel<paired>, grid, kThreads, static_cast<size_t>(layout.bytes()), stream, "moe (fp8)",
-                   args);
+                   args, each);
 }
 
 }  // namespace
