@@ -11,7 +11,7 @@ namespace hylas {
 struct CudaFp8Options {
   bool linear = false;   // --fp8-gemm-backend deep_gemm
   bool experts = false;  // --moe-runner-backend deep_gemm
-  int64_t rows_min = 65;
+  int64_t rows_min = 17;
   int64_t expert_rows_min = 16;  // of an expert, on average
 };
 

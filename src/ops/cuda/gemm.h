@@ -63,6 +63,10 @@ void gemm_f32(const Product& product, Stream stream);
 // x bf16; weights bf16 or fp8; rows of x and of the weights at multiples of 16 bytes. Answers whether it can.
 bool gemm_bf16_takes(const Product& product);
 void gemm_bf16(const Product& product, Stream stream);
+// gemm_small.cu: the same for bf16 weights of few outputs each. Which kernel a matrix takes depends on its shape, and
+// on the rows only where more of them go to cuBLASLt.
+bool gemm_small_takes(const Product& product);
+void gemm_small(const Product& product, Stream stream);
 // dequantize.cu: weight [outputs, inputs] fp8 with its scales as bf16 rows of `inputs`.
 void dequantize(const WeightView& weight, int64_t outputs, int64_t inputs, void* to, Stream stream);
 

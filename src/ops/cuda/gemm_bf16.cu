@@ -301,6 +301,7 @@ bool gemm_bf16_takes(const Product& p) {
 
 void gemm_bf16(const Product& p, Stream stream) {
   if (column_tiles(p, 1) == 0 || (p.weights ? p.runs_max : p.rows) == 0) return;
+  if (gemm_small_takes(p)) return gemm_small(p, stream);
   if (p.weight_dtype == DType::kF8E4M3) {
     p.paired ? choose<F8, true>(p, stream) : choose<F8, false>(p, stream);
   } else {

@@ -24,7 +24,7 @@ struct FewFp8Args {
   const int32_t* out_index = nullptr;  // row i of the product goes to row out_index[i] of out; null: row i
 };
 
-// Whether experts of this shape are taken: both multiples of 128, rows of x of at most 96 KB for kFewRows of them.
+// Whether experts of this shape are taken: both multiples of 128.
 bool few_fp8_takes(int64_t hidden, int64_t width);
 // The sum over each block of 128 inputs is multiplied by both scales and added in f32, in ascending order: a row's bits
 // do not depend on other rows.

@@ -8,9 +8,8 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr int kThreads = kExpertsMax;  // one per expert in the scan
-
 // Exclusive prefix sum over the block; `total` is everything.
+template <int kThreads>
 __device__ int block_scan(int value, int* memory, int& total) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   int sum = value;
@@ -30,10 +29,12 @@ __device__ int block_scan(int value, int* memory, int& total) {
   return before + sum - value;
 }
 
-// One block counts, scans and places. The order of an expert's pairs is left open: every row is computed on its own.
-// With pair_expert every expert's pairs begin at a multiple of run_rows, and there are no runs.
+// One block counts, scans and places, with a thread for each expert at least. The order of an expert's pairs is left
+// open: every row is computed on its own. With pair_expert every expert's pairs begin at a multiple of run_rows, and
+// there are no runs.
+template <int kThreads>
 __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32_t* pair_expert) {
-  __shared__ int count[kExpertsMax];
+  __shared__ int count[kThreads];
   __shared__ int memory[kThreads / 32];
   follow();
   count[threadIdx.x] = 0;
@@ -52,8 +53,8 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32
   __syncthreads();
   const int mine = count[threadIdx.x], my_runs = (mine + args.run_rows - 1) / args.run_rows;
   int total = 0, total_runs = 0;
-  const int begin = block_scan(pair_expert ? my_runs * args.run_rows : mine, memory, total);
-  const int run_begin = block_scan(my_runs, memory, total_runs);
+  const int begin = block_scan<kThreads>(pair_expert ? my_runs * args.run_rows : mine, memory, total);
+  const int run_begin = block_scan<kThreads>(my_runs, memory, total_runs);
   for (int i = 0; i < my_runs && args.runs; ++i) {
     args.runs[run_begin + i] = {static_cast<int32_t>(threadIdx.x), begin + i * args.run_rows,
                                 begin + min(mine, (i + 1) * args.run_rows)};
@@ -137,11 +138,26 @@ __global__ void moe_sum_bf16_kernel(CombineArgs args) {
 
 }  // namespace
 
+namespace {
+
+// Few threads for few pairs: there is less to wait for.
+void sort_pairs(const SortArgs& args, int32_t* pair_expert, Stream stream) {
+  constexpr int kFew = 256;
+  constexpr int64_t kFewPairs = 2048;
+  if (args.experts <= kFew && args.tokens * args.k <= kFewPairs) {
+    launch_following(moe_sort_kernel<kFew>, 1, kFew, 0, stream, "moe (sort)", args, pair_expert);
+  } else {
+    launch_following(moe_sort_kernel<kExpertsMax>, 1, kExpertsMax, 0, stream, "moe (sort)", args, pair_expert);
+  }
+}
+
+}  // namespace
+
 void moe_sort(const SortArgs& args, Stream stream) {
   if (args.tokens == 1 && args.k <= 32) {
     launch_following(moe_sort_one_kernel, 1, 32, 0, stream, "moe (sort)", args);
   } else {
-    launch_following(moe_sort_kernel, 1, kThreads, 0, stream, "moe (sort)", args, nullptr);
+    sort_pairs(args, nullptr, stream);
   }
 }
 
@@ -149,7 +165,7 @@ void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, S
   const auto bytes = static_cast<size_t>(rows) * sizeof(int32_t);
   check(cudaMemsetAsync(args.pair_token, 0xff, bytes, stream), "moe (sort)");
   check(cudaMemsetAsync(pair_expert, 0xff, bytes, stream), "moe (sort)");
-  launch_following(moe_sort_kernel, 1, kThreads, 0, stream, "moe (sort)", args, pair_expert);
+  sort_pairs(args, pair_expert, stream);
 }
 
 void moe_sum(const CombineArgs& args, Stream stream) {
