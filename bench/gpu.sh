@@ -20,9 +20,8 @@ part() { # SECONDS PROGRAM ARGUMENT...
 fp8=models/configs/qwen3.5-35b-a3b-fp8
 part 30 gpu_ops_bench --prefill-only
 part 60 gpu_ops_bench --fp8-only
-part 120 gpu_engine_bench $fp8 --deep-gemm --flashinfer
-part 120 gpu_engine_bench $fp8 --deep-gemm
 part 120 gpu_engine_bench $fp8
+part 120 gpu_engine_bench $fp8 --own-kernels
 part 120 gpu_engine_bench models/configs/qwen3.5-9b
 part 90 gpu_steps_bench $fp8
 part 60 gpu_steps_bench models/configs/qwen3.5-9b

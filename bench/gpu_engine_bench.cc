@@ -1,7 +1,6 @@
 // The whole engine with made-up weights on one GPU, without server and text: what a client of the engine sees.
-//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--deep-gemm] [--flashinfer]
-// --deep-gemm: products of FP8 weights go to DeepGEMM's kernels; --flashinfer: prefill's delta rule and attention to
-// FlashInfer's.
+//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels]
+// --own-kernels: none of DeepGEMM's and FlashInfer's.
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -83,7 +82,7 @@ double median(std::vector<double> values) {
 
 int main_of(int count, char** arguments) {
   if (count < 2) {
-    fmt::print(stderr, "usage: gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--deep-gemm]\n");
+    fmt::print(stderr, "usage: gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels]\n");
     return 2;
   }
   EngineOptions options;
@@ -99,12 +98,10 @@ int main_of(int count, char** arguments) {
     return std::any_of(arguments + 2, arguments + count, [&](const char* one) { return std::strcmp(one, flag) == 0; });
   };
   options.disable_cuda_graph = given("--disable-cuda-graph");
-  const bool deep_gemm = given("--deep-gemm");
-  if (deep_gemm) options.fp8_gemm_backend = options.moe_runner_backend = "deep_gemm";
-  const bool flashinfer = given("--flashinfer");
-  if (flashinfer) {
-    options.linear_attn_backend = "flashinfer";
-    options.prefill_attention_backend = "fa3";
+  const bool own = given("--own-kernels");
+  if (own) {
+    options.fp8_gemm_backend = options.moe_runner_backend = "hylas";
+    options.linear_attn_backend = options.prefill_attention_backend = "hylas";
   }
   const int64_t begin_us = now_us();
   auto started = Engine::start(options);
@@ -114,9 +111,8 @@ int main_of(int count, char** arguments) {
   }
   Engine& engine = **started;
   const Run first(engine, 1, 16, 1);
-  fmt::print("{}: first token after {:.1f} s{}{}{}\n", arguments[1], static_cast<double>(now_us() - begin_us) / 1e6,
-             options.disable_cuda_graph ? ", no CUDA graphs" : "", deep_gemm ? ", deep_gemm" : "",
-             flashinfer ? ", flashinfer" : "");
+  fmt::print("{}: first token after {:.1f} s{}{}\n", arguments[1], static_cast<double>(now_us() - begin_us) / 1e6,
+             options.disable_cuda_graph ? ", no CUDA graphs" : "", own ? ", our own kernels" : "");
   for (const int32_t tokens : {128, 1024, 3500, 8192}) {
     std::vector<double> times;
     for (int i = 0; i < 7; ++i) times.push_back(Run(engine, 1, tokens, 1).total_ms());

@@ -1,6 +1,6 @@
 // One layout of GPUs under load, with made-up weights, without server and text; prints one line of JSON.
 //   gpu_layout_bench CONFIG_DIR LAYOUT [--chunk N] [--prompts N] [--concurrency N] [--input N] [--output N]
-//                    [--disable-cuda-graph] [--deep-gemm]
+//                    [--disable-cuda-graph]
 // LAYOUT: "tp2", "pp4tp2", "tp8ep8dp4". The seed's settings: FP8 KV, float16 state, pages of 64, no reuse of prefixes.
 #include <algorithm>
 #include <boost/json.hpp>
@@ -127,9 +127,6 @@ int main_of(int count, char** arguments) {
   options.parallel = *sizes;
   options.enable_dp_attention = sizes->dp > 1;
   options.disable_cuda_graph = given("--disable-cuda-graph") != arguments + count;
-  if (given("--deep-gemm") != arguments + count) {
-    options.fp8_gemm_backend = options.moe_runner_backend = "deep_gemm";
-  }
   const int64_t begin_us = now_us();
   auto started = Engine::start(options);
   if (!started.ok()) {

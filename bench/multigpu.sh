@@ -36,7 +36,7 @@ PYTHON
 row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS
   local measured simulated
   measured=$(timeout "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
-    --prompts "$5" --deep-gemm 2>"$model/log" | tail -n 1)
+    --prompts "$5" 2>"$model/log" | tail -n 1)
   if [ -z "$measured" ]; then
     echo "| $1 | $2 | failed: $(tail -n 1 "$model/log") |"
     return

@@ -63,8 +63,7 @@ void compare_sleeping(const char* what, const std::vector<SimulatedRequest>& req
   RealRun real;
   {
     SleepingStages stages(options, step_us);
-    real = run_real(
-        options, requests, [&](const PlanPtr& plan) { stages.push(plan); }, stages.reports());
+    real = run_real(options, requests, [&](const PlanPtr& plan) { stages.push(plan); }, stages.reports());
   }
   const SimulatedPipeline pipeline{options, step_us, [](const StepPlan&) { return 0.0; }};
   print_comparison(what, real, simulate(pipeline, {requests, static_cast<int32_t>(requests.size())}));
@@ -101,8 +100,7 @@ class RealRanks {
 
   // Once: plan ids begin at 1.
   RealRun run(const std::vector<SimulatedRequest>& requests) {
-    return run_real(
-        scheduler_, requests, [&](const PlanPtr& plan) { ranks_->push(plan); }, reports_);
+    return run_real(scheduler_, requests, [&](const PlanPtr& plan) { ranks_->push(plan); }, reports_);
   }
   const SchedulerOptions& scheduler() const { return scheduler_; }
 

@@ -119,8 +119,7 @@ void add_kernel_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "CUDA kernels (with --device cuda)";
   command
       .add_option("--fp8-gemm-backend,--fp8-gemm-runner-backend", engine.fp8_gemm_backend,
-                  "deep_gemm: products of FP8 weights with many rows take activations in FP8 too; auto and any other: "
-                  "in bf16")
+                  "Products of FP8 weights: deep_gemm, with activations in FP8 too; hylas: in bf16; auto: deep_gemm")
       ->capture_default_str()
       ->group(kGroup);
   command.add_option("--moe-runner-backend", engine.moe_runner_backend, "The same for experts")
@@ -128,12 +127,12 @@ void add_kernel_options(CLI::App& command, EngineOptions& engine) {
       ->group(kGroup);
   command
       .add_option("--linear-attn-backend", engine.linear_attn_backend,
-                  "Delta rule of prompts: flashinfer | hylas; auto: the proven ones")
+                  "Delta rule of prompts: flashinfer | hylas; auto: flashinfer")
       ->capture_default_str()
       ->group(kGroup);
   command
       .add_option("--prefill-attention-backend", engine.prefill_attention_backend,
-                  "Attention of prompts: fa3 | hylas; auto: the proven ones")
+                  "Attention of prompts: fa3 | hylas; auto: fa3")
       ->capture_default_str()
       ->group(kGroup);
 }
@@ -302,7 +301,7 @@ Status check_engine_options(const Options& options) {
       {"--prefill-attention-backend", engine.prefill_attention_backend, "fa3"}};
   for (const auto& [flag, backend, library] : backends) {
     if (backend == "auto" || backend == "hylas" || (backend == library && engine.device == "cuda")) continue;
-    log::info("{} {}: the kernels of this device are used", flag, backend);
+    log::info("{} {}: {} is used", flag, backend, engine.device == "cuda" ? library : "this processor's kernel");
   }
   if (options.disable_radix_cache) log::info("--disable-radix-cache changes nothing: there is no prefix cache yet");
   return {};

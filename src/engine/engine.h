@@ -47,7 +47,7 @@ struct EngineOptions {
   std::vector<int32_t> cuda_graph_rows;  // --cuda-graph-bs: rows of recorded decode steps; empty = chosen
   int32_t cuda_graph_rows_max = 256;     // --cuda-graph-max-bs
   bool disable_cuda_graph = false;
-  std::string fp8_gemm_backend = "auto";     // --fp8-gemm-backend: auto | deep_gemm, products of FP8 weights on a GPU
+  std::string fp8_gemm_backend = "auto";     // --fp8-gemm-backend: auto | deep_gemm | hylas, FP8 weights on a GPU
   std::string moe_runner_backend = "auto";   // --moe-runner-backend: the same for experts
   std::string linear_attn_backend = "auto";  // --linear-attn-backend: auto | hylas | flashinfer, prefill on a GPU
   std::string prefill_attention_backend = "auto";  // --prefill-attention-backend: auto | hylas | fa3, the same

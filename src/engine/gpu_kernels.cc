@@ -7,36 +7,23 @@
 namespace hylas {
 namespace {
 
-CudaPrefillOptions cuda_prefill(const EngineOptions& options) {
-  const auto chosen = [](const std::string& backend, const char* library, bool otherwise) {
-    return backend == library || (backend != "hylas" && otherwise);
-  };
-  return {.delta = chosen(options.linear_attn_backend, "flashinfer", kCudaPrefillAuto.delta),
-          .attention = chosen(options.prefill_attention_backend, "fa3", kCudaPrefillAuto.attention)};
-}
+// `auto`, a library's name and the names of kernels that only other engines have all mean the library's.
+bool is_library(const std::string& backend) { return backend != "hylas"; }
 
-// Which kernels multiply FP8 weights on a GPU.
+// Which kernels multiply FP8 weights.
 void log_fp8_kernels(const EngineOptions& options, const ModelConfig& model) {
   if (!model.quantised) return;
   const auto of = [](const std::string& backend) {
-    return backend == "deep_gemm" ? "deep_gemm (activations in FP8) for many rows, hylas for few"
-                                  : "hylas (activations in bf16)";
+    return is_library(backend) ? "deep_gemm (activations in FP8)" : "hylas (activations in bf16)";
   };
   log::info("kernels of FP8 weights: matrices {}; experts {}", of(options.fp8_gemm_backend),
             of(options.moe_runner_backend));
-  if (options.fp8_gemm_backend == "deep_gemm" || options.moe_runner_backend == "deep_gemm") {
-    log::warn("deep_gemm has not been proven on a GPU yet: scripts/gpu_test.sh fp8 does that; `auto` is proven");
-  }
 }
 
-// Which kernels prefill runs on a GPU.
 void log_prefill_kernels(const EngineOptions& options) {
-  const CudaPrefillOptions prefill = cuda_prefill(options);
-  log::info("kernels of prefill: delta rule {}; attention {}", prefill.delta ? "flashinfer (in bf16)" : "hylas",
-            prefill.attention ? "fa3 (flashinfer)" : "hylas");
-  if (prefill.delta > kCudaPrefillAuto.delta || prefill.attention > kCudaPrefillAuto.attention) {
-    log::warn("flashinfer's kernels have not been proven on a GPU yet: scripts/gpu_test.sh flashinfer does that");
-  }
+  log::info("kernels of prefill: delta rule {}; attention {}",
+            is_library(options.linear_attn_backend) ? "flashinfer (in bf16)" : "hylas",
+            is_library(options.prefill_attention_backend) ? "fa3 (flashinfer)" : "hylas");
 }
 
 }  // namespace
@@ -44,10 +31,11 @@ void log_prefill_kernels(const EngineOptions& options) {
 CudaOpsOptions cuda_ops_options(const EngineOptions& options, const EngineConfiguration& chosen, int32_t gpu) {
   CudaOpsOptions cuda;
   cuda.device = gpu;
-  cuda.fp8.linear = options.fp8_gemm_backend == "deep_gemm";
-  cuda.fp8.experts = options.moe_runner_backend == "deep_gemm";
+  cuda.fp8.linear = is_library(options.fp8_gemm_backend);
+  cuda.fp8.experts = is_library(options.moe_runner_backend);
   if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
-  cuda.prefill = cuda_prefill(options);
+  cuda.prefill = {.delta = is_library(options.linear_attn_backend),
+                  .attention = is_library(options.prefill_attention_backend)};
   if (cuda.prefill.attention) {
     const int64_t positions = int64_t{chosen.context_length} + 2 * chosen.limits.page_size + 64;
     cuda.workspace_bytes = std::max(cuda.workspace_bytes, static_cast<size_t>(positions) * kCudaFa3PositionBytes);

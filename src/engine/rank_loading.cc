@@ -146,7 +146,7 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
   HYLAS_ASSIGN(auto sources, open_weights(options, chosen.model, static_cast<int32_t>(count)));
   loaded.ranks.resize(count);
   HYLAS_TRY(for_ranks(count, cuda, [&](size_t i) -> Status {
-    if (cuda) sources[i]->place_on(ops[i]->device(), options.moe_runner_backend == "deep_gemm");
+    if (cuda) sources[i]->place_on(ops[i]->device(), options.moe_runner_backend != "hylas");
     const RankOptions rank_options{chosen.model, chosen.decoder_of(first + static_cast<int32_t>(i)), chosen.limits,
                                    chosen.vocab_tokens, chosen.graph_rows};
     HYLAS_ASSIGN(loaded.ranks[i],

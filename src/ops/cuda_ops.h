@@ -20,15 +20,13 @@ struct CudaPrefillOptions {
   bool delta = false;      // --linear-attn-backend flashinfer
   bool attention = false;  // --prefill-attention-backend fa3
 };
-// What `auto` says: the kernels that have been proven on a GPU.
-inline constexpr CudaPrefillOptions kCudaPrefillAuto{.delta = false, .attention = false};
 
 struct CudaOpsOptions {
   int device = 0;
   // Memory that operators use within a call, taken at start. Large steps are cut so that they fit.
   size_t workspace_bytes = size_t{512} << 20;
   CudaFp8Options fp8;
-  CudaPrefillOptions prefill = kCudaPrefillAuto;
+  CudaPrefillOptions prefill;
 };
 // One thread at a time may use it. kUnsupported: no GPU, another architecture, an old
 // driver, or a build without CUDA; kExhausted: too little memory.
