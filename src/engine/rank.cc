@@ -40,6 +40,7 @@ Status Rank::allocate(int64_t pages, int32_t slots) {
   const int32_t sequences_max = slots * sizes.dp;
   sampler_ = SamplerTable(sequences_max);
   group_tokens_.resize(sizes.dp);
+  if (reports()) clock_ = memory.make_work_clock();
   if (options_.is_first() && sizes.pp > 1) feed_ = TokenFeed(*comms_.pipe, sizes.pp - 1, sequences_max);
   return {};
 }
@@ -56,6 +57,8 @@ StepResult Rank::execute(const StepPlan& plan) {
   result.id = plan.id;
   result.begin_us = now_us();
   wait_us_ = 0;
+  marks_ = {};
+  if (clock_) marks_.begin = marks_.input = clock_->mark();
   const int32_t group = place().dp_group;
   for (SequenceIndex sequence : plan.ends) sampler_.end(sequence);
   for (const SwapOp& op : plan.swaps) {
@@ -71,7 +74,24 @@ StepResult Rank::execute(const StepPlan& plan) {
   }
   result.end_us = now_us();
   result.wait_us = wait_us_;
+  if (!clock_) return result;
+  marks_.end = clock_->mark();
+  unsettled_.push_back(marks_);
   return result;
+}
+
+bool Rank::settle(StepResult& result) {
+  if (!clock_) return true;
+  Marks& marks = unsettled_.front();
+  if (!marks.begin_us) marks.begin_us = clock_->passed_us(marks.begin);
+  if (marks.begin_us && !marks.input_us) marks.input_us = clock_->passed_us(marks.input);
+  const std::optional<int64_t> end_us = marks.input_us ? clock_->passed_us(marks.end) : std::nullopt;
+  if (!end_us) return false;
+  result.begin_us = *marks.begin_us;
+  result.wait_us = *marks.input_us - *marks.begin_us;
+  result.end_us = *end_us;
+  unsettled_.pop_front();
+  return true;
 }
 
 void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
@@ -87,6 +107,7 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
   const int64_t fed_us = feed_.wait_us();
   const auto last_tokens = feeds ? feed_.resolve(plan.id, plan.known, rows) : sampler_.last_tokens();
   wait_us_ += feed_.wait_us() - fed_us;
+  if (clock_) marks_.begin = marks_.input = clock_->mark();
   if (DecodeGraph* graph = graphs_.find(rows, options_.limits.page_size)) {
     const Batch padded = batches_.build(rows, last_tokens, graph->shape);
     if (!options_.is_first()) enter_stage(padded);  // where the recorded step expects it: first in the arena
@@ -125,6 +146,7 @@ Tensor Rank::enter_stage(const Batch& batch) {
   const int64_t begin_us = now_us();
   comms_.pipe->recv(hidden, place().stage - 1);
   wait_us_ += now_us() - begin_us;
+  if (clock_) marks_.input = clock_->mark();
   return hidden;
 }
 

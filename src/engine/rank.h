@@ -1,7 +1,9 @@
 #pragma once
 // Rank: one device with its part of the model. It executes plans and decides nothing.
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -66,6 +68,9 @@ class Rank {
   void send_through(Sender* sender) { sender_ = sender; }
   // Does the parts of the plan in order (step_plan.h). Rows are those of this rank's dp group, if it reports them.
   StepResult execute(const StepPlan& plan);
+  // Whether the device has done the step of a result, which then has the right times; asked in the steps' order. What a
+  // result says of rows is there before. At once for ranks that do not report.
+  bool settle(StepResult& result);
   // After the last plan: takes what other stages have sent.
   void finish() { feed_.finish(); }
 
@@ -105,6 +110,13 @@ class Rank {
   std::vector<PlanRow> rows_;          // of this group in the current plan, with several groups
   std::vector<int32_t> group_tokens_;  // of the current plan, [dp]
   int64_t wait_us_ = 0;                // for other stages, in the current plan
+  struct Marks {
+    int64_t begin = 0, input = 0, end = 0;  // `input`: what the stage before has made is there
+    std::optional<int64_t> begin_us, input_us;
+  };
+  std::unique_ptr<WorkClock> clock_;  // null: the host's clock tells
+  Marks marks_;                       // of the current plan
+  std::deque<Marks> unsettled_;
 };
 
 }  // namespace hylas

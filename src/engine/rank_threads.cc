@@ -1,5 +1,6 @@
 #include "engine/rank_threads.h"
 
+#include <deque>
 #include <utility>
 
 #include "base/thread.h"
@@ -16,12 +17,31 @@ RankThreads::RankThreads(std::vector<std::unique_ptr<Rank>> ranks, int32_t plans
   for (Worker& worker : workers_) {
     const std::string name = fmt::format("rank {}", worker.rank->place().rank);
     worker.thread = start_thread(name.c_str(), [this, &worker] {
-      while (auto plan = worker.plans->pop()) {
-        RankReport report{worker.rank->place(), worker.rank->execute(**plan)};
-        if (worker.rank->reports()) on_report_(std::move(report));
-      }
+      run(worker);
       worker.rank->finish();
     });
+  }
+}
+
+// A report waits for its times where the device works behind the rank's back: the next plan does not wait for them, but
+// results that the scheduler needs come at once, since sampling has waited for the device.
+void RankThreads::run(Worker& worker) {
+  constexpr int64_t kPollUs = 100;
+  Rank& rank = *worker.rank;
+  std::deque<RankReport> open;
+  while (!worker.plans->drained() || !open.empty()) {
+    if (auto plan = open.empty() ? worker.plans->pop() : worker.plans->pop_for(kPollUs)) {
+      open.push_back({rank.place(), rank.execute(**plan)});
+    }
+    const bool device_is_done = !open.empty() && !open.back().result.rows.empty();
+    while (!open.empty()) {
+      if (rank.settle(open.front().result)) {
+        if (rank.reports()) on_report_(std::move(open.front()));
+        open.pop_front();
+      } else if (!device_is_done) {
+        break;
+      }
+    }
   }
 }
 

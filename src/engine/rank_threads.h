@@ -36,6 +36,8 @@ class RankThreads {
     std::unique_ptr<Queue<std::shared_ptr<const StepPlan>>> plans;
     std::jthread thread;
   };
+  void run(Worker& worker);
+
   std::vector<Worker> workers_;
   OnReport on_report_;
 };

@@ -1,12 +1,24 @@
 #pragma once
 // Device: where tensors live. Allocates and copies; computing is ops/. One device belongs to one rank thread.
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "base/result.h"
 #include "tensor/hashed_fill.h"
 
 namespace hylas {
+
+// When a device that works behind the host's back came past a point. Of the device's thread.
+class WorkClock {
+ public:
+  virtual ~WorkClock() = default;
+  // A point behind all that was launched so far. At most a thousand are open.
+  virtual int64_t mark() = 0;
+  // base/clock's now_us() at that point; nullopt while the device has not come there. Asked in the order of the marks.
+  virtual std::optional<int64_t> passed_us(int64_t mark) = 0;
+};
 
 class Device {
  public:
@@ -20,6 +32,8 @@ class Device {
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
   // False: not on this device; then nothing was done.
   virtual bool fill_hashed(const HashedFill& fill) { return static_cast<void>(fill), false; }
+  // Null: what is asked for is done when a call returns.
+  virtual std::unique_ptr<WorkClock> make_work_clock() { return nullptr; }
   // Bytes that may still be allocated, and the total of this device (for a CPU: of the machine or its cgroup).
   virtual size_t bytes_free() const = 0;
   virtual size_t bytes_total() const = 0;

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "tensor/cuda/cuda_error.h"
 #include "tensor/cuda/hashed_fill.h"
+#include "tensor/cuda/work_clock.h"
 
 namespace hylas {
 namespace {
@@ -107,6 +108,8 @@ bool CudaDevice::fill_hashed(const HashedFill& fill) {
   cuda::hashed_fill(fill, stream());
   return true;
 }
+
+std::unique_ptr<WorkClock> CudaDevice::make_work_clock() { return std::make_unique<cuda::StreamClock>(stream()); }
 
 size_t CudaDevice::bytes_free() const {
   size_t free = 0, total = 0;

@@ -29,6 +29,7 @@ class CudaDevice final : public Device {
   void copy_to_host(void* host, const void* device, size_t bytes) override;
   void copy(void* to, const void* from, size_t bytes) override;
   bool fill_hashed(const HashedFill& fill) override;
+  std::unique_ptr<WorkClock> make_work_clock() override;
   size_t bytes_free() const override;
   size_t bytes_total() const override;
 
