@@ -31,8 +31,8 @@ void log_prefill_kernels(const EngineOptions& options) {
 CudaOpsOptions cuda_ops_options(const EngineOptions& options, const EngineConfiguration& chosen, int32_t gpu) {
   CudaOpsOptions cuda;
   cuda.device = gpu;
-  cuda.fp8.linear = is_library(options.fp8_gemm_backend);
-  cuda.fp8.experts = is_library(options.moe_runner_backend);
+  cuda.fp8.linear = chosen.model.quantised && is_library(options.fp8_gemm_backend);
+  cuda.fp8.experts = chosen.model.quantised && is_library(options.moe_runner_backend);
   if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
   cuda.prefill = {.delta = is_library(options.linear_attn_backend),
                   .attention = is_library(options.prefill_attention_backend)};

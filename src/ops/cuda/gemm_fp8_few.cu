@@ -2,6 +2,8 @@
 // lie in shared memory whole; the weight comes through a ring of steps of 128 inputs, which are its scale blocks.
 #include "ops/cuda/gemm_fp8_few.h"
 
+#include <algorithm>
+
 #include "ops/cuda/element.cuh"
 #include "ops/cuda/mma.cuh"
 #include "tensor/cuda/launch.cuh"
@@ -16,6 +18,7 @@ constexpr int kDepth = 128;
 constexpr int kStages = 6;
 constexpr int kStageBytes = kWeightRows * kDepth;
 constexpr int kChunks = kDepth / 16;  // of a row in a step
+constexpr int64_t kXBytesMax = 96 << 10;
 
 // Place of a 16-byte chunk among rows of a step, such that a warp's reads meet no bank twice.
 __device__ __forceinline__ int place(int row, int chunk) { return row * kDepth + (chunk ^ (row & 1) << 2) * 16; }
@@ -59,63 +62,58 @@ struct Weights {
   }
 };
 
-// What a lane wants of a step beside the weight: 16 neighbouring inputs of each half of rows g and g + 8, and scales.
-struct Side {
-  uint4 low[2], high[2];
-  float x_low, x_high, first, second;
+// Shared memory: the ring, [steps][rows][128] of x, [steps][rows] scales of x, [tiles][2][steps] of the weights.
+template <int kRows>
+struct Layout {
+  int steps;
+  int tiles;
+  __host__ __device__ int x() const { return kStages * kStageBytes; }
+  __host__ __device__ int x_scales() const { return x() + steps * kRows * kDepth; }
+  __host__ __device__ int weight_scales() const { return x_scales() + steps * kRows * 4; }
+  __host__ __device__ int bytes() const { return weight_scales() + tiles * 2 * steps * 4; }
 };
 
-// The lane's two rows of x; those that are not there stay zeros.
-struct SideRows {
-  const unsigned char* low = nullptr;
-  const unsigned char* high = nullptr;
-  const float* low_scale = nullptr;
-  const float* high_scale = nullptr;
-  int64_t scale_stride;
-
-  __device__ SideRows(const FewFp8Args& p, const RowRun& run) : scale_stride(p.x.scale_stride) {
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    const auto find = [&](int row, const unsigned char*& data, const float*& scale) {
-      if (row >= run.end) return;
-      const int64_t source = p.x_index ? p.x_index[row] : row;
-      data = static_cast<const unsigned char*>(p.x.data) + source * p.x.inputs + t * 16;
-      scale = p.x.scale + source;
-    };
-    find(run.begin + g, low, low_scale);
-    find(run.begin + g + 8, high, high_scale);
+// Copies of the run's rows are begun, their scales stored.
+template <bool paired, int kRows>
+__device__ void take_rows(const FewFp8Args& p, const RowRun& run, const Weights<paired>& weights, unsigned char* memory,
+                          const Layout<kRows>& layout) {
+  const int rows = run.end - run.begin, steps = layout.steps;
+  const auto source = [&](int row) {
+    return static_cast<int64_t>(p.x_index ? p.x_index[run.begin + row] : run.begin + row);
+  };
+  for (int i = threadIdx.x; i < rows * steps * kChunks; i += kThreads) {
+    const int row = i / (steps * kChunks), at = i % (steps * kChunks);
+    copy_async(memory + layout.x() + at / kChunks * (kRows * kDepth) + place(row, at % kChunks),
+               static_cast<const unsigned char*>(p.x.data) + source(row) * p.x.inputs + at * 16, true);
   }
-  __device__ void fetch(int k_step, Side& side) const {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int at = k_step * kDepth + half * 64;
-      side.low[half] = low ? *reinterpret_cast<const uint4*>(low + at) : uint4{};
-      side.high[half] = high ? *reinterpret_cast<const uint4*>(high + at) : uint4{};
-    }
-    side.x_low = low ? low_scale[k_step * scale_stride] : 0.f;
-    side.x_high = high ? high_scale[k_step * scale_stride] : 0.f;
+  auto* x_scales = reinterpret_cast<float*>(memory + layout.x_scales());
+  for (int i = threadIdx.x; i < rows * steps; i += kThreads) {
+    const int row = i % rows, step = i / rows;
+    x_scales[step * kRows + row] = p.x.scale[step * p.x.scale_stride + source(row)];
   }
-};
+  auto* weight_scales = reinterpret_cast<float*>(memory + layout.weight_scales());
+  for (int i = threadIdx.x; i < layout.tiles * 2 * steps; i += kThreads) {
+    weight_scales[i] = weights.scale(i / steps % 2 == 1, i / (2 * steps), i % steps);
+  }
+}
 
-// sum += 16 rows of x times the warp's two groups of 8 weights, over a step. A lane's 16 neighbouring inputs serve as
-// those that two instructions want, on both sides alike (mma.cuh).
-__device__ __forceinline__ void multiply_step(const Side& side, const unsigned char* w, float (&sum)[2][4]) {
+// part = the rows of x times the warp's two groups of 8 weights, over a step. Rows that are not there hold anything,
+// and behind kRows zeros.
+template <int kRows>
+__device__ __forceinline__ void multiply_step(const unsigned char* x, const unsigned char* w, float (&part)[2][4]) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-  float part[2][4] = {};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const uint4 &low = side.low[half], &high = side.high[half];
+    // A lane's 16 neighbouring inputs serve as those that two instructions want, on both sides alike (mma.cuh).
+    const int chunk = half * 4 + t;
+    const uint4 low = *reinterpret_cast<const uint4*>(x + place(g, chunk));
+    const uint4 high = kRows > 8 ? *reinterpret_cast<const uint4*>(x + place(g + 8, chunk)) : uint4{};
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      const uint4 column = *reinterpret_cast<const uint4*>(w + place(warp * 16 + n * 8 + g, half * 4 + t));
+      const uint4 column = *reinterpret_cast<const uint4*>(w + place(warp * 16 + n * 8 + g, chunk));
       mma_e4m3(part[n], low.x, high.x, low.y, high.y, column.x, column.y);
       mma_e4m3(part[n], low.z, high.z, low.w, high.w, column.z, column.w);
     }
-  }
-#pragma unroll
-  for (int n = 0; n < 2; ++n) {
-    const float scale = n == 0 ? side.first : side.second;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) sum[n][j] = fmaf(scale * (j < 2 ? side.x_low : side.x_high), part[n][j], sum[n][j]);
   }
 }
 
@@ -145,47 +143,46 @@ __device__ void put(const FewFp8Args& p, const RowRun& run, int64_t output, cons
   }
 }
 
-template <bool paired>
-__global__ void __launch_bounds__(kThreads, 4) few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles) {
-  extern __shared__ __align__(128) unsigned char ring[];
+template <bool paired, int kRows>
+__global__ void __launch_bounds__(kThreads) few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles) {
+  extern __shared__ __align__(128) unsigned char memory[];
   if (static_cast<int>(blockIdx.y) >= *p.run_count) return follow();
   const RowRun run = p.runs[blockIdx.y];
-  const int k_steps = static_cast<int>(p.x.inputs / kDepth), steps = tiles * k_steps;
+  const Layout<kRows> layout = {static_cast<int>(p.x.inputs / kDepth), tiles};
   const Weights<paired> weights = {p.weights[run.expert], paired ? p.others[run.expert] : p.weights[run.expert],
-                                   int64_t{blockIdx.x} * tiles * Weights<paired>::kOutputs, k_steps};
+                                   int64_t{blockIdx.x} * tiles * Weights<paired>::kOutputs, layout.steps};
+  const int steps = tiles * layout.steps;
 #pragma unroll
   for (int i = 0; i < kStages - 1; ++i) {
-    if (i < steps) weights.start(ring, i);
-    commit_copies();
+    if (i < steps) weights.start(memory, i);
   }
   follow();
-  const SideRows rows(p, run);
-  const auto fetch = [&](int step, Side& side) {
-    const int tile = step / k_steps, k = step % k_steps;
-    rows.fetch(k, side);
-    side.first = weights.scale(false, tile, k);
-    side.second = paired ? weights.scale(true, tile, k) : side.first;
-  };
-  Side sides[2];
-  fetch(0, sides[0]);
-  float sum[2][4] = {};
-  for (int step = 0; step < steps; step += 2) {
+  take_rows(p, run, weights, memory, layout);
+  commit_copies();  // the first steps and x are one group; groups without copies keep the count of those behind
 #pragma unroll
-    for (int odd = 0; odd < 2; ++odd) {
-      const int here = step + odd;
-      if (here >= steps) break;
+  for (int i = 0; i < kStages - 2; ++i) commit_copies();
+  const auto* x_scales = reinterpret_cast<const float*>(memory + layout.x_scales());
+  const auto* weight_scales = reinterpret_cast<const float*>(memory + layout.weight_scales());
+  const int g = threadIdx.x % 32 / 4;
+  int step = 0;
+  for (int tile = 0; tile < tiles; ++tile) {
+    float sum[2][4] = {};
+    for (int k = 0; k < layout.steps; ++k, ++step) {
       wait_copies<kStages - 2>();
       __syncthreads();
-      if (here + kStages - 1 < steps) weights.start(ring, here + kStages - 1);
+      if (step + kStages - 1 < steps) weights.start(memory, step + kStages - 1);
       commit_copies();
-      if (here + 1 < steps) fetch(here + 1, sides[1 - odd]);
-      multiply_step(sides[odd], ring + here % kStages * kStageBytes, sum);
-      if (here % k_steps < k_steps - 1) continue;
-      put<paired>(p, run, weights.output + here / k_steps * Weights<paired>::kOutputs, sum);
-      for (auto& group : sum) {
-        for (float& value : group) value = 0.f;
+      float part[2][4] = {};
+      multiply_step<kRows>(memory + layout.x() + k * kRows * kDepth, memory + step % kStages * kStageBytes, part);
+      const float low = x_scales[k * kRows + g], high = kRows > 8 ? x_scales[k * kRows + g + 8] : 0.f;
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        const float scale = weight_scales[(2 * tile + n) * layout.steps + k];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sum[n][j] = fmaf(scale * (j < 2 ? low : high), part[n][j], sum[n][j]);
       }
     }
+    put<paired>(p, run, weights.output + tile * Weights<paired>::kOutputs, sum);
   }
 }
 
@@ -197,24 +194,32 @@ int tiles_of_block(int64_t tiles, int64_t runs) {
   return each;
 }
 
-template <bool paired>
+template <bool paired, int kRows>
 void launch(const FewFp8Args& args, Stream stream) {
   const int64_t tiles = args.outputs / Weights<paired>::kOutputs;
   const int each = tiles_of_block(tiles, args.runs_max);
-  constexpr int kBytes = kStages * kStageBytes;
+  const Layout<kRows> layout = {static_cast<int>(args.x.inputs / kDepth), each};
   static SharedLimit limit;
-  limit.raise(few_fp8_kernel<paired>, kBytes, "moe (fp8, shared memory)");
+  limit.raise(few_fp8_kernel<paired, kRows>, static_cast<int>(kStages * kStageBytes + kXBytesMax + (16 << 10)),
+              "moe (fp8, shared memory)");
   const dim3 grid(static_cast<unsigned>(tiles / each), static_cast<unsigned>(args.runs_max));
-  launch_following(few_fp8_kernel<paired>, grid, kThreads, kBytes, stream, "moe (fp8)", args, each);
+  launch_following(few_fp8_kernel<paired, kRows>, grid, kThreads, static_cast<size_t>(layout.bytes()), stream,
+                   "moe (fp8)", args, each);
 }
 
 }  // namespace
 
-bool few_fp8_takes(int64_t hidden, int64_t width) { return hidden % kDepth == 0 && width % kDepth == 0; }
+bool few_fp8_takes(int64_t hidden, int64_t width) {
+  return hidden % kDepth == 0 && width % kDepth == 0 && kFewRows * std::max(hidden, width) <= kXBytesMax;
+}
 
 void few_fp8(const FewFp8Args& args, Stream stream) {
   if (args.runs_max == 0) return;
-  args.paired ? launch<true>(args, stream) : launch<false>(args, stream);
+  if (args.run_rows <= 8) {
+    args.paired ? launch<true, 8>(args, stream) : launch<false, 8>(args, stream);
+  } else {
+    args.paired ? launch<true, kFewRows>(args, stream) : launch<false, kFewRows>(args, stream);
+  }
 }
 
 }  // namespace hylas::cuda

@@ -99,7 +99,8 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t tokens = x.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.dim(1);
   const int64_t width = experts.gate[0].weight.dim(0);
-  const int32_t run_rows = gemm_run_rows(pairs / count);
+  const bool few = slices == 1 && pairs / count <= kFewRows && takes_few(x, experts, table);
+  const int32_t run_rows = few ? few_run_rows(pairs, count) : gemm_run_rows(pairs / count);
   const int64_t runs_max = sort_runs_max(pairs, count, run_rows);
   auto* pair_token = workspace.take<int32_t>(pairs);
   auto* pair_of = workspace.take<int32_t>(pairs);
@@ -116,10 +117,8 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
             .runs = runs,
             .run_count = run_count},
            device_.stream());
-  const RowRuns sorted = {pair_token, pair_of, runs, run_count, static_cast<int32_t>(runs_max)};
-  if (slices == 1 && run_rows == kFewRows && takes_few(x, experts, table)) {
-    return fp8_few(workspace, x, sorted, pairs, experts, table, out);
-  }
+  const RowRuns sorted = {pair_token, pair_of, runs, run_count, static_cast<int32_t>(runs_max), run_rows};
+  if (few) return fp8_few(workspace, x, sorted, pairs, experts, table, out);
   Product up;
   up.x = view(x);
   up.x_index = pair_token;

@@ -55,6 +55,7 @@ class Moe {
     const RowRun* runs = nullptr;
     const int32_t* run_count = nullptr;
     int32_t runs_max = 0;
+    int32_t run_rows = 0;
   };
   // moe_fp8.cc: experts of few rows each, on the FP8 tensor cores.
   bool takes_few(const Tensor& x, const ExpertWeights& experts, const ExpertTable& table) const;

@@ -122,6 +122,7 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const RowRuns& sor
   up.runs = sorted.runs;
   up.run_count = sorted.run_count;
   up.runs_max = sorted.runs_max;
+  up.run_rows = sorted.run_rows;
   up.outputs = width;
   up.out = product;
   few_fp8(up, stream);
