@@ -33,9 +33,9 @@ Status check_flags(const EngineOptions& options) {
   if (options.base_gpu_id < 0) {
     return error(ErrorCode::kInvalid, "--base-gpu-id {}: must be at least 0", options.base_gpu_id);
   }
-  if (options.role != InstanceRole::kWhole && (options.device == "cuda" || options.parallel.nodes > 1)) {
-    return error(ErrorCode::kUnsupported, "--disaggregation-mode works on one node with --device cpu, not with {}",
-                 options.device == "cuda" ? "--device cuda" : fmt::format("--nnodes {}", options.parallel.nodes));
+  if (options.role != InstanceRole::kWhole && options.parallel.nodes > 1) {
+    return error(ErrorCode::kUnsupported, "--disaggregation-mode works on one node, not with --nnodes {}",
+                 options.parallel.nodes);
   }
   if (options.load_format != "auto" && options.load_format != "dummy") {
     return error(ErrorCode::kInvalid, "--load-format {}: must be auto or dummy", options.load_format);
