@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
+#include <barrier>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -61,6 +62,7 @@ class Group {
   double us(int64_t bytes, const Call& call) {
     const uint64_t key = ++keys_;
     std::vector<double> times(ops_.size());
+    std::barrier together(size());
     std::vector<std::thread> threads;
     for (int32_t r = 0; r < size(); ++r) {
       threads.emplace_back([&, r] {
@@ -73,12 +75,12 @@ class Group {
         };
         ops_[r]->replay(key, step);
         cudaStreamSynchronize(device.stream());
-        comm.barrier();
+        together.arrive_and_wait();
         const int64_t begin_us = now_us();
         for (int i = 0; i < kSteps; ++i) ops_[r]->replay(key, step);
         cudaStreamSynchronize(device.stream());
         times[r] = static_cast<double>(now_us() - begin_us) / (kSteps * kSumsOfAStep);
-        comm.barrier();
+        together.arrive_and_wait();
       });
     }
     for (std::thread& thread : threads) thread.join();

@@ -2,12 +2,9 @@
 // the bits that ranks over host memory give, whatever the others do meanwhile.
 #include <gtest/gtest.h>
 
-<<<<<<< HEAD
-#include <barrier>
-=======
 #include <algorithm>
+#include <barrier>
 #include <cstring>
->>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
 #include <functional>
 #include <thread>
 
@@ -83,12 +80,8 @@ void expect_same(const std::vector<HostTensor>& ins, const std::vector<HostTenso
   std::vector<std::unique_ptr<Comm>> host = make_local_comms(ranks);
   on_every_rank(ranks, [&](int32_t r) { call(*host[r], sources[r], wanted[r]); });
   const std::vector<std::unique_ptr<Ops>> ops = make_ranks(ranks);
-<<<<<<< HEAD
-  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(ranks);
   std::barrier done(ranks);
-=======
   const std::vector<RankComms> handles = groups_on_devices(ops);
->>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
   on_every_rank(ranks, [&](int32_t r) {
     const Local in(ops[r]->device(), ins[r]), fresh(ops[r]->device(), outs[r]), work(ops[r]->device(), ins[r]);
     Local out(ops[r]->device(), outs[r]);
@@ -98,11 +91,7 @@ void expect_same(const std::vector<HostTensor>& ins, const std::vector<HostTenso
       call(*handles[r].stage, work.view, out.view);
     }
     EXPECT_EQ(out.bytes(), wanted[r].bytes) << "rank " << r << " of " << ranks;
-<<<<<<< HEAD
     done.arrive_and_wait();  // others may still look at what this rank showed them
-=======
-    handles[r].stage->barrier();
->>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
   });
 }
 
@@ -137,8 +126,6 @@ TEST(DeviceComm, SumsSlicesInTheOrderOfTheTree) {
   }
 }
 
-<<<<<<< HEAD
-=======
 // Few elements, which every rank sums whole; many; none that come in fours.
 TEST(DeviceComm, SumsOfEverySize) {
   std::mt19937 random(97);
@@ -157,6 +144,7 @@ TEST(DeviceComm, SumsInAGraphWhereEveryRankHasAGpu) {
   if (cuda_device_count() < kRanks) GTEST_SKIP() << "needs two GPUs";
   const std::vector<std::unique_ptr<Ops>> ops = make_ranks(kRanks);
   const std::vector<RankComms> handles = groups_on_devices(ops);
+  std::barrier done(kRanks);
   const auto input = [](int rank, int turn) {
     std::mt19937 random(1000 + 10 * turn + rank);
     return random_tensor(random, DType::kF32, {1, 3, 500}, 1.f);
@@ -179,21 +167,11 @@ TEST(DeviceComm, SumsInAGraphWhereEveryRankHasAGpu) {
         std::memcpy(&sum, sums.data() + 4 * i, 4);
         ASSERT_EQ(sum, mine.view.as<float>()[i] + other.view.as<float>()[i]) << "turn " << turn << ", element " << i;
       }
-      handles[r].stage->barrier();
+      done.arrive_and_wait();
     }
   });
 }
 
-TEST(DeviceComm, SumsAndKeepsItsRows) {
-  std::mt19937 random(96);
-  std::vector<HostTensor> ins;
-  for (int r = 0; r < 4; ++r) ins.push_back(random_tensor(random, DType::kF32, {1, 11, 24}, 1.f));
-  const std::vector<int32_t> counts = {3, 5, 1, 2};
-  expect_same(ins, poisoned_tensors(DType::kF32, {3, 5, 1, 2}, 24),
-              [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.reduce_scatter_slices(in, counts, out); });
-}
-
->>>>>>> 0aee815 (Ranks on several GPUs of one node: peer memory, signals in kernels, recorded decode steps)
 TEST(DeviceComm, GathersRowsAndColumns) {
   const std::vector<int32_t> counts = {3, 1, 6};
   expect_same(random_tensors(DType::kBF16, {3, 1, 6}, 40), poisoned_tensors(DType::kBF16, {10, 10, 10}, 40),
