@@ -8,6 +8,24 @@
 
 namespace hylas {
 
+// A moment in the order of what a device does.
+class DeviceMark {
+ public:
+  virtual ~DeviceMark() = default;
+  // Until the device has come past it. On any thread.
+  virtual void wait() = 0;
+};
+
+// Copies from a device beside what its own thread lets it do, on another thread: one at a time.
+class DeviceReader {
+ public:
+  virtual ~DeviceReader() = default;
+  // Begins; what is read must be final, and stay.
+  virtual void read(void* host, const void* device, size_t bytes) = 0;
+  // Until everything that was begun is in host memory.
+  virtual void finish() = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -18,6 +36,19 @@ class Device {
   virtual void copy_from_host(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device, size_t bytes) = 0;
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
+
+  // For devices that work beside the thread that tells them what to do; others need none of it.
+  // Makes host memory such that the device reads and writes it by itself (tensor/page_lock.h). kExhausted: the system
+  // refuses; everything works without, only slower.
+  virtual Status lock_pages(void*, size_t) { return {}; }
+  virtual void unlock_pages(void*) {}
+  // As copy_from_host, but the host memory must stay as it is until the device has come past a later mark.
+  virtual void copy_from_locked(void* device, const void* host, size_t bytes) { copy_from_host(device, host, bytes); }
+  // Behind everything that its thread has begun.
+  virtual std::unique_ptr<DeviceMark> mark();
+  // The device outlives it.
+  virtual std::unique_ptr<DeviceReader> reader();
+
   // False: not on this device; then nothing was done.
   virtual bool fill_hashed(const HashedFill& fill) { return static_cast<void>(fill), false; }
   // Bytes that may still be allocated, and the total of this device (for a CPU: of the machine or its cgroup).

@@ -29,8 +29,14 @@ Status check(const TransferPart& part, const InstanceLayout& from, const Instanc
 
 }  // namespace
 
-Sender::Sender(InstanceLayout layout, std::vector<const void*> memory, Link& link, OnSent on_sent)
-    : layout_(std::move(layout)), memory_(std::move(memory)), link_(link), on_sent_(std::move(on_sent)) {
+Sender::Sender(InstanceLayout layout, std::vector<const void*> memory, Link& link, OnSent on_sent,
+               std::vector<std::unique_ptr<Stager>> stagers)
+    : layout_(std::move(layout)),
+      memory_(std::move(memory)),
+      link_(link),
+      on_sent_(std::move(on_sent)),
+      stagers_(std::move(stagers)) {
+  HYLAS_CHECK(stagers_.empty() || stagers_.size() == memory_.size(), "{} stagers", stagers_.size());
   HYLAS_CHECK(layout_.ranks.size() == memory_.size(), "{} ranks, {} pools", layout_.ranks.size(), memory_.size());
 }
 
@@ -100,9 +106,11 @@ void Sender::report(SentReport report) {
 void Sender::send(int32_t rank, const SendOp& op) {
   Result<Prepared> prepared = prepare(rank, op);
   if (prepared.ok()) {
-    return link_.put(
-        prepared->link_peer, std::move(prepared->writes),
-        [this, transfer = op.transfer, rank](PutResult result) { report({transfer, rank, std::move(result)}); });
+    Link::OnDone done = [this, transfer = op.transfer, rank](PutResult result) {
+      report({transfer, rank, std::move(result)});
+    };
+    if (stagers_.empty()) return link_.put(prepared->link_peer, std::move(prepared->writes), std::move(done));
+    return stagers_[rank]->put(prepared->link_peer, std::move(prepared->writes), std::move(done));
   }
   link_.put(kNobody, {}, [this, transfer = op.transfer, rank, why = prepared.error()](const PutResult&) {
     report({transfer, rank, {.status = why}});

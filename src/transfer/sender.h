@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "transfer/link.h"
+#include "transfer/stager.h"
 #include "transfer/transfer_plan.h"
 
 namespace hylas {
@@ -35,8 +37,10 @@ class Sender {
   // Called on a thread of the link.
   using OnSent = std::function<void(SentReport)>;
 
-  // `memory[rank]`: start of the rank's pools. `link` outlives it.
-  Sender(InstanceLayout layout, std::vector<const void*> memory, Link& link, OnSent on_sent);
+  // `memory[rank]`: start of the rank's pools; `stagers[rank]`: its way to the link, if that cannot read the memory.
+  // Their devices and `link` outlive it.
+  Sender(InstanceLayout layout, std::vector<const void*> memory, Link& link, OnSent on_sent,
+         std::vector<std::unique_ptr<Stager>> stagers = {});
   // What is still under way fails and is reported first.
   ~Sender();
   Sender(const Sender&) = delete;
@@ -47,7 +51,8 @@ class Sender {
   // Parts that are still under way fail; later ones for this peer are reported as failed.
   void remove_peer(int32_t peer, const std::string& why);
 
-  // `rank`'s share of the part, once it has computed it. Reported also when it has nothing to send.
+  // `rank`'s share of the part, once it has computed it, or begun to where it has a stager: then on the thread of its
+  // device. Reported also when it has nothing to send.
   void send(int32_t rank, const SendOp& op);
 
  private:
@@ -74,6 +79,7 @@ class Sender {
   std::condition_variable reported_;
   int64_t under_way_ = 0;          // guarded by mutex_: parts that are not reported
   std::map<int32_t, Peer> peers_;  // guarded by mutex_
+  const std::vector<std::unique_ptr<Stager>> stagers_;
 };
 
 }  // namespace hylas

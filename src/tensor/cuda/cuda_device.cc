@@ -1,6 +1,7 @@
 #include "tensor/cuda/cuda_device.h"
 
 #include <cstring>
+#include <optional>
 
 #include "base/check.h"
 #include "tensor/cuda/cuda_error.h"
@@ -34,6 +35,63 @@ Status check_gpu(int index) {
   }
   return {};
 }
+
+// An event on which threads sleep. Each call makes the device the calling thread's.
+class CudaMark final : public DeviceMark {
+ public:
+  CudaMark(int device, cudaStream_t stream) : device_(device) {
+    cuda::check(cudaSetDevice(device_), "cudaSetDevice");
+    cuda::check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreate");
+    record(stream);
+  }
+  ~CudaMark() override {
+    cudaSetDevice(device_);
+    cudaEventDestroy(event_);
+  }
+  CudaMark(const CudaMark&) = delete;
+  CudaMark& operator=(const CudaMark&) = delete;
+  void record(cudaStream_t stream) { cuda::check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
+  void wait() override {
+    cuda::check(cudaSetDevice(device_), "cudaSetDevice");
+    cuda::check(cudaEventSynchronize(event_), "the kernels before a mark");
+  }
+
+ private:
+  int device_;
+  cudaEvent_t event_ = nullptr;
+};
+
+// A stream of its own, so that copies run beside kernels.
+class CudaReader final : public DeviceReader {
+ public:
+  explicit CudaReader(int device) : device_(device) {
+    cuda::check(cudaSetDevice(device_), "cudaSetDevice");
+    cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    end_.emplace(device_, stream_);
+  }
+  ~CudaReader() override {
+    cudaSetDevice(device_);
+    cudaStreamDestroy(stream_);
+  }
+  CudaReader(const CudaReader&) = delete;
+  CudaReader& operator=(const CudaReader&) = delete;
+
+  void read(void* host, const void* device, size_t bytes) override {
+    if (bytes == 0) return;
+    cuda::check(cudaSetDevice(device_), "cudaSetDevice");
+    cuda::check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_), "copy beside the kernels");
+  }
+  void finish() override {
+    cuda::check(cudaSetDevice(device_), "cudaSetDevice");
+    end_->record(stream_);
+    end_->wait();
+  }
+
+ private:
+  int device_;
+  cudaStream_t stream_ = nullptr;
+  std::optional<CudaMark> end_;
+};
 
 }  // namespace
 
@@ -102,6 +160,32 @@ void CudaDevice::copy(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
   cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy on the device");
 }
+
+// cudaHostRegister takes shared files too. Every GPU of the process reaches the memory.
+Status CudaDevice::lock_pages(void* host, size_t bytes) {
+  cuda::check(cudaSetDevice(index_), "cudaSetDevice");
+  if (cudaError_t status = cudaHostRegister(host, bytes, cudaHostRegisterPortable); status != cudaSuccess) {
+    cudaGetLastError();  // it does no harm to what follows
+    return error(ErrorCode::kExhausted, "{} MiB of host memory cannot be locked for GPU {}: {}", bytes >> 20, index_,
+                 cudaGetErrorString(status));
+  }
+  return {};
+}
+
+void CudaDevice::unlock_pages(void* host) {
+  cuda::check(cudaSetDevice(index_), "cudaSetDevice");
+  cuda::check(cudaHostUnregister(host), "cudaHostUnregister");
+}
+
+void CudaDevice::copy_from_locked(void* device, const void* host, size_t bytes) {
+  HYLAS_CHECK(!recording_, "a copy from the host is recorded");
+  if (bytes == 0) return;
+  cuda::check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
+}
+
+std::unique_ptr<DeviceMark> CudaDevice::mark() { return std::make_unique<CudaMark>(index_, stream()); }
+
+std::unique_ptr<DeviceReader> CudaDevice::reader() { return std::make_unique<CudaReader>(index_); }
 
 bool CudaDevice::fill_hashed(const HashedFill& fill) {
   cuda::hashed_fill(fill, stream());

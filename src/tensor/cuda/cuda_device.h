@@ -28,6 +28,11 @@ class CudaDevice final : public Device {
   void copy_from_host(void* device, const void* host, size_t bytes) override;
   void copy_to_host(void* host, const void* device, size_t bytes) override;
   void copy(void* to, const void* from, size_t bytes) override;
+  Status lock_pages(void* host, size_t bytes) override;
+  void unlock_pages(void* host) override;
+  void copy_from_locked(void* device, const void* host, size_t bytes) override;
+  std::unique_ptr<DeviceMark> mark() override;
+  std::unique_ptr<DeviceReader> reader() override;
   bool fill_hashed(const HashedFill& fill) override;
   size_t bytes_free() const override;
   size_t bytes_total() const override;
