@@ -76,6 +76,43 @@ void StatePools::copy_slot(int32_t from, int32_t to) {
   });
 }
 
+// Ids that are neighbours in both pools go in one copy.
+void StatePools::begin_from(StateScope scope, const StatePools& host, std::span<const int32_t> from,
+                            std::span<const int32_t> to) {
+  const auto below = [&](const StatePools& pools) { return scope == StateScope::kPerToken ? pools.pages_ : pools.slots_; };
+  HYLAS_CHECK(from.size() == to.size(), "{} ids to {}", from.size(), to.size());
+  std::vector<std::pair<int32_t, int32_t>> ids;  // here, there
+  for (size_t i = 0; i < to.size(); ++i) {
+    HYLAS_CHECK(to[i] >= 0 && to[i] < below(*this) && from[i] >= 0 && from[i] < below(host), "{} to {}", from[i], to[i]);
+    ids.emplace_back(to[i], from[i]);
+  }
+  std::sort(ids.begin(), ids.end());
+  for (size_t begin = 0, end = 0; begin < ids.size(); begin = end) {
+    const auto [first, there] = ids[begin];
+    for (end = begin + 1; end < ids.size(); ++end) {
+      const auto next = static_cast<int32_t>(end - begin);
+      if (ids[end] != std::pair(first + next, there + next)) break;
+    }
+    for (size_t kind = 0; kind < layout_.kinds.size(); ++kind) {
+      if (layout_.kinds[kind].scope != scope) continue;
+      for (size_t i = 0; i < blocks_.kinds[kind].size(); ++i) {
+        const PoolBlock &mine = blocks_.kinds[kind][i], &its = host.blocks_.kinds[kind][i];
+        device_->copy_from_locked(static_cast<std::byte*>(memory_.data()) + mine.offset + mine.stride * first,
+                                  static_cast<const std::byte*>(host.memory_.data()) + its.offset + its.stride * there,
+                                  mine.stride * (end - begin));
+      }
+    }
+  }
+}
+
+void StatePools::begin_pages_from(const StatePools& host, std::span<const int32_t> from, std::span<const int32_t> to) {
+  begin_from(StateScope::kPerToken, host, from, to);
+}
+
+void StatePools::begin_slot_from(const StatePools& host, int32_t from, int32_t to) {
+  begin_from(StateScope::kPerSequence, host, {&from, 1}, {&to, 1});
+}
+
 size_t StatePools::page_bytes() const { return static_cast<size_t>(layout_.bytes_per_token()) * page_size_; }
 
 size_t StatePools::slot_bytes() const { return static_cast<size_t>(layout_.bytes_per_sequence()); }

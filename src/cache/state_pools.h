@@ -2,6 +2,7 @@
 // StatePools: the bytes behind a StateLayout on one rank: pages for per-token kinds, slots for per-sequence kinds.
 // Page and slot ids are handed out elsewhere (PagePool, SlotPool, by the scheduler); here is only memory.
 #include <cstddef>
+#include <span>
 
 #include "base/result.h"
 #include "cache/pool_blocks.h"
@@ -34,6 +35,10 @@ class StatePools {
 
   // Every per-sequence byte of slot `from` to slot `to`.
   void copy_slot(int32_t from, int32_t to);
+  // Pages `from[i]` or a slot of pools of the same layout in host memory, to pages `to[i]` or slot `to` here: begun
+  // (Device::copy_from_locked).
+  void begin_pages_from(const StatePools& host, std::span<const int32_t> from, std::span<const int32_t> to);
+  void begin_slot_from(const StatePools& host, int32_t from, int32_t to);
   // Bytes of one page or slot over all kinds and layers, gathered to or from host memory (retraction, checksums).
   size_t page_bytes() const;
   size_t slot_bytes() const;
@@ -47,6 +52,7 @@ class StatePools {
   std::byte* block(size_t kind, int32_t layer, size_t segment) const;
   template <class Visit>
   void for_pieces(StateScope scope, int32_t id, Visit visit) const;
+  void begin_from(StateScope scope, const StatePools& host, std::span<const int32_t> from, std::span<const int32_t> to);
   void read(StateScope scope, int32_t id, void* host) const;
   void write(StateScope scope, int32_t id, const void* host);
 

@@ -31,9 +31,9 @@ Status check_flags(const EngineOptions& options) {
     return error(ErrorCode::kUnsupported, "--device cuda runs one rank; {} ranks run with --device cpu",
                  options.parallel.world());
   }
-  if (options.role != InstanceRole::kWhole && (options.device == "cuda" || options.parallel.nodes > 1)) {
-    return error(ErrorCode::kUnsupported, "--disaggregation-mode works on one node with --device cpu, not with {}",
-                 options.device == "cuda" ? "--device cuda" : fmt::format("--nnodes {}", options.parallel.nodes));
+  if (options.role != InstanceRole::kWhole && options.parallel.nodes > 1) {
+    return error(ErrorCode::kUnsupported, "--disaggregation-mode works on one node, not with --nnodes {}",
+                 options.parallel.nodes);
   }
   if (options.load_format != "auto" && options.load_format != "dummy") {
     return error(ErrorCode::kInvalid, "--load-format {}: must be auto or dummy", options.load_format);

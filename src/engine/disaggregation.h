@@ -13,6 +13,10 @@
 
 namespace hylas {
 
+// Where others cannot write into the device's memory: gives the ranks of a decoding instance host memory for states to
+// land in, and tells the scheduler's options how much. Before the scheduler is made.
+Status add_landing(const EngineOptions& options, Startup& startup);
+
 // Lifetime: the ranks of `startup` have their memory; they outlive it, and so does the scheduler.
 class Disaggregation {
  public:

@@ -238,6 +238,7 @@ Result<std::unique_ptr<Engine>> Engine::start(const EngineOptions& options) { re
 
 Result<std::unique_ptr<Engine>> start_engine(const EngineOptions& options, std::unique_ptr<Link> link) {
   HYLAS_ASSIGN(Startup startup, start_up(options));
+  HYLAS_TRY(add_landing(options, startup));
   auto scheduler = std::make_unique<Scheduler>(startup.scheduler);
   // Never full: requests wait in the scheduler's queue anyway, and results must not wait.
   auto inbox = std::make_shared<Inbox>(SIZE_MAX);

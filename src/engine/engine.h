@@ -56,6 +56,7 @@ struct EngineOptions {
   HostPort bootstrap{"127.0.0.1", 8998};     // kPrefill: where decoding instances connect; port 0: any free one
   std::string transfer_devices;              // --disaggregation-ib-device: of UCX, "mlx5_0,mlx5_1"
   std::string disaggregation_secret;         // that both instances know; empty: anybody may connect
+  bool stage_transfers = false;              // for tests: states go through host memory as those of a GPU do
 };
 
 // What an instance is, for /model_info, /server_info and the log.
@@ -88,6 +89,8 @@ struct EngineStats {
   int32_t slots_used = 0, slots_max = 0;
   int32_t transfers = 0;  // sequences whose state is on its way to or from another instance
   int64_t pages_used = 0, pages_max = 0;
+  int64_t landing_pages_used = 0;  // host memory where states arrive (landing_area.h)
+  int32_t landing_slots_used = 0;
   uint64_t prompt_tokens_total = 0, generated_tokens_total = 0, requests_total = 0, aborted_total = 0,
            retractions_total = 0, steps_total = 0;
   int64_t busy_us_total = 0;           // time that the last stage spent in steps

@@ -47,8 +47,12 @@ void fields(Io& io, Like<SendOp> auto& v) {
   io(v.transfer, v.peer, v.group, v.to_group, v.part);
 }
 template <class Io>
+void fields(Io& io, Like<LandOp> auto& v) {
+  io(v.sequence, v.group, v.part);
+}
+template <class Io>
 void fields(Io& io, Like<StepPlan> auto& v) {
-  io(v.id, v.lane, v.known, v.ends, v.swaps, v.starts, v.rows, v.copies, v.sends);
+  io(v.id, v.lane, v.known, v.ends, v.lands, v.swaps, v.starts, v.rows, v.copies, v.sends);
 }
 template <class Io>
 void fields(Io& io, Like<SampleResult> auto& v) {

@@ -45,6 +45,11 @@ Status Rank::allocate(int64_t pages, int32_t slots) {
   return {};
 }
 
+Status Rank::allocate_landing(int64_t pages, int32_t slots) {
+  HYLAS_ASSIGN(landing_, LandingArea::make(device(), layout(), pages, options_.limits.page_size, slots));
+  return {};
+}
+
 // Steps of padded rows alone: they write nowhere.
 void Rank::record_graphs() {
   const BatchLimits& limits = options_.limits;
@@ -59,6 +64,9 @@ StepResult Rank::execute(const StepPlan& plan) {
   wait_us_ = 0;
   const int32_t group = place().dp_group;
   for (SequenceIndex sequence : plan.ends) sampler_.end(sequence);
+  for (const LandOp& op : plan.lands) {
+    if (op.group == group) landing_->begin(op, pools_);
+  }
   for (const SwapOp& op : plan.swaps) {
     if (op.group == group) swaps_.apply(op, pools_);
   }
@@ -70,6 +78,7 @@ StepResult Rank::execute(const StepPlan& plan) {
   for (const SendOp& op : plan.sends) {
     if (op.group == group) sender_->send(place().rank, op);
   }
+  if (landing_) landing_->finish();  // the copies came first: when the step's kernels are launched they are about over
   result.end_us = now_us();
   result.wait_us = wait_us_;
   return result;

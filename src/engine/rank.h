@@ -10,6 +10,7 @@
 #include "comm/rank_comms.h"
 #include "engine/batch_build.h"
 #include "engine/decode_graphs.h"
+#include "engine/landing_area.h"
 #include "engine/sampler_table.h"
 #include "engine/step_plan.h"
 #include "engine/swap_store.h"
@@ -62,6 +63,9 @@ class Rank {
 
   // Parts of states go through it; outlives the plans that name some.
   void send_through(Sender* sender) { sender_ = sender; }
+  // After allocate(): states land in host memory with room for so many pages and slots, and not in pools().
+  Status allocate_landing(int64_t pages, int32_t slots);
+  LandingArea* landing() const { return landing_.get(); }
   // Does the parts of the plan in order (step_plan.h). Rows are those of this rank's dp group, if it reports them.
   StepResult execute(const StepPlan& plan);
   // After the last plan: takes what other stages have sent.
@@ -98,6 +102,7 @@ class Rank {
   SamplerTable sampler_{0};
   SwapStore swaps_;
   Sender* sender_ = nullptr;
+  std::unique_ptr<LandingArea> landing_;
   TokenFeed feed_;                     // first of several stages
   std::vector<PlanRow> rows_;          // of this group in the current plan, with several groups
   std::vector<int32_t> group_tokens_;  // of the current plan, [dp]

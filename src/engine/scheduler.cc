@@ -35,8 +35,11 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   HYLAS_CHECK(options.prefill_tokens_max >= kChunkUnit, "{} prefill tokens a step", options.prefill_tokens_max);
   HYLAS_CHECK(options.plans_in_flight_max >= 1 && options.slots >= 1 && options.pages >= 1);
   HYLAS_CHECK(options.stages >= 1 && options.groups >= 1);
+  HYLAS_CHECK(options.landing_slots == 0 || options.landing_pages >= options.longest_prompt_pages(), "{} landing pages",
+              options.landing_pages);
   for (int32_t group = 0; group < options.groups; ++group) {
     memory_.emplace_back(options.pages, options.page_size, options.slots, group);
+    if (options.landing_slots > 0) memory_.back().add_landing(options.landing_pages, options.landing_slots);
   }
 }
 
@@ -93,6 +96,7 @@ std::optional<StepPlan> Scheduler::next_plan() {
   StepPlan plan;
   plan.ends = std::exchange(ends_, {});
   plan.swaps = std::exchange(drops_, {});
+  plan.lands = std::exchange(lands_, {});
   for (SequenceIndex index : plan.ends) memory_[index / options_.slots].give_back_index(index);
   plan.id = plans_ + 1;
   plan.known = in_flight_.empty() ? plans_ : in_flight_.front().id - 1;
@@ -101,7 +105,7 @@ std::optional<StepPlan> Scheduler::next_plan() {
   plan_decode(plan);
   if (totals_.retractions_total == retractions) plan_joins(plan);
   plan_prefill(plan);
-  if (plan.rows.empty() && plan.ends.empty() && plan.swaps.empty()) {
+  if (plan.rows.empty() && plan.ends.empty() && plan.swaps.empty() && plan.lands.empty()) {
     HYLAS_CHECK(plan.starts.empty());
     in_flight_.pop_back();
     return std::nullopt;
@@ -194,6 +198,7 @@ bool Scheduler::fits(const Sequence& sequence, int32_t group) const {
   if (is_new && prefill_backlog(group) >= options_.prefill_tokens_max) return false;
   const SequenceMemory& memory = memory_[group];
   const int32_t tokens = tokens_to_join(sequence);
+  if (is_new && !memory.can_land(tokens)) return false;
   int64_t spare_pages = memory.pages_for(sequence.tokens_final()) > memory.pages_for(tokens) ? 1 : 0;
   for (const Sequence* other : running_) {
     if (other->group == group) spare_pages += memory.growth_pages(*other);
@@ -230,9 +235,7 @@ bool Scheduler::join(Sequence& sequence, StepPlan& plan) {
     sequence.phase = SequencePhase::kPrefill;
     totals_.transfers += options_.role != InstanceRole::kWhole;
     if (options_.role != InstanceRole::kDecode) return true;
-    sequence.phase = SequencePhase::kReceives;
-    sequence.is_receiving = true;
-    reservations_.push_back({sequence.id, group, sequence.slot, sequence.pages});
+    reserve(sequence);
     return true;
   }
   plan.swaps.push_back(memory_[group].swap_in(sequence, tokens));
@@ -342,13 +345,16 @@ void Scheduler::end(Sequence& sequence) {
 // It has ended, no plan in flight names it any more, and its memory is neither read nor written by others.
 void Scheduler::retire_if_free(Sequence& sequence) {
   if (sequence.phase == SequencePhase::kEnded && sequence.plans_in_flight == 0 && sequence.sends_open == 0 &&
-      !sequence.is_receiving) {
+      sequence.copies_open == 0 && !sequence.is_receiving) {
     retire(sequence);
   }
 }
 
 void Scheduler::retire(Sequence& sequence) {
-  if (sequence.group >= 0) memory_[sequence.group].release(sequence);
+  if (sequence.group >= 0) {
+    memory_[sequence.group].release(sequence);
+    memory_[sequence.group].end_landing(sequence);
+  }
   if (sequence.swap_key != 0) {
     drops_.push_back({SwapOp::Direction::kDrop, sequence.swap_key, {}, -1, sequence.group});
   }
@@ -375,6 +381,8 @@ EngineStats Scheduler::stats() const {
     stats.kv_tokens_max += memory.pages().size() * options_.page_size;
     stats.pages_used += memory.pages().used();
     stats.pages_max += memory.pages().size();
+    stats.landing_pages_used += memory.landing_pages().used();
+    stats.landing_slots_used += static_cast<int32_t>(memory.landing_slots().used());
     stats.slots_used += static_cast<int32_t>(memory.slots().used());
     stats.slots_max += static_cast<int32_t>(memory.slots().size());
   }

@@ -17,8 +17,10 @@
 //  - What an ended sequence holds is free again when no plan in flight names it, no part of it is on its way to another
 //    instance, and no other instance may write there.
 //  - With disaggregation: a prefilling instance sends the pages of a chunk with the plan that computes it, the slot
-//  with
-//    the last one. A decoding instance reserves pages for the prompt and a slot, and waits for the state to land.
+//    with the last one. A decoding instance reserves pages for the prompt and a slot, and waits for the state to land.
+//  - Where a device's memory cannot be written by others, it also reserves host memory for the state to land in. The next
+//    plan copies it from there, and the host memory is free when every rank of the group has done that.
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -37,7 +39,7 @@
 
 namespace hylas {
 
-// Memory that waits for the state of a request, which another instance computes.
+// Memory that waits for the state of a request, which another instance computes: where that lands.
 struct Reservation {
   RequestId id = 0;
   int32_t group = 0;
@@ -67,6 +69,10 @@ struct SchedulerOptions {
   int64_t pages = 0;        // of one group
   int32_t page_size = 64;
   int32_t slots = 0;  // sequences of one group that run at once
+  // kDecode: of one group, where states land before they are copied; without, they land where they stay. Enough for the
+  // longest prompt.
+  int64_t landing_pages = 0;
+  int32_t landing_slots = 0;
   int32_t context_length = 0;
   int32_t vocab_size = 0;
   int32_t prefill_tokens_max = 512;      // prompt tokens of one step and group, at least kChunkUnit
@@ -76,6 +82,9 @@ struct SchedulerOptions {
   std::vector<int32_t> eos_ids;
   uint64_t seed = 0;  // of the seeds of requests that bring none
 
+  int64_t longest_prompt_pages() const {
+    return std::min<int64_t>(pages, (context_length + page_size - 1) / page_size);
+  }
   RequestLimits limits() const { return {context_length, pages * page_size, vocab_size}; }
 };
 
@@ -108,6 +117,8 @@ class Scheduler {
   std::vector<Reservation> take_reservations() { return std::exchange(reservations_, {}); }
   std::vector<Output> on_landed(RequestId id, FirstToken first);
   void on_not_landed(RequestId id);
+  // A rank of the group: what had landed is on the device.
+  void on_copied(RequestId id);
 
   // Nothing runs, waits or is in flight, and the ranks were told of every end.
   bool idle() const { return sequences_.empty() && in_flight_.empty() && ends_.empty() && drops_.empty(); }
@@ -140,6 +151,7 @@ class Scheduler {
   void retire(Sequence& sequence);
   void retire_if_free(Sequence& sequence);
   void plan_send(StepPlan& plan, Sequence& sequence);
+  void reserve(Sequence& sequence);
 
   SchedulerOptions options_;
   std::vector<SequenceMemory> memory_;  // [group]
@@ -151,6 +163,7 @@ class Scheduler {
   std::deque<InFlight> in_flight_;
   std::vector<SequenceIndex> ends_;  // for the next plan
   std::vector<SwapOp> drops_;        // for the next plan
+  std::vector<LandOp> lands_;        // for the next plan
   std::vector<Departure> departures_;
   std::vector<Reservation> reservations_;
   uint64_t plans_ = 0;

@@ -48,6 +48,19 @@ void Scheduler::on_sent(const SentReport& report) {
   retire_if_free(sequence);
 }
 
+// A sequence that has joined waits for its state.
+void Scheduler::reserve(Sequence& sequence) {
+  SequenceMemory& memory = memory_[sequence.group];
+  sequence.phase = SequencePhase::kReceives;
+  sequence.is_receiving = true;
+  if (!memory.has_landing()) {
+    reservations_.push_back({sequence.id, sequence.group, sequence.slot, sequence.pages});
+    return;
+  }
+  memory.begin_landing(sequence, sequence.prompt_tokens());
+  reservations_.push_back({sequence.id, sequence.group, sequence.landing_slot, sequence.landing_pages});
+}
+
 std::vector<Output> Scheduler::on_landed(RequestId id, FirstToken first) {
   Sequence& sequence = *sequences_.at(id);
   HYLAS_CHECK(std::exchange(sequence.is_receiving, false));
@@ -56,6 +69,11 @@ std::vector<Output> Scheduler::on_landed(RequestId id, FirstToken first) {
   if (sequence.phase == SequencePhase::kEnded) {
     retire_if_free(sequence);
     return outputs;
+  }
+  if (sequence.landing_slot >= 0) {
+    lands_.push_back({sequence.id, sequence.group, {}});
+    lands_.back().part = {0, sequence.landing_pages, sequence.pages, sequence.landing_slot, sequence.slot};
+    sequence.copies_open = options_.group_ranks;
   }
   sequence.phase = SequencePhase::kDecode;
   sequence.request.sampling.seed = first.seed;
@@ -68,6 +86,14 @@ std::vector<Output> Scheduler::on_landed(RequestId id, FirstToken first) {
   row.sampled = {first.token.id, first.token.logprob, std::move(first.token.top)};
   apply(sequence, std::move(row), outputs);
   return outputs;
+}
+
+void Scheduler::on_copied(RequestId id) {
+  Sequence& sequence = *sequences_.at(id);
+  HYLAS_CHECK(sequence.copies_open > 0);
+  if (--sequence.copies_open > 0) return;
+  memory_[sequence.group].end_landing(sequence);
+  retire_if_free(sequence);
 }
 
 void Scheduler::on_not_landed(RequestId id) {

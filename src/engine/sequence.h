@@ -51,6 +51,8 @@ struct Sequence {
   int32_t group = -1;  // the dp group, once it has joined one; it stays there
   int32_t slot = -1;
   std::vector<int32_t> pages;
+  std::vector<int32_t> landing_pages;  // where its state lands, if not in `pages` and `slot`
+  int32_t landing_slot = -1;
   uint64_t swap_key = 0;  // of its buffer in host memory; 0 = none
   bool started = false;   // the ranks know its index
 
@@ -61,6 +63,7 @@ struct Sequence {
   std::vector<SourceSum> sent;            // by rank
   std::string send_error;                 // the first one
   bool is_receiving = false;              // another instance may write into its memory
+  int32_t copies_open = 0;                // ranks that have not said that its state has left where it landed
   std::optional<int32_t> received_token;  // the first one, until a row has fed it
 
   std::vector<OutputToken> prompt_logprobs;  // collected over the chunks, goes out with the first Output

@@ -15,6 +15,27 @@ SequenceMemory::SequenceMemory(int64_t pages, int32_t page_size, int32_t slots, 
       slots_("slot", slots),
       indices_("sequence index", slots) {}
 
+void SequenceMemory::add_landing(int64_t pages, int32_t slots) {
+  landing_pages_ = IdPool("landing page", pages);
+  landing_slots_ = IdPool("landing slot", slots);
+}
+
+bool SequenceMemory::can_land(int32_t tokens) const {
+  return !has_landing() || (landing_slots_.available() > 0 && pages_for(tokens) <= landing_pages_.available());
+}
+
+void SequenceMemory::begin_landing(Sequence& sequence, int32_t tokens) {
+  HYLAS_CHECK(sequence.landing_slot < 0 && sequence.landing_pages.empty());
+  sequence.landing_slot = landing_slots_.take();
+  for (int64_t page = pages_for(tokens); page > 0; --page) sequence.landing_pages.push_back(landing_pages_.take());
+}
+
+void SequenceMemory::end_landing(Sequence& sequence) {
+  landing_pages_.give_back(sequence.landing_pages);
+  sequence.landing_pages.clear();
+  if (sequence.landing_slot >= 0) landing_slots_.give_back(std::exchange(sequence.landing_slot, -1));
+}
+
 int64_t SequenceMemory::growth_pages(const Sequence& sequence) const {
   const auto held = static_cast<int64_t>(sequence.pages.size());
   return std::clamp<int64_t>(pages_for(sequence.tokens_final()) - held, 0, 1);

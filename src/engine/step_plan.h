@@ -61,6 +61,14 @@ struct SwapOp {
   int32_t group = 0;
 };
 
+// A state that another instance has written into host memory (landing_area.h), on its way to the device: from pages and
+// slot there to pages and slot here. Every rank of the group reports it once what lay there may be overwritten.
+struct LandOp {
+  uint64_t sequence = 0;  // whose state: comes back with the report
+  int32_t group = 0;
+  TransferPart part;
+};
+
 // A rank does the parts of a plan in the order of the members, and plans in the order of their ids. So pages that a
 // swap takes out may carry another sequence in the same plan, and an index that ends may start again in the same plan.
 struct StepPlan {
@@ -69,6 +77,7 @@ struct StepPlan {
   uint64_t known = 0;               // results of the plans up to this one had come back: the first stage can take what
                                     // they sampled without waiting
   std::vector<SequenceIndex> ends;  // the ranks forget these sequences
+  std::vector<LandOp> lands;
   std::vector<SwapOp> swaps;
   std::vector<SequenceStart> starts;
   std::vector<PlanRow> rows;  // decode rows first within a group; at most one row per sequence

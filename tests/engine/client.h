@@ -80,7 +80,10 @@ class Client {
 inline bool nothing_in_use(const Engine& engine) {
   for (int64_t end_us = now_us() + 10'000'000; now_us() < end_us;) {
     const EngineStats stats = engine.stats();
-    if (stats.pages_used == 0 && stats.slots_used == 0 && stats.running == 0 && stats.queued == 0) return true;
+    if (stats.pages_used == 0 && stats.slots_used == 0 && stats.running == 0 && stats.queued == 0 &&
+        stats.landing_pages_used == 0 && stats.landing_slots_used == 0) {
+      return true;
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return false;

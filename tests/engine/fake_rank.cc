@@ -70,6 +70,8 @@ FakeRank::FakeRank(const SchedulerOptions& options)
   for (Group& group : groups_) {
     group.pages.assign(options.pages, std::vector<int32_t>(options.page_size, -1));
     group.slots.resize(options.slots);
+    group.landing_pages.assign(options.landing_pages, std::vector<int32_t>(options.page_size, -1));
+    group.landing_slots.resize(options.landing_slots);
   }
 }
 
@@ -81,6 +83,7 @@ StepResult FakeRank::execute(const StepPlan& plan) {
     HYLAS_CHECK(entries_.at(index).has_value(), "sequence {} ends but never started", index);
     entries_[index].reset();
   }
+  for (const LandOp& op : plan.lands) land(op);
   for (const SwapOp& op : plan.swaps) swap(op);
   for (const SequenceStart& start : plan.starts) {
     HYLAS_CHECK(!entries_.at(start.sequence).has_value(), "index {} starts twice", start.sequence);
@@ -138,6 +141,15 @@ void FakeRank::check_pipeline(const StepPlan& plan) {
     }
     if (row.sample) sampled_in = plan.id;
   }
+}
+
+void FakeRank::land(const LandOp& op) {
+  Group& group = groups_.at(op.group);
+  HYLAS_CHECK(op.part.from_pages.size() == op.part.to_pages.size());
+  for (size_t i = 0; i < op.part.from_pages.size(); ++i) {
+    group.pages.at(op.part.to_pages[i]) = group.landing_pages.at(op.part.from_pages[i]);
+  }
+  group.slots.at(op.part.to_slot) = group.landing_slots.at(op.part.from_slot);
 }
 
 void FakeRank::swap(const SwapOp& op) {
@@ -201,10 +213,13 @@ void FakeRank::send(const SendOp& op, FakeRank& to) const {
   const Group& from_group = groups_.at(op.group);
   Group& to_group = to.groups_.at(op.to_group);
   HYLAS_CHECK(op.part.from_pages.size() == op.part.to_pages.size() && options_.page_size == to.options_.page_size);
+  const bool lands = to.options_.landing_slots > 0;
+  auto& pages = lands ? to_group.landing_pages : to_group.pages;
+  auto& slots = lands ? to_group.landing_slots : to_group.slots;
   for (size_t i = 0; i < op.part.from_pages.size(); ++i) {
-    to_group.pages.at(op.part.to_pages[i]) = from_group.pages.at(op.part.from_pages[i]);
+    pages.at(op.part.to_pages[i]) = from_group.pages.at(op.part.from_pages[i]);
   }
-  if (op.part.from_slot >= 0) to_group.slots.at(op.part.to_slot) = from_group.slots.at(op.part.from_slot);
+  if (op.part.from_slot >= 0) slots.at(op.part.to_slot) = from_group.slots.at(op.part.from_slot);
 }
 
 bool FakeRank::forgot_everything() const {

@@ -52,7 +52,10 @@ class FakeRank {
     std::vector<std::vector<int32_t>> pages;  // [page][position in it]: the token
     std::vector<Slot> slots;
     std::map<uint64_t, Swapped> swapped;
+    std::vector<std::vector<int32_t>> landing_pages;  // with landing memory: what others write
+    std::vector<Slot> landing_slots;
   };
+  void land(const LandOp& op);
   void check_pipeline(const StepPlan& plan);
 
   std::vector<Group> groups_;

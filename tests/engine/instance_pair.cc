@@ -94,6 +94,7 @@ bool InstancePair::finish_one(Side& side) {
   const StepPlan plan = std::move(side.sent.front());
   side.sent.pop_front();
   StepResult result = side.rank.execute(plan);
+  for (const LandOp& op : plan.lands) copied_.insert(copied_.end(), side.options.group_ranks, op.sequence);
   for (const SendOp& op : plan.sends) parts_.push_back({op, side.options.group_ranks});
   Handoff& handoff = &side == &prefill ? static_cast<Handoff&>(prefill_handoff_) : decode_handoff_;
   handoff.take(side.scheduler.on_result(std::move(result)));
@@ -115,6 +116,14 @@ bool InstancePair::deliver_part(size_t index) {
   if (part.reports == 0) parts_.erase(parts_.begin() + static_cast<int64_t>(index));
   prefill_handoff_.on_sent(report);
   settle(prefill, prefill_handoff_);
+  return true;
+}
+
+bool InstancePair::deliver_copied() {
+  if (copied_.empty()) return false;
+  const RequestId id = copied_.front();
+  copied_.pop_front();
+  decode.scheduler.on_copied(id);
   return true;
 }
 
@@ -170,7 +179,7 @@ void InstancePair::stall() {
 
 void InstancePair::run_until_idle() {
   while (plan(prefill) || plan(decode) || finish_one(prefill) || finish_one(decode) || deliver_part(0) ||
-         deliver_to_prefill() || deliver_to_decode()) {
+         deliver_copied() || deliver_to_prefill() || deliver_to_decode()) {
   }
 }
 
@@ -182,6 +191,7 @@ bool InstancePair::clean() const {
   for (const Side* side : {&prefill, &decode}) {
     const EngineStats stats = side->scheduler.stats();
     if (stats.pages_used + stats.slots_used + stats.running + stats.queued + stats.transfers > 0) return false;
+    if (stats.landing_pages_used + stats.landing_slots_used > 0) return false;
     if (!side->rank.forgot_everything()) return false;
   }
   return idle();

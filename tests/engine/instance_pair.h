@@ -43,6 +43,8 @@ class InstancePair {
   // The part `index` of those under way arrives, in any order.
   bool deliver_part(size_t index);
   size_t parts() const { return parts_.size(); }
+  // A rank of the decoding side says that what had landed was copied.
+  bool deliver_copied();
   void run_until_idle();
 
   // What can go wrong.
@@ -72,6 +74,7 @@ class InstancePair {
   std::map<uint64_t, uint64_t> rooms_;  // of open epochs
   uint64_t landed_room_ = 0;            // of the state that landed last
   std::deque<Part> parts_;
+  std::deque<RequestId> copied_;  // at the decoding side, by each rank
   int32_t peer_ = 1;  // of the connection at the prefilling side
   bool is_damaged_ = false;
 };
