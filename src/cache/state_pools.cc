@@ -79,11 +79,14 @@ void StatePools::copy_slot(int32_t from, int32_t to) {
 // Ids that are neighbours in both pools go in one copy.
 void StatePools::begin_from(StateScope scope, const StatePools& host, std::span<const int32_t> from,
                             std::span<const int32_t> to) {
-  const auto below = [&](const StatePools& pools) { return scope == StateScope::kPerToken ? pools.pages_ : pools.slots_; };
+  const auto below = [&](const StatePools& pools) {
+    return scope == StateScope::kPerToken ? pools.pages_ : pools.slots_;
+  };
   HYLAS_CHECK(from.size() == to.size(), "{} ids to {}", from.size(), to.size());
   std::vector<std::pair<int32_t, int32_t>> ids;  // here, there
   for (size_t i = 0; i < to.size(); ++i) {
-    HYLAS_CHECK(to[i] >= 0 && to[i] < below(*this) && from[i] >= 0 && from[i] < below(host), "{} to {}", from[i], to[i]);
+    HYLAS_CHECK(to[i] >= 0 && to[i] < below(*this) && from[i] >= 0 && from[i] < below(host), "{} to {}", from[i],
+                to[i]);
     ids.emplace_back(to[i], from[i]);
   }
   std::sort(ids.begin(), ids.end());

@@ -54,10 +54,14 @@ bool shares_memory() { return allows_shm(ucx_transports()); }
 // A way to the link for each rank whose memory that cannot read.
 Result<std::vector<std::unique_ptr<Stager>>> make_stagers(const Startup& startup, Link& link) {
   std::vector<std::unique_ptr<Stager>> stagers;
+  StagerOptions options;
   for (const std::unique_ptr<Rank>& rank : startup.ranks) {
-    StagerOptions options;
     const size_t needed = largest_write_bytes(rank->layout(), startup.scheduler.page_size);
     options.block_bytes = std::max(options.block_bytes, needed);
+  }
+  log::info("states leave through host memory: {} blocks of {} MiB for each rank", options.blocks,
+            options.block_bytes >> 20);
+  for (const std::unique_ptr<Rank>& rank : startup.ranks) {
     HYLAS_ASSIGN(stagers.emplace_back(), Stager::make(rank->device(), link, options));
   }
   return stagers;
@@ -114,8 +118,7 @@ Result<std::unique_ptr<Disaggregation>> Disaggregation::open(const EngineOptions
   }
   all->link_ = std::move(link);
   if (!all->link_) {
-    HYLAS_ASSIGN(all->link_,
-                 make_nearest_link(shares_memory(), {.devices = ucx_devices(options.transfer_devices)}));
+    HYLAS_ASSIGN(all->link_, make_nearest_link(shares_memory(), {.devices = ucx_devices(options.transfer_devices)}));
   }
   if (options.disaggregation_secret.empty()) {
     log::warn("no --disaggregation-secret: whoever reaches the bootstrap port can take part");
@@ -176,9 +179,8 @@ Status Disaggregation::open_decode(const EngineOptions& options, Startup& startu
   HYLAS_TRY(link_->open(regions));
   for (const std::unique_ptr<Rank>& rank : startup.ranks) {
     if (LandingArea* landing = rank->landing()) {
-      landing->open([&scheduler, post](uint64_t sequence) {
-        post([&scheduler, sequence] { scheduler.on_copied(sequence); });
-      });
+      landing->open(
+          [&scheduler, post](uint64_t sequence) { post([&scheduler, sequence] { scheduler.on_copied(sequence); }); });
     }
   }
   auto handoff = std::make_unique<DecodeHandoff>(scheduler);

@@ -25,8 +25,8 @@ namespace hylas {
 struct RankOptions {
   ModelConfig config;
   DecoderOptions decoder;
-  BatchLimits limits;        // of one dp group
-  int32_t vocab_tokens = 0;  // ids below this may be sampled
+  BatchLimits limits;               // of one dp group
+  int32_t vocab_tokens = 0;         // ids below this may be sampled
   std::vector<int32_t> graph_rows;  // numbers of rows that decode steps are recorded for (engine/decode_graphs.h)
 
   bool is_first() const { return decoder.layer_begin == 0; }

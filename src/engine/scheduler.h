@@ -18,7 +18,8 @@
 //    instance, and no other instance may write there.
 //  - With disaggregation: a prefilling instance sends the pages of a chunk with the plan that computes it, the slot
 //    with the last one. A decoding instance reserves pages for the prompt and a slot, and waits for the state to land.
-//  - Where a device's memory cannot be written by others, it also reserves host memory for the state to land in. The next
+//  - Where a device's memory cannot be written by others, it also reserves host memory for the state to land in. The
+//  next
 //    plan copies it from there, and the host memory is free when every rank of the group has done that.
 #include <algorithm>
 #include <cstdint>

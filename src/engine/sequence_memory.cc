@@ -73,8 +73,7 @@ SwapOp SequenceMemory::swap_in(Sequence& sequence, int32_t tokens) {
   HYLAS_CHECK(sequence.slot < 0 && sequence.swap_key != 0);
   sequence.slot = slots_.take();
   take_pages(sequence, tokens);
-  return {SwapOp::Direction::kIn, std::exchange(sequence.swap_key, 0), computed_pages(sequence), sequence.slot,
-          group_};
+  return {SwapOp::Direction::kIn, std::exchange(sequence.swap_key, 0), computed_pages(sequence), sequence.slot, group_};
 }
 
 void SequenceMemory::release(Sequence& sequence) {

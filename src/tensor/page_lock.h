@@ -15,7 +15,10 @@ class PageLock {
   PageLock(Device& device, void* host, size_t bytes) {
     if (bytes == 0) return;
     const Status locked = device.lock_pages(host, bytes);
-    if (!locked.ok()) return log::warn("{}: states are copied more slowly", locked.error().message);
+    if (!locked.ok()) {
+      log::warn("{}: states are copied more slowly", locked.error().message);
+      return;
+    }
     device_ = &device;
     host_ = host;
   }

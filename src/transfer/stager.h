@@ -1,7 +1,7 @@
 #pragma once
 // Stager: the way from a device's memory to a link, which reads host memory only: through blocks of page-locked memory.
-// Whoever computes hands a put over and goes on; a thread waits until the device has computed what is to be sent, copies
-// it beside the kernels and gives it to the link.
+// Whoever computes hands a put over and goes on; a thread waits until the device has computed what is to be sent,
+// copies it beside the kernels and gives it to the link.
 #include <condition_variable>
 #include <cstdint>
 #include <memory>

@@ -181,6 +181,43 @@ TEST_P(EveryLayout, SlotTravelsWholeToAnotherSlot) {
   }
 }
 
+// From pools with other counts: only what is named changes.
+TEST_P(EveryLayout, PagesAndASlotOfOtherPoolsTravelWhole) {
+  StatePools host = StatePools::make(*device_, layout_, 4, kPageSize, 2).value();
+  std::vector<std::byte> page(pools_.page_bytes()), slot(pools_.slot_bytes());
+  const auto fill_with = [](std::vector<std::byte>& bytes, int number) {
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 31 + number);
+  };
+  for (int32_t id = 0; id < 4; ++id) {
+    fill_with(page, id);
+    host.write_page(id, page.data());
+  }
+  fill_with(slot, 50);
+  host.write_slot(1, slot.data());
+  fill();
+  const std::vector<std::vector<std::byte>> before = snapshot();
+  const std::vector<int32_t> from = {3, 0, 1, 2}, to = {2, 3, 4, 0};  // two of them neighbours on both sides
+  pools_.begin_pages_from(host, from, to);
+  pools_.begin_slot_from(host, 1, 2);
+  for (size_t i = 0; i < from.size(); ++i) {
+    std::vector<std::byte> expected(page.size());
+    fill_with(expected, from[i]);
+    pools_.read_page(to[i], page.data());
+    EXPECT_EQ(page, expected) << "page " << to[i];
+  }
+  std::vector<std::byte> landed(slot.size());
+  pools_.read_slot(2, landed.data());
+  EXPECT_EQ(landed, slot);
+  const std::vector<std::vector<std::byte>> after = snapshot();
+  const std::vector<Piece> all = pieces();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const bool named = all[i].id == 2 || (all[i].scope == StateScope::kPerToken && all[i].id != 1);
+    if (!named) {
+      EXPECT_EQ(after[i], before[i]) << "piece " << i;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Layouts, EveryLayout,
     testing::Values(Named{"hybrid",

@@ -115,6 +115,15 @@ TEST(Configuration, OneGpuRecordsDecodeStepsUpToItsSequences) {
   EXPECT_THAT(chosen(options).graph_rows, IsEmpty());
 }
 
+TEST(Configuration, AGpuPrefillsOrDecodesForOthers) {
+  EngineOptions options;
+  options.device = "cuda";
+  for (const InstanceRole role : {InstanceRole::kPrefill, InstanceRole::kDecode}) {
+    options.role = role;
+    EXPECT_TRUE(configure(options, model(), {}).ok());
+  }
+}
+
 TEST(Configuration, RefusesWhatThisBuildCannotDo) {
   Error device = refusal([](EngineOptions& o) { o.device = "tpu"; });
   EXPECT_EQ(device.code, ErrorCode::kInvalid);
@@ -125,6 +134,12 @@ TEST(Configuration, RefusesWhatThisBuildCannotDo) {
   });
   EXPECT_EQ(ranks.code, ErrorCode::kUnsupported);
   EXPECT_THAT(ranks.message, HasSubstr("--device cuda runs one rank; 2 ranks run with --device cpu"));
+  Error nodes = refusal([](EngineOptions& o) {
+    o.role = InstanceRole::kDecode;
+    o.parallel = {.pp = 2, .nodes = 2};
+  });
+  EXPECT_EQ(nodes.code, ErrorCode::kUnsupported);
+  EXPECT_THAT(nodes.message, HasSubstr("--disaggregation-mode works on one node, not with --nnodes 2"));
   Error kv = refusal([](EngineOptions& o) { o.kv_cache_dtype = "float16"; });
   EXPECT_EQ(kv.code, ErrorCode::kUnsupported);
   EXPECT_THAT(kv.message, HasSubstr("--kv-cache-dtype float16: must be auto, bfloat16, fp8_e4m3, float32"));

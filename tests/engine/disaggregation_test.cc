@@ -15,6 +15,7 @@
 #include "engine/unruly_link.h"
 #include "support/child_process.h"
 #include "support/layout_models.h"
+#include "support/test_device.h"
 
 namespace hylas {
 namespace {
@@ -35,12 +36,14 @@ struct Case {
   ParallelSizes prefill, decode;
   Types types;
   const char* transports = "tcp";
+  bool stage_prefill = false, stage_decode = false;  // as with GPUs
   std::string name() const {
     const auto sizes = [](const ParallelSizes& s) { return fmt::format("tp{}pp{}ep{}dp{}", s.tp, s.pp, s.ep, s.dp); };
     return fmt::format("{}_{}_to_{}_{}_{}_{}", model.name(), sizes(prefill), sizes(decode),
                        types.kv == std::string("auto") ? "kv" : "kv8",
                        types.state == std::string("float32") ? "s32" : "s16",
-                       transports == std::string("tcp") ? "tcp" : "shm");
+                       transports == std::string("tcp") ? "tcp" : "shm") +
+           (stage_prefill ? "_staged" : "") + (stage_decode ? "_landing" : "");
   }
 };
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name(); }
@@ -74,6 +77,8 @@ const LayoutOutcome& lone_rank(const LayoutModel& model, const Types& types) {
   return known[key] = answers.read();
 }
 
+bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
 // States went the way that was to be tested.
 void expect_way(const std::string& log, const std::string& transports) {
   const bool is_shm = transports != "tcp";
@@ -93,6 +98,7 @@ TEST_P(Disaggregated, TheTextIsOneRanks) {
     EngineOptions options = options_of(c.model, c.prefill, c.types);
     options.role = InstanceRole::kPrefill;
     options.bootstrap = first.prefill;
+    options.stage_transfers = c.stage_prefill;
     const auto engine = start(options);
     ready();
     test::prefill_layout_workload(*engine, first);
@@ -102,14 +108,19 @@ TEST_P(Disaggregated, TheTextIsOneRanks) {
   ASSERT_TRUE(prefill.wait_until_ready()) << prefill.log();
   const Answers answers;
   ChildProcess decode([&](const auto&) {
+    HYLAS_CHECK(log::init("info"));
     EngineOptions options = options_of(c.model, c.decode, c.types);
     options.role = InstanceRole::kDecode;
+    options.stage_transfers = c.stage_decode;
     answers.write(test::run_layout_workload(*start(options), first));
     return 0;
   });
   ASSERT_EQ(decode.wait(), 0) << decode.log() << prefill.log();
   ASSERT_EQ(prefill.wait(), 0) << prefill.log();
   expect_way(prefill.log(), c.transports);
+  const bool is_gpu = test::test_device() != "cpu";
+  EXPECT_EQ(contains(prefill.log(), "states leave through host memory"), c.stage_prefill || is_gpu);
+  EXPECT_EQ(contains(decode.log(), "states land in host memory"), c.stage_decode || is_gpu);
   const LayoutOutcome got = answers.read();
   ASSERT_EQ(got.said.size(), expected.said.size());
   for (const auto& [index, said] : expected.said) {
@@ -150,7 +161,13 @@ std::vector<Case> one_pair_each() {
       for (size_t i = 0; i < all.size(); ++i) {
         // 5 and the number of layouts have no common divisor: a permutation.
         const size_t j = (i * 5 + 3 + layers) % all.size();
-        cases.push_back({{kind, layers}, all[i], all[j], kTypes[turn % 4], turn / 4 % 2 ? kShm : kTcp});
+        cases.push_back({{kind, layers},
+                         all[i],
+                         all[j],
+                         kTypes[turn % 4],
+                         turn / 4 % 2 ? kShm : kTcp,
+                         turn / 8 % 2 == 1,
+                         turn / 16 % 2 == 1});
         ++turn;
       }
     }
@@ -176,6 +193,10 @@ std::vector<Case> every_pair() {
     }
   }
   std::shuffle(cases.begin(), cases.end(), std::mt19937_64(1));
+  for (size_t i = 0; i < cases.size(); ++i) {
+    cases[i].stage_prefill = i % 2 == 1;
+    cases[i].stage_decode = i / 2 % 2 == 1;
+  }
   return cases;
 }
 
@@ -189,8 +210,25 @@ std::vector<Case> some_pairs() {
           {fp8, {.tp = 2, .pp = 2, .ep = 2, .dp = 2}, {.tp = 2, .pp = 3}, kTypes[2], kShm}};
 }
 
+// Through host memory on either side or both, in f32 so that GPUs say the same (scripts/gpu_test.sh).
+std::vector<Case> staged_pairs() {
+  const LayoutModel dense{LayoutKind::kDense, 8};
+  return {{dense, {}, {}, kTypes[0], kShm, true, true},
+          {dense, {}, {}, kTypes[3], kTcp, true, true},
+          {dense, {.tp = 2, .pp = 2}, {.tp = 4, .dp = 2}, kTypes[1], kShm, true, true},
+          {dense, {.tp = 2, .dp = 2}, {.tp = 1, .pp = 3}, kTypes[2], kTcp, false, true},
+          {dense, {.tp = 1, .pp = 2}, {.tp = 2}, kTypes[0], kShm, true, false}};
+}
+
+struct Way {
+  const char* transports;
+  bool is_staged = false;  // on both sides
+};
+void PrintTo(const Way& way, std::ostream* out) { *out << way.transports; }
+
 // One process with a link that misbehaves prefills, another decodes. What the prefilling one said, to look at.
-std::string run_over(const char* transports, const test::Unruliness& unruliness, bool expect_text) {
+std::string run_over(const Way& way, const test::Unruliness& unruliness, bool expect_text) {
+  const char* transports = way.transports;
   const LayoutModel model{LayoutKind::kMoe, 8};
   const LayoutOutcome& expected = lone_rank(model, {});
   setenv("UCX_TLS", transports, 1);
@@ -199,6 +237,7 @@ std::string run_over(const char* transports, const test::Unruliness& unruliness,
     HYLAS_CHECK(log::init("info"));  // to stderr, where the test finds it
     EngineOptions options = options_of(model, {.tp = 2, .pp = 2}, {});
     options.role = InstanceRole::kPrefill;
+    options.stage_transfers = way.is_staged;
     options.bootstrap = first.prefill;
     Result<std::unique_ptr<Link>> link = make_nearest_link(allows_shm(transports), {});
     HYLAS_CHECK(link.ok());
@@ -214,6 +253,7 @@ std::string run_over(const char* transports, const test::Unruliness& unruliness,
   ChildProcess decode([&](const auto&) {
     EngineOptions options = options_of(model, {.tp = 2, .dp = 2}, {});
     options.role = InstanceRole::kDecode;
+    options.stage_transfers = way.is_staged;
     const auto engine = start(options);
     if (!expect_text) test::decode_again_after_a_cut(*engine, first);
     if (expect_text) answers.write(test::run_layout_workload(*engine, first));
@@ -228,7 +268,7 @@ std::string run_over(const char* transports, const test::Unruliness& unruliness,
   return prefill.log();
 }
 
-class DisaggregatedOverAnUnrulyLink : public testing::TestWithParam<const char*> {};
+class DisaggregatedOverAnUnrulyLink : public testing::TestWithParam<Way> {};
 
 TEST_P(DisaggregatedOverAnUnrulyLink, LateAndReorderedPutsChangeNothing) { run_over(GetParam(), {.seed = 5}, true); }
 
@@ -253,10 +293,14 @@ TEST(DisaggregatedPairs, HaveEveryLayoutOnBothSides) {
   for (const auto& [key, count] : times) EXPECT_EQ(count, std::pair(1, 1)) << key;
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, DisaggregatedOverAnUnrulyLink, testing::Values(kTcp, kShm), [](const auto& info) {
-  return std::string(info.param == std::string("tcp") ? "tcp" : "shm");
-});
+INSTANTIATE_TEST_SUITE_P(Ways, DisaggregatedOverAnUnrulyLink, testing::Values(Way{kTcp}, Way{kShm}, Way{kShm, true}),
+                         [](const auto& info) {
+                           const char* name = info.param.transports == std::string("tcp") ? "tcp" : "shm";
+                           return name + std::string(info.param.is_staged ? "_staged" : "");
+                         });
 INSTANTIATE_TEST_SUITE_P(Some, Disaggregated, testing::ValuesIn(some_pairs()),
+                         [](const auto& info) { return info.param.name(); });
+INSTANTIATE_TEST_SUITE_P(Staged, Disaggregated, testing::ValuesIn(staged_pairs()),
                          [](const auto& info) { return info.param.name(); });
 INSTANTIATE_TEST_SUITE_P(MatrixSlow, Disaggregated, testing::ValuesIn(one_pair_each()),
                          [](const auto& info) { return info.param.name(); });

@@ -11,18 +11,8 @@
 namespace hylas {
 namespace {
 
-SchedulerOptions with_role(SchedulerOptions options, InstanceRole role) {
-  options.role = role;
-  return options;
-}
-
 InstancePair small_pair() {
   return {with_role(small_options(), InstanceRole::kPrefill), with_role(small_options(), InstanceRole::kDecode)};
-}
-
-void submit(InstancePair& pair, RequestId id, const Request& request) {
-  pair.submit_prefill(id, 100 + id, request);
-  pair.submit_decode(id, 100 + id, request);
 }
 
 TEST(Handoff, TheTextIsTheOneThatOneInstanceWouldWrite) {
@@ -219,6 +209,10 @@ class HandoffSimulation {
     prefill.page_size = decode.page_size = 1 << between(0, 6);
     decode.pages = between(100, 700) / decode.page_size + 2;
     prefill.pages = decode.pages + between(0, 10);
+    if (between(0, 1)) {
+      decode.landing_slots = between(1, 4);
+      decode.landing_pages = decode.longest_prompt_pages() + between(0, 8);
+    }
     return {prefill, decode};
   }
 
@@ -230,6 +224,7 @@ class HandoffSimulation {
     if (choice >= 8 && choice <= 12) pair_.finish_one(pair_.prefill);
     if (choice >= 10 && choice <= 14) pair_.finish_one(pair_.decode);
     if (choice >= 13 && pair_.parts() > 0) pair_.deliver_part(between(0, static_cast<int>(pair_.parts()) - 1));
+    if (choice % 3 == 0) pair_.deliver_copied();
     if (choice % 4 == 0) pair_.deliver_to_prefill();
     if (choice % 4 == 1) pair_.deliver_to_decode();
     const int fault = between(0, 999);

@@ -75,8 +75,19 @@ class InstancePair {
   uint64_t landed_room_ = 0;            // of the state that landed last
   std::deque<Part> parts_;
   std::deque<RequestId> copied_;  // at the decoding side, by each rank
-  int32_t peer_ = 1;  // of the connection at the prefilling side
+  int32_t peer_ = 1;              // of the connection at the prefilling side
   bool is_damaged_ = false;
 };
+
+inline SchedulerOptions with_role(SchedulerOptions options, InstanceRole role) {
+  options.role = role;
+  return options;
+}
+
+// A router sends it to both.
+inline void submit(InstancePair& pair, RequestId id, const Request& request) {
+  pair.submit_prefill(id, 100 + id, request);
+  pair.submit_decode(id, 100 + id, request);
+}
 
 }  // namespace hylas

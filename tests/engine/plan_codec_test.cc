@@ -53,8 +53,10 @@ class Maker {
   }
   SwapOp swap() { return {static_cast<SwapOp::Direction>(below(3)), random_(), ints(), any(), any()}; }
   SendOp send() { return {random_(), any(), any(), any(), {any(), ints(), ints(), any(), any()}}; }
+  LandOp land() { return {random_(), any(), {any(), ints(), ints(), any(), any()}}; }
   StepPlan plan() {
     StepPlan v{.id = random_(), .lane = any(), .known = random_(), .ends = ints()};
+    v.lands = list([&] { return land(); });
     v.swaps = list([&] { return swap(); });
     v.starts = list([&] { return start(); });
     v.rows = list([&] { return row(); });
@@ -131,8 +133,19 @@ void expect_same(const PlanRow& a, const PlanRow& b) {
   }
 }
 
+void expect_same(const TransferPart& a, const TransferPart& b) {
+  EXPECT_EQ(std::tie(a.first_page, a.from_pages, a.to_pages, a.from_slot, a.to_slot),
+            std::tie(b.first_page, b.from_pages, b.to_pages, b.from_slot, b.to_slot));
+}
+
 void expect_same(const StepPlan& a, const StepPlan& b) {
   EXPECT_EQ(std::tie(a.id, a.lane, a.known, a.ends), std::tie(b.id, b.lane, b.known, b.ends));
+  ASSERT_EQ(a.lands.size(), b.lands.size());
+  for (size_t i = 0; i < a.lands.size(); ++i) {
+    const LandOp &s = a.lands[i], &t = b.lands[i];
+    EXPECT_EQ(std::tie(s.sequence, s.group), std::tie(t.sequence, t.group));
+    expect_same(s.part, t.part);
+  }
   ASSERT_EQ(a.swaps.size(), b.swaps.size());
   for (size_t i = 0; i < a.swaps.size(); ++i) {
     const SwapOp &s = a.swaps[i], &t = b.swaps[i];
@@ -151,10 +164,8 @@ void expect_same(const StepPlan& a, const StepPlan& b) {
   ASSERT_EQ(a.sends.size(), b.sends.size());
   for (size_t i = 0; i < a.sends.size(); ++i) {
     const SendOp &s = a.sends[i], &t = b.sends[i];
-    EXPECT_EQ(std::tie(s.transfer, s.peer, s.group, s.to_group, s.part.first_page, s.part.from_pages, s.part.to_pages,
-                       s.part.from_slot, s.part.to_slot),
-              std::tie(t.transfer, t.peer, t.group, t.to_group, t.part.first_page, t.part.from_pages, t.part.to_pages,
-                       t.part.from_slot, t.part.to_slot));
+    EXPECT_EQ(std::tie(s.transfer, s.peer, s.group, s.to_group), std::tie(t.transfer, t.peer, t.group, t.to_group));
+    expect_same(s.part, t.part);
   }
 }
 

@@ -6,14 +6,15 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <thread>
 
+#include "support/held_link.h"
 #include "support/instances.h"
 
 namespace hylas {
 namespace {
 
+using test::HeldLink;
 using test::InstancePools;
 using test::LayoutKind;
 
@@ -32,29 +33,6 @@ struct Decode {
   InstancePools pools{state};
   std::unique_ptr<Link> link = make_local_link();
   std::string description;
-};
-
-// A link that does nothing until it is told to.
-class HeldLink : public Link {
- public:
-  struct Held {
-    int32_t peer;
-    std::vector<Write> writes;
-    OnDone done;
-  };
-  Status open(std::span<const Region>) override { return {}; }
-  Result<std::string> invite() override { return std::string(); }
-  bool revoke(const std::string&) override { return true; }
-  Result<int32_t> connect(const std::string&) override { return 0; }
-  void put(int32_t peer, std::vector<Write> writes, OnDone done) override {
-    held.push_back({peer, std::move(writes), std::move(done)});
-  }
-  void disconnect(int32_t peer, const std::string& why) override {
-    disconnected.push_back(peer);
-    for (Held& put : std::exchange(held, {})) put.done({.status = error(ErrorCode::kIo, "{}", why)});
-  }
-  std::vector<Held> held;
-  std::vector<int32_t> disconnected;
 };
 
 class Reports {
@@ -193,10 +171,9 @@ TEST(Sender, ItsEndFailsAndReportsWhatIsUnderWay) {
     Sender sender(state, pools.memory(), link, reports.on_sent());
     sender.add_peer(3, state, 30);
     sender.send(0, {.transfer = 9, .peer = 3, .part = kPages});
-    ASSERT_EQ(link.held.size(), 1u);
-    EXPECT_EQ(link.held[0].peer, 30);
+    ASSERT_EQ(link.held(), 1u);
   }
-  EXPECT_THAT(link.disconnected, testing::ElementsAre(30));
+  EXPECT_THAT(link.disconnected(), testing::ElementsAre(30));
   EXPECT_FALSE(reports.wait_for(1)[0].result.status.ok());
 }
 
