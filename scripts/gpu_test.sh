@@ -4,7 +4,7 @@
 #                                gpu_*_bench programs too where they are built (-DHYLAS_BENCH=ON)
 #   scripts/gpu_test.sh          runs all, newest first, within ten minutes; what would take longer is cut off and named.
 #                                Ends with exit code 0 only if everything passed.
-#   scripts/gpu_test.sh PART...  some of: fp8 comm ops model engine layouts memcheck
+#   scripts/gpu_test.sh PART...  some of: fp8 comm pd layouts model engine ops memcheck
 # Carry the repository with .gpu/ to the other machine, which needs the driver and CUDA's libcublasLt.so.13.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -72,6 +72,7 @@ run_part() {
       step layouts 90 "$folder/test_engine" --gtest_brief=1 --gtest_filter="$(layout_tests)"
       step layouts-goldens 120 "$folder/test_engine" --gtest_brief=1 --gtest_filter='ModelsSlow/GoldenLayouts.*'
       ;;
+    pd) step pd 150 "$folder/test_engine" --gtest_brief=1 --gtest_filter='Staged/Disaggregated.*' ;;
     memcheck)
       step memcheck 180 compute-sanitizer --tool memcheck --error-exitcode 1 $cuda \
         --gtest_filter="$(printf 'Shapes/CudaFp8*/%s:' 0 1 2 3 4)$comm_tests"
@@ -98,6 +99,6 @@ run() {
 
 case ${1:-run} in
   pack) pack ;;
-  run) run fp8 comm layouts model engine ops memcheck ;;
+  run) run fp8 comm pd layouts model engine ops memcheck ;;
   *) run "$@" ;;
 esac

@@ -30,6 +30,8 @@ object stats_json(const EngineStats& stats) {
           {"pages_max", stats.pages_max},
           {"slots_used", stats.slots_used},
           {"slots_max", stats.slots_max},
+          {"landing_pages_used", stats.landing_pages_used},
+          {"landing_slots_used", stats.landing_slots_used},
           {"prompt_tokens_total", stats.prompt_tokens_total},
           {"generated_tokens_total", stats.generated_tokens_total},
           {"requests_total", stats.requests_total},
