@@ -153,7 +153,10 @@ void FakeRank::land(const LandOp& op) {
 }
 
 void FakeRank::swap(const SwapOp& op) {
-  auto& [pages, slots, swapped] = groups_.at(op.group);
+  Group& group = groups_.at(op.group);
+  auto& pages = group.pages;
+  auto& slots = group.slots;
+  auto& swapped = group.swapped;
   if (op.direction == SwapOp::Direction::kDrop) {
     HYLAS_CHECK(swapped.erase(op.key) == 1, "no buffer {} to drop", op.key);
     return;
