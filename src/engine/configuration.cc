@@ -140,7 +140,8 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
   decoder.with_mtp = options.with_mtp;
   decoder.layer_end = model.num_layers;
   decoder.page_size = options.page_size;
-  decoder.dispatch_tokens = std::max(1, options.ep_dispatch_tokens);
+  const int32_t dispatch_default = options.device == "cuda" ? kCudaDispatchTokens : kCpuDispatchTokens;
+  decoder.dispatch_tokens = options.ep_dispatch_tokens > 0 ? options.ep_dispatch_tokens : dispatch_default;
 
   const bool cuda = options.device == "cuda";
   const int32_t chunk_default = cuda ? kCudaPrefillTokens : kCpuPrefillTokens;

@@ -19,6 +19,9 @@ namespace hylas {
 constexpr int32_t kCpuPrefillTokens = 512;
 // On a GPU: enough that the experts' weights are read for many tokens each; and of its memory, which nothing shares.
 constexpr int32_t kCudaPrefillTokens = 8192;
+// --ep-dispatch-tokens: every exchange reads the experts' weights again, so a GPU wants many tokens in one.
+constexpr int32_t kCpuDispatchTokens = 128;
+constexpr int32_t kCudaDispatchTokens = 2048;
 constexpr double kCudaMemoryFraction = 0.9;
 // What the experts' FP8 products of a chunk of 16384 tokens of 35B-A3B take, so that it is not cut.
 constexpr size_t kCudaFp8WorkspaceBytes = size_t{1} << 30;

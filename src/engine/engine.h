@@ -47,13 +47,13 @@ struct EngineOptions {
   std::vector<int32_t> cuda_graph_rows;  // --cuda-graph-bs: rows of recorded decode steps; empty = chosen
   int32_t cuda_graph_rows_max = 256;     // --cuda-graph-max-bs
   bool disable_cuda_graph = false;
-  std::string fp8_gemm_backend = "auto";     // --fp8-gemm-backend: auto | deep_gemm | hylas, FP8 weights on a GPU
-  std::string moe_runner_backend = "auto";   // --moe-runner-backend: the same for experts
-  std::string linear_attn_backend = "auto";  // --linear-attn-backend: auto | hylas | flashinfer, prefill on a GPU
+  std::string fp8_gemm_backend = "auto";           // --fp8-gemm-backend: auto | deep_gemm | hylas, FP8 weights on a GPU
+  std::string moe_runner_backend = "auto";         // --moe-runner-backend: the same for experts
+  std::string linear_attn_backend = "auto";        // --linear-attn-backend: auto | hylas | flashinfer, prefill on a GPU
   std::string prefill_attention_backend = "auto";  // --prefill-attention-backend: auto | hylas | fa3, the same
   int32_t base_gpu_id = 0;                         // --base-gpu-id: of a node's first rank, the others follow
   bool ranks_share_gpu = false;                    // for tests: ranks take turns over the GPUs that there are
-  int32_t ep_dispatch_tokens = 128;                // tokens that a rank sends to other ranks' experts at a time
+  int32_t ep_dispatch_tokens = 0;  // tokens that a rank sends to other ranks' experts at a time; 0 = chosen
 
   InstanceRole role = InstanceRole::kWhole;  // --disaggregation-mode
   HostPort bootstrap{"127.0.0.1", 8998};     // kPrefill: where decoding instances connect; port 0: any free one

@@ -3,7 +3,6 @@
 // runs, so that its start costs nothing. Such a kernel calls follow() before it touches what other kernels write.
 #include <cuda_runtime_api.h>
 
-#include <cstdlib>
 #include <utility>
 
 #include "tensor/cuda/cuda_error.h"
@@ -16,15 +15,6 @@ namespace hylas::cuda {
 __device__ __forceinline__ void follow() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
-// HYLAS_CUDA_PDL=0: every kernel begins after the end of the one before, for comparisons.
-inline bool launches_ahead() {
-  static const bool kAhead = [] {
-    const char* value = std::getenv("HYLAS_CUDA_PDL");
-    return !value || value[0] != '0';
-  }();
-  return kAhead;
 }
 
 // Launches a kernel that calls follow(). Asynchronous; the launch is checked.
@@ -40,7 +30,7 @@ void launch_following(void (*kernel)(Parameters...), dim3 grid, dim3 block, size
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &ahead;
-  config.numAttrs = launches_ahead() ? 1 : 0;
+  config.numAttrs = 1;
   check(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...), what);
 }
 
