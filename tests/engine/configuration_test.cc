@@ -112,7 +112,8 @@ TEST(Configuration, OneGpuRecordsDecodeStepsUpToItsSequences) {
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 4, 10));
   options.cuda_graph_rows_max = 3;
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3));
-  options.parallel.tp = options.parallel.pp = 2;
+  options.parallel.pp = 2;
+  options.pp_layer_partition = "2,2";
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3)) << "every stage records its own";
   options.disable_cuda_graph = true;
   EXPECT_THAT(chosen(options).graph_rows, IsEmpty());
