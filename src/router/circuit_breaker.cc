@@ -45,4 +45,10 @@ void CircuitBreaker::failed(int64_t now_us) {
 
 void CircuitBreaker::unknown() { end_trial(); }
 
+void CircuitBreaker::reset() {
+  open_ = false;
+  trial_successes_ = 0;
+  failures_us_.clear();
+}
+
 }  // namespace hylas::router

@@ -28,6 +28,8 @@ class CircuitBreaker {
   void succeeded(int64_t now_us);
   void failed(int64_t now_us);
   void unknown();  // the request ended for another reason
+  // The instance was away and is back: another process, which nothing speaks against.
+  void reset();
 
  private:
   void end_trial();

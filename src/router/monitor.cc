@@ -104,6 +104,7 @@ void Monitor::take_load(const WorkerPtr& worker, int64_t asked_us, const Fetched
 void Monitor::succeeded(const WorkerPtr& worker) {
   if (!worker->health.succeeded()) return;
   worker->problem.clear();
+  worker->breaker.reset();
   log::info("{} worker {} is up", kind_name(worker->address.kind), worker->url);
   events_.changed();
 }

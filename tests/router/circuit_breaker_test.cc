@@ -68,6 +68,16 @@ TEST(CircuitBreaker, ATrialWithoutAResultFreesItsPlace) {
   EXPECT_TRUE(breaker.allows(60));
 }
 
+TEST(CircuitBreaker, AReplacementIsNotBlamedForTheOneBefore) {
+  CircuitBreaker breaker(kOptions);
+  fail(breaker, 3, 0);
+  breaker.reset();
+  EXPECT_EQ(breaker.state(1), State::kClosed);
+  EXPECT_TRUE(breaker.allows(1));
+  fail(breaker, 2, 2);
+  EXPECT_EQ(breaker.state(2), State::kClosed) << "failures count from the beginning";
+}
+
 TEST(CircuitBreaker, CanBeOff) {
   CircuitBreaker breaker({.enabled = false, .failures = 1});
   fail(breaker, 5, 0);

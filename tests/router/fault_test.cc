@@ -82,6 +82,26 @@ TEST_F(FaultTest, RequestsWaitForAReplacement) {
   EXPECT_EQ(waiting->receive().status, 200);
 }
 
+// Its circuit was open for a minute because of the one before.
+TEST_F(FaultTest, AReplacementGetsRequestsAtOnce) {
+  options_.breaker = {.failures = 2, .open_us = 60'000'000};
+  options_.retry.retries_max = 0;
+  options_.health.thresholds = {.failures = 1, .successes = 1};
+  options_.queue.no_worker_us_max = 0;
+  FakeWorker& worker = whole();
+  worker.answer(500, "{}");
+  start();
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(generate().status, 500);
+  EXPECT_EQ(circuit(0), "open");
+  const uint16_t port = worker.port();
+  workers_.pop_back();
+  ASSERT_TRUE(wait_until_up(0));
+  workers_.push_back(std::make_unique<FakeWorker>(router::WorkerKind::kWhole, port));
+  ASSERT_TRUE(wait_until_up(1));
+  EXPECT_EQ(circuit(0), "closed");
+  EXPECT_EQ(generate().status, 200);
+}
+
 TEST_F(FaultTest, WithoutAnyInstanceTheAnswerSaysWhy) {
   prefill();
   decode();
