@@ -66,16 +66,12 @@ Result<std::unique_ptr<Ops>> make_ops(const EngineOptions& options, const Engine
 // body(i) for every rank; `beside`: each in a thread of its own. Answers the first error.
 Status for_ranks(size_t count, bool beside, const std::function<Status(size_t)>& body) {
   std::vector<Status> statuses(count);
-  std::vector<std::jthread> threads;
-  for (size_t i = 0; i < count; ++i) {
-    if (beside && i > 0) {
-      threads.emplace_back([&, i] { statuses[i] = body(i); });
-    } else if (!beside) {
-      HYLAS_TRY(body(i));
-    }
+  if (beside) {
+    std::vector<std::jthread> threads;
+    for (size_t i = 0; i < count; ++i) threads.emplace_back([&, i] { statuses[i] = body(i); });
+  } else {
+    for (size_t i = 0; i < count; ++i) HYLAS_TRY(body(i));
   }
-  if (beside && count > 0) statuses[0] = body(0);
-  threads.clear();
   for (const Status& status : statuses) HYLAS_TRY(status);
   return {};
 }
@@ -145,8 +141,10 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
   }
   HYLAS_ASSIGN(auto sources, open_weights(options, chosen.model, static_cast<int32_t>(count)));
   loaded.ranks.resize(count);
+  // What the FP8 kernels for experts want; gpu_kernels.h says whether they are chosen.
+  const bool experts_together = cuda && cuda_ops_options(options, chosen, 0).fp8.experts;
   HYLAS_TRY(for_ranks(count, cuda, [&](size_t i) -> Status {
-    if (cuda) sources[i]->place_on(ops[i]->device(), options.moe_runner_backend != "hylas");
+    if (cuda) sources[i]->place_on(ops[i]->device(), experts_together);
     const RankOptions rank_options{chosen.model, chosen.decoder_of(first + static_cast<int32_t>(i)), chosen.limits,
                                    chosen.vocab_tokens, chosen.graph_rows};
     HYLAS_ASSIGN(loaded.ranks[i],

@@ -8,7 +8,6 @@
 #include "tensor/cuda/cuda_error.h"
 
 namespace hylas {
-
 namespace {
 
 // Every GPU reads and writes the others' memory from now on.

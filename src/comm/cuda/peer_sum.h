@@ -7,8 +7,8 @@ struct CUstream_st;
 namespace hylas::cuda {
 
 constexpr int kPeersMax = 16;
-constexpr int kSignalBlocks =
-    96;  // fewer than multiprocessors: all blocks of a kernel run at once, none waits for another
+// Of a kernel: fewer than multiprocessors, so that all run at once and none waits for another to end.
+constexpr int kSignalBlocks = 96;
 
 // In the memory of each rank, zero at first; the others write `arrived`. A block of a kernel meets the block of the
 // same index of the other ranks; the count goes on from kernel to kernel, so that a recorded kernel can be replayed.
