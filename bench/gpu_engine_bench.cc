@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "engine/engine.h"
+#include "gpu_workload.h"
 
 namespace hylas {
 namespace {
@@ -23,13 +24,7 @@ class Run {
     static std::mt19937 random(1);
     begin_us_ = now_us();
     for (int32_t i = 0; i < requests; ++i) {
-      Request request;
-      for (int32_t j = 0; j < prompt_tokens; ++j) {
-        request.prompt.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(engine.info().vocab_size)));
-      }
-      request.sampling.temperature = 0;
-      request.sampling.max_new_tokens = new_tokens;
-      request.sampling.ignore_eos = true;
+      Request request = random_request(random, engine.info(), prompt_tokens, new_tokens);
       const auto submitted = engine.submit(std::move(request), [this, i](Output output) { take(i, output); });
       HYLAS_CHECK(submitted.ok(), "{}", submitted.error().message);
     }
@@ -85,15 +80,9 @@ int main_of(int count, char** arguments) {
     fmt::print(stderr, "usage: gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels]\n");
     return 2;
   }
-  EngineOptions options;
-  options.model_path = arguments[1];
-  options.load_format = "dummy";
-  options.device = "cuda";
-  options.kv_cache_dtype = "fp8_e4m3";
-  options.state_dtype = "float16";
+  EngineOptions options = gpu_engine_options(arguments[1]);
   options.context_length = 32768;
   options.chunked_prefill_size = 16384;
-  options.max_running_requests = kRowsMax;
   const auto given = [&](const char* flag) {
     return std::any_of(arguments + 2, arguments + count, [&](const char* one) { return std::strcmp(one, flag) == 0; });
   };

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "engine/engine.h"
 #include "engine/layout_name.h"
+#include "gpu_workload.h"
 
 namespace hylas {
 namespace {
@@ -29,13 +30,7 @@ class Run {
     std::mt19937 random(seed);
     begin_us_ = now_us();
     for (int32_t i = 0; i < load.prompts; ++i) {
-      Request request;
-      for (int32_t j = 0; j < load.input; ++j) {
-        request.prompt.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(engine.info().vocab_size)));
-      }
-      request.sampling.temperature = 0;
-      request.sampling.max_new_tokens = load.output;
-      request.sampling.ignore_eos = true;
+      Request request = random_request(random, engine.info(), load.input, load.output);
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return open_ < load.concurrency; });
       ++open_;
@@ -115,15 +110,9 @@ int main_of(int count, char** arguments) {
   load.concurrency = number("--concurrency", load.concurrency);
   load.input = number("--input", load.input);
   load.output = number("--output", load.output);
-  EngineOptions options;
-  options.model_path = arguments[1];
-  options.load_format = "dummy";
-  options.device = "cuda";
-  options.kv_cache_dtype = "fp8_e4m3";
-  options.state_dtype = "float16";
+  EngineOptions options = gpu_engine_options(arguments[1]);
   options.context_length = load.input + load.output + 1;
   options.chunked_prefill_size = options.max_prefill_tokens = number("--chunk", 16384);
-  options.max_running_requests = 256;
   options.parallel = *sizes;
   options.enable_dp_attention = sizes->dp > 1;
   options.disable_cuda_graph = given("--disable-cuda-graph") != arguments + count;

@@ -7,33 +7,21 @@
 #include <cstring>
 
 #include "support/late_device.h"
+#include "support/pool_bytes.h"
 
 namespace hylas {
 namespace {
-
-StateLayout layout() {
-  return {{{.name = "kv", .scope = StateScope::kPerToken, .layers = {3, 7}, .segments = {{"k", 2, 4}, {"v", 2, 4}}},
-           {.name = "delta", .scope = StateScope::kPerSequence, .layers = {0, 1}, .segments = {{"s", 2, 8}}}}};
-}
 
 class LandingAreaOf : public testing::Test {
  protected:
   // All of the area's memory.
   void fill(int value) { std::memset(area_->memory(), value, area_->memory_bytes()); }
-  std::vector<std::byte> page(int32_t id) const {
-    std::vector<std::byte> bytes(pools_.page_bytes());
-    pools_.read_page(id, bytes.data());
-    return bytes;
-  }
-  std::vector<std::byte> slot(int32_t id) const {
-    std::vector<std::byte> bytes(pools_.slot_bytes());
-    pools_.read_slot(id, bytes.data());
-    return bytes;
-  }
+  std::vector<std::byte> page(int32_t id) const { return test::page_of(pools_, id); }
+  std::vector<std::byte> slot(int32_t id) const { return test::slot_of(pools_, id); }
 
   test::LateDevice device_;
-  StatePools pools_ = StatePools::make(device_, layout(), 6, 4, 3).value();
-  std::unique_ptr<LandingArea> area_ = LandingArea::make(device_, layout(), 3, 4, 2).value();
+  StatePools pools_ = StatePools::make(device_, test::two_kinds_layout(), 6, 4, 3).value();
+  std::unique_ptr<LandingArea> area_ = LandingArea::make(device_, test::two_kinds_layout(), 3, 4, 2).value();
   std::vector<uint64_t> left_;
 };
 

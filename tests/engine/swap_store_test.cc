@@ -4,26 +4,15 @@
 
 #include <cstring>
 
+#include "support/pool_bytes.h"
+
 namespace hylas {
 namespace {
 
-StateLayout layout() {
-  return {{{.name = "kv", .scope = StateScope::kPerToken, .layers = {3, 7}, .segments = {{"k", 2, 4}, {"v", 2, 4}}},
-           {.name = "delta", .scope = StateScope::kPerSequence, .layers = {0, 1}, .segments = {{"s", 2, 8}}}}};
-}
-
 class SwapStoreTest : public testing::Test {
  protected:
-  std::vector<std::byte> page(int32_t id) const {
-    std::vector<std::byte> bytes(pools_.page_bytes());
-    pools_.read_page(id, bytes.data());
-    return bytes;
-  }
-  std::vector<std::byte> slot(int32_t id) const {
-    std::vector<std::byte> bytes(pools_.slot_bytes());
-    pools_.read_slot(id, bytes.data());
-    return bytes;
-  }
+  std::vector<std::byte> page(int32_t id) const { return test::page_of(pools_, id); }
+  std::vector<std::byte> slot(int32_t id) const { return test::slot_of(pools_, id); }
   void fill_page(int32_t id, int value) {
     std::vector<std::byte> bytes(pools_.page_bytes(), static_cast<std::byte>(value));
     pools_.write_page(id, bytes.data());
@@ -34,7 +23,7 @@ class SwapStoreTest : public testing::Test {
   }
 
   std::unique_ptr<Device> device_ = make_cpu_device();
-  StatePools pools_ = StatePools::make(*device_, layout(), 6, 4, 3).value();
+  StatePools pools_ = StatePools::make(*device_, test::two_kinds_layout(), 6, 4, 3).value();
   SwapStore store_;
 };
 
