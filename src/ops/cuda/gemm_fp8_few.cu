@@ -23,15 +23,6 @@ constexpr int64_t kXBytesMax = 96 << 10;
 // Place of a 16-byte chunk among rows of a step, such that a warp's reads meet no bank twice.
 __device__ __forceinline__ int place(int row, int chunk) { return row * kDepth + (chunk ^ (row & 1) << 2) * 16; }
 
-__device__ __forceinline__ void mma_e4m3(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                         uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // The weight rows of a block: tiles one after another. Of 16 rows that a warp has of a tile, with two matrices 8 are
 // the one's and 8 the other's.
 template <bool paired>
