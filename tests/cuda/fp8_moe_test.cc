@@ -140,7 +140,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
                          testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{7, 256, 128, 128, 4, 2, 2},
                                          Case{300, 256, 128, 256, 8, 3, 8}, Case{700, 256, 384, 128, 6, 2, 3},
                                          Case{64, 512, 256, 128, 64, 8, 64}, Case{500, 384, 128, 128, 2, 1, 1},
-                                         Case{96, 2048, 512, 512, 16, 8, 9}));
+                                         Case{96, 2048, 512, 512, 16, 8, 9}, Case{1100, 256, 128, 128, 24, 4, 19}));
 
 TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) { compare(GetParam(), fp8_ops(), true); }
 

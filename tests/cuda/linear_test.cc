@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "cuda/parity.h"
 
@@ -121,6 +122,34 @@ TEST(CudaLinearRows, ARowIsTheSameInEveryBatch) {
           ASSERT_EQ(std::memcmp(mine, wanted, static_cast<size_t>(rows) * 2048 * sizeof(float)), 0) << rows << " rows";
         }
       }
+    }
+  }
+}
+
+// A router and a gate: warps share K, and a row is the same alone and in a step of up to 511.
+TEST(CudaLinearBits, FewOutputsDoNotDependOnTheRows) {
+  std::mt19937 random(73);
+  constexpr int64_t kInputs = 2816, kOutputs = 257, kRows = 511;
+  const Matrix x = random_matrix(random, DType::kBF16, kRows, kInputs, 1.f),
+               w = random_matrix(random, DType::kBF16, kOutputs, kInputs, 0.05f),
+               v = random_matrix(random, DType::kBF16, 1, kInputs, 0.05f);
+  const OnDevice dx(x);
+  const WeightOnDevice dw(w), dv(v);
+  const LinearWeight weights[] = {dw.weight(), dv.weight()};
+  const auto run = [&](int64_t begin, int64_t rows) {
+    OnDevice out(poisoned(DType::kF32, {rows, kOutputs})), gate(poisoned(DType::kF32, {rows, 1}));
+    const Tensor outs[] = {out, gate};
+    cuda_ops().linear(dx.view.rows(begin, rows), weights, outs);
+    return std::pair{out.host(), gate.host()};
+  };
+  const auto whole = run(0, kRows);
+  for (const auto& [begin, rows] : {std::pair<int64_t, int64_t>{0, 1}, {17, 15}, {40, 64}, {100, 65}, {3, 300}}) {
+    const auto part = run(begin, rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      ASSERT_EQ(std::memcmp(part.first.view.row<float>(r), whole.first.view.row<float>(begin + r), kOutputs * 4), 0)
+          << "row " << begin + r << " among " << rows;
+      ASSERT_EQ(*part.second.view.row<float>(r), *whole.second.view.row<float>(begin + r))
+          << "gate, " << rows << " rows";
     }
   }
 }

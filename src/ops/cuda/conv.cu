@@ -47,12 +47,21 @@ __global__ void conv_silu_kernel(ConvArgs args) {
   } else {
     for (int j = 0; j < kHistory; ++j) window[j] = to_f32(u[(first - kHistory + j) * args.u.stride]);
   }
-  for (int t = first; t < last; ++t) {
-    window[kHistory] = to_f32(u[t * args.u.stride]);
-    float sum = 0.f;
-    for (int j = 0; j <= kHistory; ++j) sum = fmaf(taps[j], window[j], sum);
-    out[t * args.out.stride] = from_f32<T>(silu(sum));
-    for (int j = 0; j < kHistory; ++j) window[j] = window[j + 1];
+  // Several inputs are on their way at a time: stores between them would hold each load back.
+  constexpr int kAhead = kDecode ? 1 : 8;
+  for (int t = first; t < last; t += kAhead) {
+    T next[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) next[i] = u[min(t + i, last - 1) * args.u.stride];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (t + i >= last) break;
+      window[kHistory] = to_f32(next[i]);
+      float sum = 0.f;
+      for (int j = 0; j <= kHistory; ++j) sum = fmaf(taps[j], window[j], sum);
+      out[(t + i) * args.out.stride] = from_f32<T>(silu(sum));
+      for (int j = 0; j < kHistory; ++j) window[j] = window[j + 1];
+    }
   }
 }
 

@@ -30,7 +30,8 @@ size_t routed_bytes(int64_t tokens, int64_t k, int64_t experts, int64_t hidden, 
   const int64_t rows = fp8_grouped_rows(pairs, experts, fp8_grouped_tile(pairs, experts).rows);
   const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
   const size_t lists = 2 * Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
-                       Workspace::padded(static_cast<size_t>(pairs) * sizeof(int32_t));
+                       Workspace::padded(static_cast<size_t>(pairs) * sizeof(int32_t)) +
+                       Workspace::padded(static_cast<size_t>(experts) * sizeof(int32_t));
   return lists + std::max(before, bf16_bytes(rows, hidden)) + fp8_rows_bytes(rows, width);
 }
 
@@ -78,7 +79,8 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
                    .experts = static_cast<int32_t>(count),
                    .run_rows = tile.rows,
                    .pair_token = row_token,
-                   .pair_of = pair_of},
+                   .pair_of = pair_of,
+                   .counters = workspace.take<int32_t>(count)},
                   row_expert, rows, stream);
   const Fp8Rows halves = take_fp8_rows(workspace, rows, width);
   const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);

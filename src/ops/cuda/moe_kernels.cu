@@ -73,6 +73,68 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32
   }
 }
 
+// Many pairs: blocks count theirs, one block finds where experts begin, blocks take places for theirs and fill them.
+constexpr int kManyThreads = 256;
+constexpr int kManyPairs = 2048;  // of a block
+
+__device__ __forceinline__ int expert_of(const SortArgs& args, int pair) {
+  const int id = static_cast<const int32_t*>(args.ids.data)[pair / args.k * args.ids.stride + pair % args.k];
+  const int expert = id - args.expert_begin;
+  return expert >= 0 && expert < args.experts ? expert : -1;
+}
+
+// The block's pairs of each expert, in `count`.
+__device__ void count_pairs(const SortArgs& args, int pairs, int* count) {
+  for (int e = threadIdx.x; e < args.experts; e += kManyThreads) count[e] = 0;
+  __syncthreads();
+  const int begin = blockIdx.x * kManyPairs, end = min(begin + kManyPairs, pairs);
+  for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += kManyThreads) {
+    const int expert = expert_of(args, i);
+    if (expert >= 0) atomicAdd(&count[expert], 1);
+  }
+  __syncthreads();
+}
+
+__global__ void __launch_bounds__(kManyThreads) moe_count_kernel(SortArgs args) {
+  __shared__ int count[kExpertsMax];
+  follow();
+  count_pairs(args, static_cast<int>(args.tokens) * args.k, count);
+  for (int e = threadIdx.x; e < args.experts; e += kManyThreads) {
+    if (count[e] > 0) atomicAdd(&args.counters[e], count[e]);
+  }
+}
+
+// Counts become places: every expert's from a multiple of run_rows on.
+__global__ void __launch_bounds__(kExpertsMax) moe_places_kernel(SortArgs args) {
+  __shared__ int memory[kExpertsMax / 32];
+  follow();
+  const int expert = static_cast<int>(threadIdx.x);
+  const int mine = expert < args.experts ? args.counters[expert] : 0;
+  int total = 0;
+  const int begin = block_scan<kExpertsMax>((mine + args.run_rows - 1) / args.run_rows * args.run_rows, memory, total);
+  if (expert < args.experts) args.counters[expert] = begin;
+}
+
+__global__ void __launch_bounds__(kManyThreads) moe_place_kernel(SortArgs args, int32_t* pair_expert) {
+  __shared__ int place[kExpertsMax];
+  follow();
+  const int pairs = static_cast<int>(args.tokens) * args.k;
+  count_pairs(args, pairs, place);
+  for (int e = threadIdx.x; e < args.experts; e += kManyThreads) {
+    if (place[e] > 0) place[e] = atomicAdd(&args.counters[e], place[e]);
+  }
+  __syncthreads();
+  const int begin = blockIdx.x * kManyPairs, end = min(begin + kManyPairs, pairs);
+  for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += kManyThreads) {
+    const int expert = expert_of(args, i);
+    const int pair = expert < 0 ? -1 : atomicAdd(&place[expert], 1);
+    args.pair_of[i] = pair;
+    if (pair < 0) continue;
+    args.pair_token[pair] = i / args.k;
+    pair_expert[pair] = expert;
+  }
+}
+
 // One token: its choices are different experts, each a run of its own. A warp.
 __global__ void moe_sort_one_kernel(SortArgs args) {
   follow();
@@ -165,6 +227,13 @@ void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, S
   const auto bytes = static_cast<size_t>(rows) * sizeof(int32_t);
   check(cudaMemsetAsync(args.pair_token, 0xff, bytes, stream), "moe (sort)");
   check(cudaMemsetAsync(pair_expert, 0xff, bytes, stream), "moe (sort)");
+  if (const int64_t pairs = args.tokens * args.k; pairs > kManyPairs) {
+    check(cudaMemsetAsync(args.counters, 0, static_cast<size_t>(args.experts) * sizeof(int32_t), stream), "moe (sort)");
+    const auto blocks = static_cast<unsigned>((pairs + kManyPairs - 1) / kManyPairs);
+    launch_following(moe_count_kernel, blocks, kManyThreads, 0, stream, "moe (sort)", args);
+    launch_following(moe_places_kernel, 1, kExpertsMax, 0, stream, "moe (sort)", args);
+    return launch_following(moe_place_kernel, blocks, kManyThreads, 0, stream, "moe (sort)", args, pair_expert);
+  }
   sort_pairs(args, pair_expert, stream);
 }
 

@@ -15,6 +15,7 @@ struct SortArgs {
   int32_t* pair_of = nullptr;     // [tokens, k]: pair of each choice; -1: not held here
   RowRun* runs = nullptr;
   int32_t* run_count = nullptr;
+  int32_t* counters = nullptr;  // moe_sort_padded: [experts], for its own use
 };
 // Runs of at most run_rows pairs of one expert; there are at most sort_runs_max of them.
 void moe_sort(const SortArgs& args, Stream stream);

@@ -84,22 +84,32 @@ __global__ void add_rms_norm_kernel(const NormPointers<T, W, N> p) {
   }
 }
 
-// One warp per head.
-template <class T, class W>
+// One warp per head; a lane takes N neighbouring elements at a time. N depends on the shape alone.
+template <class T, class W, int N>
 __global__ void gated_rms_norm_kernel(const T* x, int64_t x_stride, const T* z, int64_t z_stride, const W* weight,
                                       float eps, T* out, int64_t out_stride, int64_t rows, int heads, int dim) {
   follow();
   const int64_t item = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) / 32;
   if (item >= rows * heads) return;
   const int64_t row = item / heads, offset = item % heads * dim;
-  const int lane = threadIdx.x % 32;
+  const int first = threadIdx.x % 32 * N;
   x += row * x_stride + offset;
+  z += row * z_stride + offset;
+  out += row * out_stride + offset;
   float sum = 0.f;
-  for (int i = lane; i < dim; i += 32) sum += to_f32(x[i]) * to_f32(x[i]);
+  for (int i = first; i < dim; i += 32 * N) {
+    float value[N];
+    load<N>(x + i, value);
+    for (int j = 0; j < N; ++j) sum += value[j] * value[j];
+  }
   const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(dim) + eps);
-  for (int i = lane; i < dim; i += 32) {
-    const float normed = to_f32(weight[i]) * (to_f32(x[i]) * scale);
-    out[row * out_stride + offset + i] = from_f32<T>(normed * silu(to_f32(z[row * z_stride + offset + i])));
+  for (int i = first; i < dim; i += 32 * N) {
+    float value[N], gate[N], w[N];
+    load<N>(x + i, value);
+    load<N>(z + i, gate);
+    load<N>(weight + i, w);
+    for (int j = 0; j < N; ++j) value[j] = w[j] * (value[j] * scale) * silu(gate[j]);
+    store<N>(out + i, value);
   }
 }
 
@@ -142,11 +152,18 @@ void gated_rms_norm_rows(const View& x, const View& z, const void* weight, DType
   if (rows == 0) return;
   constexpr int kThreads = 256;
   const auto blocks = static_cast<unsigned>((rows * heads * 32 + kThreads - 1) / kThreads);
+  constexpr int kWide = 4;
+  const auto at_pack = [](const View& v) {
+    return v.stride % kWide == 0 && reinterpret_cast<uintptr_t>(v.data) % (kWide * dtype_bytes(v.dtype)) == 0;
+  };
+  const bool wide = dim % (32 * kWide) == 0 && at_pack(x) && at_pack(z) && at_pack(out) &&
+                    reinterpret_cast<uintptr_t>(weight) % (kWide * dtype_bytes(weight_dtype)) == 0;
   with_f32_bf16(x.dtype, [&]<class T>(T) {
     with_f32_bf16(weight_dtype, [&]<class W>(W) {
-      launch_following(gated_rms_norm_kernel<T, W>, blocks, kThreads, 0, stream, "gated_rms_norm",
-                       static_cast<const T*>(x.data), x.stride, static_cast<const T*>(z.data), z.stride,
-                       static_cast<const W*>(weight), eps, static_cast<T*>(out.data), out.stride, rows, heads, dim);
+      const auto kernel = wide ? gated_rms_norm_kernel<T, W, kWide> : gated_rms_norm_kernel<T, W, 1>;
+      launch_following(kernel, blocks, kThreads, 0, stream, "gated_rms_norm", static_cast<const T*>(x.data), x.stride,
+                       static_cast<const T*>(z.data), z.stride, static_cast<const W*>(weight), eps,
+                       static_cast<T*>(out.data), out.stride, rows, heads, dim);
     });
   });
 }
