@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -41,6 +42,10 @@ Status Rank::allocate(int64_t pages, int32_t slots) {
   sampler_ = SamplerTable(sequences_max);
   group_tokens_.resize(sizes.dp);
   if (reports()) clock_ = memory.make_work_clock();
+  draws_ahead_ = options_.is_first() && options_.is_last();
+  if (draws_ahead_) {
+    HYLAS_ASSIGN(drawn_, DrawnTokens::make(memory, sequences_max));
+  }
   if (options_.is_first() && sizes.pp > 1) feed_ = TokenFeed(*comms_.pipe, sizes.pp - 1, sequences_max);
   return {};
 }
@@ -92,15 +97,25 @@ StepResult Rank::execute(const StepPlan& plan) {
 bool Rank::settle(StepResult& result) {
   if (!clock_) return true;
   Marks& marks = unsettled_.front();
-  if (!marks.begin_us) marks.begin_us = clock_->passed_us(marks.begin);
-  if (marks.begin_us && !marks.input_us) marks.input_us = clock_->passed_us(marks.input);
-  const std::optional<int64_t> end_us = marks.input_us ? clock_->passed_us(marks.end) : std::nullopt;
+  std::optional<int64_t> end_us;
+  do {
+    if (!marks.begin_us) marks.begin_us = clock_->passed_us(marks.begin);
+    if (marks.begin_us && !marks.input_us) marks.input_us = clock_->passed_us(marks.input);
+    if (marks.input_us) end_us = clock_->passed_us(marks.end);
+  } while (!end_us && marks.waited);
   if (!end_us) return false;
+  if (marks.fetch >= 0) drawn_.take(marks.fetch, result.rows);
   result.begin_us = *marks.begin_us;
   result.wait_us = *marks.input_us - *marks.begin_us;
   result.end_us = *end_us;
   unsettled_.pop_front();
   return true;
+}
+
+StepResult Rank::execute_and_settle(const StepPlan& plan) {
+  StepResult result = execute(plan);
+  while (!settle(result)) std::this_thread::yield();
+  return result;
 }
 
 void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
@@ -135,12 +150,17 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
 void Rank::replay(DecodeGraph& graph, const Batch& batch) {
   ops_->replay(graph.key(), [&] {
     arena_.reset();
-    graph.hidden = options_.is_first() ? decoder_->embed(batch, arena_) : incoming(batch);
+    graph.hidden = options_.is_first() ? embed(batch) : incoming(batch);
     decoder_->forward(batch, pools_, graph.hidden, arena_);
     if (!options_.is_last()) return;
     const Tensor all = batch.row_begin.rows(0, batch.rows);  // row i is token i
     graph.logits = decoder_->logits(decoder_->final_norm(graph.hidden, all, arena_), arena_);
   });
+}
+
+Tensor Rank::embed(const Batch& batch) {
+  if (draws_ahead_) ops_->feed(batch.token_ids, drawn_.last_tokens());
+  return decoder_->embed(batch, arena_);
 }
 
 Tensor Rank::incoming(const Batch& batch) {
@@ -149,7 +169,7 @@ Tensor Rank::incoming(const Batch& batch) {
 
 // The hidden states of the batch as they come into this stage.
 Tensor Rank::enter_stage(const Batch& batch) {
-  if (options_.is_first() && batch.tokens > 0) return decoder_->embed(batch, arena_);
+  if (options_.is_first() && batch.tokens > 0) return embed(batch);
   const Tensor hidden = incoming(batch);
   if (batch.tokens == 0) return hidden;
   const int64_t begin_us = now_us();
@@ -194,10 +214,23 @@ void Rank::for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use
   }
 }
 
+// Whether nobody needs to know the tokens before the next step: their sequences' penalties would, and logprobs are made
+// of them.
+bool Rank::can_draw_ahead(std::span<const PlanRow> rows) const {
+  if (!draws_ahead_ || unsettled_.size() + 1 > DrawnTokens::kFetchesMax) return false;
+  return std::ranges::all_of(rows, [&](const PlanRow& row) {
+    if (row.want_logits || row.want_drafts || row.prompt_logprobs_from >= 0) return false;
+    if (!row.sample) return true;
+    const SamplingParams& sampling = sampler_.sampling(row.sequence);
+    return sampling.top_logprobs < 0 && !has_penalties(sampling);
+  });
+}
+
 void Rank::sample(std::span<const PlanRow> rows, const Tensor& hidden, const Tensor& logits,
                   std::vector<RowResult>& results) {
-  std::vector<int32_t> tokens;    // whose logits are sampled
-  std::vector<size_t> plan_rows;  // their rows
+  std::vector<int32_t> tokens;           // whose logits are sampled
+  std::vector<size_t> plan_rows;         // their rows
+  std::vector<SequenceIndex> sequences;  // theirs
   std::vector<SampleRow> samples;
   int32_t end = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -205,13 +238,21 @@ void Rank::sample(std::span<const PlanRow> rows, const Tensor& hidden, const Ten
     if (!rows[i].sample) continue;
     tokens.push_back(end - 1);
     plan_rows.push_back(i);
+    sequences.push_back(rows[i].sequence);
     samples.push_back(sampler_.sample_row(rows[i]));
   }
+  if (tokens.empty()) return;
+  const bool ahead = can_draw_ahead(rows);
   std::vector<SampleResult> sampled(tokens.size());
   const auto draw = [&](size_t begin, const Tensor& of) {
     const size_t count = std::min<size_t>(of.dim(0), samples.size() - begin);
-    ops_->sample(of, options_.vocab_tokens, std::span(samples).subspan(begin, count),
-                 std::span(sampled).subspan(begin, count));
+    const auto these = std::span<const SampleRow>(samples).subspan(begin, count);
+    if (ahead) {
+      ops_->sample_ahead(of, options_.vocab_tokens, these, std::span(sequences).subspan(begin, count),
+                         drawn_.last_tokens(), drawn_.rows(static_cast<int64_t>(begin), static_cast<int64_t>(count)));
+    } else {
+      ops_->sample(of, options_.vocab_tokens, these, std::span(sampled).subspan(begin, count));
+    }
   };
   if (logits) {
     draw(0, logits);
@@ -220,10 +261,14 @@ void Rank::sample(std::span<const PlanRow> rows, const Tensor& hidden, const Ten
   }
   for (size_t i = 0; i < sampled.size(); ++i) {
     RowResult& result = results[plan_rows[i]];
-    sampler_.record(result.sequence, sampled[i].token);
+    ahead ? sampler_.record_ahead(result.sequence) : sampler_.record(result.sequence, sampled[i].token);
     result.did_sample = true;
     result.sampled = std::move(sampled[i]);
   }
+  marks_.waited = !ahead;
+  if (!ahead || !reports_rows()) return;
+  marks_.fetch = drawn_.fetch(static_cast<int64_t>(tokens.size()));
+  if (!clock_) drawn_.take(marks_.fetch, results);
 }
 
 // The hidden state at position p predicts the prompt token at p + 1.

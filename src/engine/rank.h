@@ -12,6 +12,7 @@
 #include "comm/rank_comms.h"
 #include "engine/batch_build.h"
 #include "engine/decode_graphs.h"
+#include "engine/drawn_tokens.h"
 #include "engine/landing_area.h"
 #include "engine/sampler_table.h"
 #include "engine/step_plan.h"
@@ -72,9 +73,11 @@ class Rank {
   LandingArea* landing() const { return landing_.get(); }
   // Does the parts of the plan in order (step_plan.h). Rows are those of this rank's dp group, if it reports them.
   StepResult execute(const StepPlan& plan);
-  // Whether the device has done the step of a result, which then has the right times; asked in the steps' order. What a
-  // result says of rows is there before. At once for ranks that do not report.
+  // Whether the device has done the step of a result, which then has its tokens and the right times; asked in the
+  // steps' order, before DrawnTokens::kFetchesMax are open. At once for ranks that do not report.
   bool settle(StepResult& result);
+  // Both, for who does one step at a time.
+  StepResult execute_and_settle(const StepPlan& plan);
   // After the last plan: takes what other stages have sent.
   void finish() { feed_.finish(); }
 
@@ -83,6 +86,7 @@ class Rank {
   int32_t logits_rows_max() const;
   void run_rows(const StepPlan& plan, std::vector<RowResult>& results);
   void replay(DecodeGraph& graph, const Batch& batch);
+  Tensor embed(const Batch& batch);
   // Room for the hidden states of the stage before.
   Tensor incoming(const Batch& batch);
   Tensor enter_stage(const Batch& batch);
@@ -90,6 +94,7 @@ class Rank {
                    std::vector<RowResult>& results);
   void sample(std::span<const PlanRow> rows, const Tensor& hidden, const Tensor& logits,
               std::vector<RowResult>& results);
+  bool can_draw_ahead(std::span<const PlanRow> rows) const;
   void add_prompt_logprobs(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
   void add_logits(const PlanRow& row, int32_t first_token, const Tensor& hidden, RowResult& result);
   void draft(const PlanRow& row, const Batch& batch, const Tensor& hidden, std::vector<RowResult>& results);
@@ -114,10 +119,15 @@ class Rank {
   TokenFeed feed_;                     // first of several stages
   std::vector<PlanRow> rows_;          // of this group in the current plan, with several groups
   std::vector<int32_t> group_tokens_;  // of the current plan, [dp]
-  int64_t wait_us_ = 0;                // for other stages, in the current plan
+  // First and last stage in one: what it samples is its own next input, and it does not wait for it.
+  bool draws_ahead_ = false;
+  DrawnTokens drawn_;
+  int64_t wait_us_ = 0;  // for other stages, in the current plan
   struct Marks {
     int64_t begin = 0, input = 0, end = 0;  // `input`: what the stage before has made is there
     std::optional<int64_t> begin_us, input_us;
+    int32_t fetch = -1;   // of the rows' tokens (DrawnTokens); -1: they are known
+    bool waited = false;  // for the device, which is about at the end
   };
   std::unique_ptr<WorkClock> clock_;  // null: the host's clock tells
   Marks marks_;                       // of the current plan

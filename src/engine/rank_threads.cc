@@ -23,24 +23,18 @@ RankThreads::RankThreads(std::vector<std::unique_ptr<Rank>> ranks, int32_t plans
   }
 }
 
-// A report waits for its times where the device works behind the rank's back: the next plan does not wait for them, but
-// results that the scheduler needs come at once, since sampling has waited for the device.
+// A report waits for its tokens and times where the device works behind the rank's back; the next plan does not wait
+// for them.
 void RankThreads::run(Worker& worker) {
-  constexpr int64_t kPollUs = 100;
+  constexpr int64_t kPollUs = 50;
   Rank& rank = *worker.rank;
   std::deque<RankReport> open;
   while (!worker.plans->drained() || !open.empty()) {
     if (auto plan = open.empty() ? worker.plans->pop() : worker.plans->pop_for(kPollUs)) {
       open.push_back({rank.place(), rank.execute(**plan)});
     }
-    const bool device_is_done = !open.empty() && !open.back().result.rows.empty();
-    while (!open.empty()) {
-      if (rank.settle(open.front().result)) {
-        if (rank.reports()) on_report_(std::move(open.front()));
-        open.pop_front();
-      } else if (!device_is_done) {
-        break;
-      }
+    for (; !open.empty() && rank.settle(open.front().result); open.pop_front()) {
+      if (rank.reports()) on_report_(std::move(open.front()));
     }
   }
 }

@@ -56,4 +56,9 @@ void SamplerTable::record(SequenceIndex sequence, int32_t token) {
   if (known.keeps_history && token >= 0) ++known.history.generated[token];
 }
 
+void SamplerTable::record_ahead(SequenceIndex sequence) {
+  HYLAS_CHECK(!entry(sequence).keeps_history, "sequence {} has penalties", sequence);
+  last_tokens_[sequence] = -1 - sequence;
+}
+
 }  // namespace hylas

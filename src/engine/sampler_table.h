@@ -22,7 +22,9 @@ class SamplerTable {
   SampleRow sample_row(const PlanRow& row) const;
   // A token was sampled; -1: none may come. Then the next step's input is token 0 and its result is discarded.
   void record(SequenceIndex sequence, int32_t token);
-  // [sequence index]: input of the sequence's next decode row.
+  // A token was sampled that only the device knows (Ops::sample_ahead, at the sequence's index): no penalty wants it.
+  void record_ahead(SequenceIndex sequence);
+  // [sequence index]: input of the sequence's next decode row; -1 - index: what the device knows (Ops::feed).
   std::span<const int32_t> last_tokens() const { return last_tokens_; }
 
  private:

@@ -159,6 +159,14 @@ class Ops {
   virtual void sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
                       std::span<SampleResult> results) = 0;
 
+  // sample() of rows without top_logprobs that does not wait for the device: what row i gets goes to drawn[i] (-1: no
+  // token may come) and to last_tokens[slots[i]] (then 0), the input of the sequence's next step (feed()).
+  // logits [R, V] f32, last_tokens [slots] i32, drawn [R] i32
+  virtual void sample_ahead(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                            std::span<const int32_t> slots, const Tensor& last_tokens, const Tensor& drawn) = 0;
+  // ids[t] = last_tokens[-1 - ids[t]] where it is negative, in place.         ids [T] i32, last_tokens [slots] i32
+  virtual void feed(const Tensor& ids, const Tensor& last_tokens) = 0;
+
   // Log-probability of `targets[i]` under logits[i], and the `top` best.       logits [R, V] f32
   virtual void logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
                         std::span<SampleResult> results) = 0;

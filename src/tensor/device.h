@@ -56,6 +56,8 @@ class Device {
   virtual void unlock_pages(void*) {}
   // As copy_from_host, but the host memory must stay as it is until the device has come past a later mark.
   virtual void copy_from_locked(void* device, const void* host, size_t bytes) { copy_from_host(device, host, bytes); }
+  // As copy_to_host, but what it reads is there only once the device has come past a later mark.
+  virtual void copy_to_locked(void* host, const void* device, size_t bytes) { copy_to_host(host, device, bytes); }
   // Behind everything that its thread has begun.
   virtual std::unique_ptr<DeviceMark> mark();
   // The device outlives it.

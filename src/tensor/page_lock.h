@@ -16,7 +16,7 @@ class PageLock {
     if (bytes == 0) return;
     const Status locked = device.lock_pages(host, bytes);
     if (!locked.ok()) {
-      log::warn("{}: states are copied more slowly", locked.error().message);
+      log::warn("{}: copies of it are slower", locked.error().message);
       return;
     }
     device_ = &device;

@@ -135,7 +135,7 @@ class Rig {
   }
   void execute(StepPlan& plan) {
     plan.id = ++plans_;
-    for (const RowResult& row : rank_->execute(plan).rows) {
+    for (const RowResult& row : rank_->execute_and_settle(plan).rows) {
       std::vector<uint32_t>& words = said[row.sequence];
       words.push_back(static_cast<uint32_t>(row.sampled.token));
       words.push_back(std::bit_cast<uint32_t>(row.sampled.logprob));

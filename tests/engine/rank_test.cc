@@ -25,7 +25,7 @@ class RankTest : public testing::Test {
   }
   StepResult execute(StepPlan plan) {
     plan.id = ++plans_;
-    return startup_.ranks[0]->execute(plan);
+    return startup_.ranks[0]->execute_and_settle(plan);
   }
   static SequenceStart start(SequenceIndex sequence) {
     SequenceStart start;

@@ -46,6 +46,9 @@ class OpsCpu final : public Ops {
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
   void convert(const Tensor& x, const Tensor& out) override;
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
+  void sample_ahead(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                    std::span<const int32_t> slots, const Tensor& last_tokens, const Tensor& drawn) override;
+  void feed(const Tensor& ids, const Tensor& last_tokens) override;
   void sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
               std::span<SampleResult> results) override;
   void logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
@@ -144,6 +147,23 @@ void OpsCpu::convert(const Tensor& x, const Tensor& out) { cpu::convert(pool_, x
 
 void OpsCpu::concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) {
   cpu::concat_columns(pool_, a, b, out);
+}
+
+void OpsCpu::sample_ahead(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                          std::span<const int32_t> slots, const Tensor& last_tokens, const Tensor& drawn) {
+  std::vector<SampleResult> results(rows.size());
+  sample(logits, vocab_tokens, rows, results);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    drawn.as<int32_t>()[i] = results[i].token;
+    last_tokens.as<int32_t>()[slots[i]] = std::max(results[i].token, 0);
+  }
+}
+
+void OpsCpu::feed(const Tensor& ids, const Tensor& last_tokens) {
+  for (int64_t t = 0; t < ids.dim(0); ++t) {
+    int32_t& id = ids.as<int32_t>()[t];
+    if (id < 0) id = last_tokens.as<int32_t>()[-1 - id];
+  }
 }
 
 void OpsCpu::sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,

@@ -221,6 +221,15 @@ void OpsCuda::sample(const Tensor& logits, int32_t vocab_tokens, std::span<const
   sampler_.sample(workspace_, logits, vocab_tokens, rows, results);
 }
 
+void OpsCuda::sample_ahead(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                           std::span<const int32_t> slots, const Tensor& last_tokens, const Tensor& drawn) {
+  sampler_.sample_ahead(workspace_, logits, vocab_tokens, rows, slots, last_tokens, drawn);
+}
+
+void OpsCuda::feed(const Tensor& ids, const Tensor& last_tokens) {
+  feed_tokens(ids.as<int32_t>(), ids.dim(0), last_tokens.as<int32_t>(), stream());
+}
+
 void OpsCuda::logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
                        std::span<SampleResult> results) {
   sampler_.logprobs(workspace_, logits, targets, top, results);

@@ -52,6 +52,9 @@ class OpsCuda final : public Ops {
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
   void sample(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
               std::span<SampleResult> results) override;
+  void sample_ahead(const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                    std::span<const int32_t> slots, const Tensor& last_tokens, const Tensor& drawn) override;
+  void feed(const Tensor& ids, const Tensor& last_tokens) override;
   void logprobs(const Tensor& logits, std::span<const int32_t> targets, int32_t top,
                 std::span<SampleResult> results) override;
 

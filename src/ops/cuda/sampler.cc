@@ -8,6 +8,7 @@
 namespace hylas::cuda {
 namespace {
 
+constexpr size_t kAtOnce = 64;  // rows whose changed copies lie in the workspace together
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 // The edits of one row, one per token: penalties, then bias, then what is blocked.
@@ -40,8 +41,9 @@ void add_edits(const SampleRow& row, int32_t index, int32_t count, std::vector<L
   for (const auto& [token, edit] : by_token) edits.push_back(edit);
 }
 
-DrawParams draw_params(const SampleRow& row) {
-  DrawParams params;
+DrawRow draw_row(const SampleRow& row, const float* logits) {
+  DrawRow params;
+  params.logits = logits;
   params.greedy = row.temperature <= 0.f || !std::isfinite(1 / row.temperature);
   params.inverse_temperature = params.greedy ? 1.f : 1 / row.temperature;
   params.top_k = std::max(row.top_k, 0);
@@ -97,23 +99,51 @@ std::vector<const float*> Sampler::sources(Workspace& workspace, const Tensor& l
   return result;
 }
 
-void Sampler::sample(Workspace& workspace, const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
-                     std::span<SampleResult> results) {
-  HYLAS_CHECK(rows.size() == results.size() && static_cast<int64_t>(rows.size()) <= logits.dim(0),
-              "{} rows to sample into {} results from {} logits", rows.size(), results.size(), logits.dim(0));
-  constexpr size_t kAtOnce = 64;  // rows whose changed copies lie in the workspace together
+void Sampler::draw_rows(Workspace& workspace, const Tensor& logits, int32_t count, std::span<const SampleRow> rows,
+                        std::span<const int32_t> slots, int32_t* last_tokens, int32_t* drawn) {
+  const std::vector<const float*> from = sources(workspace, logits, count, rows);
+  std::vector<DrawRow> draws;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    draws.push_back(draw_row(rows[i], from[i]));
+    if (!slots.empty()) draws.back().slot = slots[i];
+  }
+  draw({.rows = upload(workspace, draws),
+        .count = count,
+        .draws = static_cast<int32_t>(rows.size()),
+        .tokens = drawn,
+        .last_tokens = last_tokens},
+       device_.stream());
+}
+
+void Sampler::sample_ahead(Workspace& workspace, const Tensor& logits, int32_t vocab_tokens,
+                           std::span<const SampleRow> rows, std::span<const int32_t> slots, const Tensor& last_tokens,
+                           const Tensor& drawn) {
+  HYLAS_CHECK(rows.size() == slots.size() && static_cast<int64_t>(rows.size()) <= drawn.dim(0) &&
+                  static_cast<int64_t>(rows.size()) <= logits.dim(0),
+              "{} rows, {} slots, {} logits", rows.size(), slots.size(), logits.dim(0));
   const int32_t count = std::min(vocab_tokens, static_cast<int32_t>(logits.dim(1)));
   for (size_t begin = 0; begin < rows.size(); begin += kAtOnce) {
     workspace.reset();
     const size_t here = std::min(kAtOnce, rows.size() - begin);
     const Tensor block = logits.rows(static_cast<int64_t>(begin), static_cast<int64_t>(here));
-    std::vector<DrawParams> params;
-    for (const SampleRow& row : rows.subspan(begin, here)) params.push_back(draw_params(row));
-    const float* const* from = upload(workspace, sources(workspace, block, count, rows.subspan(begin, here)));
-    auto* device_tokens = workspace.take<int32_t>(static_cast<int64_t>(here));
-    draw(from, upload(workspace, params), count, static_cast<int32_t>(here), device_tokens, device_.stream());
+    draw_rows(workspace, block, count, rows.subspan(begin, here), slots.subspan(begin, here), last_tokens.as<int32_t>(),
+              drawn.as<int32_t>() + begin);
+  }
+}
+
+void Sampler::sample(Workspace& workspace, const Tensor& logits, int32_t vocab_tokens, std::span<const SampleRow> rows,
+                     std::span<SampleResult> results) {
+  HYLAS_CHECK(rows.size() == results.size() && static_cast<int64_t>(rows.size()) <= logits.dim(0),
+              "{} rows to sample into {} results from {} logits", rows.size(), results.size(), logits.dim(0));
+  const int32_t count = std::min(vocab_tokens, static_cast<int32_t>(logits.dim(1)));
+  for (size_t begin = 0; begin < rows.size(); begin += kAtOnce) {
+    workspace.reset();
+    const size_t here = std::min(kAtOnce, rows.size() - begin);
+    const Tensor block = logits.rows(static_cast<int64_t>(begin), static_cast<int64_t>(here));
+    auto* drawn = workspace.take<int32_t>(static_cast<int64_t>(here));
+    draw_rows(workspace, block, count, rows.subspan(begin, here), {}, nullptr, drawn);
     std::vector<int32_t> tokens(here);
-    device_.copy_to_host(tokens.data(), device_tokens, here * sizeof(int32_t));
+    device_.copy_to_host(tokens.data(), drawn, here * sizeof(int32_t));
     for (size_t i = 0; i < here; ++i) {
       results[begin + i] = {};
       results[begin + i].token = tokens[i];

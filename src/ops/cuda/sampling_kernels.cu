@@ -2,6 +2,7 @@
 
 #include "ops/cuda/select.cuh"
 #include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -61,7 +62,7 @@ __device__ void collect_sorted(const Row& row, uint64_t bound, Sorted& sorted) {
 }
 
 // top-p, min-p and the draw over sorted candidates, one after the other as the definition goes.
-__device__ int draw_sorted(const Row& row, const DrawParams& params, const Sorted& sorted) {
+__device__ int draw_sorted(const Row& row, const DrawRow& params, const Sorted& sorted) {
   const auto weight = [&](int i) { return static_cast<double>(row.weight(row.x[token_of(sorted.key[i])])); };
   // The fewest whose weights reach `mass`.
   const auto reach = [&](int size, double mass) {
@@ -104,33 +105,43 @@ __device__ uint64_t min_p_bound(const Row& row, uint64_t bound, float min_p, Sel
   return select(row, bound, {false, kept, 0}, s);
 }
 
-__global__ void __launch_bounds__(kSelectThreads)
-    draw_kernel(const float* const* rows, const DrawParams* all, int32_t count, int32_t* tokens) {
-  extern __shared__ __align__(16) unsigned char memory[];
-  SelectShared& s = *reinterpret_cast<SelectShared*>(memory);
-  Sorted& sorted = *reinterpret_cast<Sorted*>(memory + sizeof(SelectShared));
-  const DrawParams params = all[blockIdx.x];
-  Row row = {rows[blockIdx.x], count, 0.f, params.inverse_temperature};
+// The token of a row, known to thread 0.
+__device__ int draw_token(const DrawRow& params, int32_t count, SelectShared& s, Sorted& sorted) {
+  Row row = {params.logits, count, 0.f, params.inverse_temperature};
   int first = 0;
   find_highest(row.x, count, s, row.highest, first);
-  int& token = tokens[blockIdx.x];
-  if (row.highest == -INFINITY || params.greedy || isinf(row.highest)) {
-    if (threadIdx.x == 0) token = row.highest == -INFINITY ? -1 : first;
-    return;
-  }
+  if (row.highest == -INFINITY) return -1;
+  if (params.greedy || isinf(row.highest)) return first;
   uint64_t bound = 0;
   if (params.top_k > 0 && params.top_k < count) {
     bound = select(row, bound, {false, static_cast<unsigned long long>(params.top_k), 0}, s);
     if (params.top_k <= kSortedMax) {
       collect_sorted(row, bound, sorted);
-      if (threadIdx.x == 0) token = draw_sorted(row, params, sorted);
-      return;
+      return threadIdx.x == 0 ? draw_sorted(row, params, sorted) : 0;
     }
   }
   if (params.top_p < 1.f) bound = select(row, bound, {true, 0, static_cast<double>(params.top_p)}, s);
   if (params.min_p > 0.f) bound = min_p_bound(row, bound, params.min_p, s);
-  const uint64_t last = select(row, bound, {true, 0, params.share}, s);
-  if (threadIdx.x == 0) token = token_of(last);
+  return token_of(select(row, bound, {true, 0, params.share}, s));
+}
+
+__global__ void __launch_bounds__(kSelectThreads) draw_kernel(DrawArgs args) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  follow();
+  const DrawRow row = args.rows[blockIdx.x];
+  const int token = draw_token(row, args.count, *reinterpret_cast<SelectShared*>(memory),
+                               *reinterpret_cast<Sorted*>(memory + sizeof(SelectShared)));
+  if (threadIdx.x != 0) return;
+  args.tokens[blockIdx.x] = token;
+  if (args.last_tokens) args.last_tokens[row.slot] = max(token, 0);
+}
+
+__global__ void feed_kernel(int32_t* ids, int64_t count, const int32_t* last_tokens) {
+  follow();
+  const int64_t i = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
+  if (i >= count) return;
+  const int32_t id = ids[i];
+  if (id < 0) ids[i] = last_tokens[-1 - id];
 }
 
 __global__ void __launch_bounds__(kSelectThreads) score_kernel(ScoreArgs args) {
@@ -187,11 +198,16 @@ void edit_logits(const LogitEdit* edits, int64_t count, const View& changed, Str
   check_launch("sample (penalties)");
 }
 
-void draw(const float* const* rows, const DrawParams* params, int32_t count, int32_t draws, int32_t* tokens,
-          Stream stream) {
-  if (draws == 0) return;
-  draw_kernel<<<static_cast<unsigned>(draws), kSelectThreads, kSharedBytes, stream>>>(rows, params, count, tokens);
-  check_launch("sample (draw)");
+void draw(const DrawArgs& args, Stream stream) {
+  if (args.draws == 0) return;
+  launch_following(draw_kernel, static_cast<unsigned>(args.draws), kSelectThreads, kSharedBytes, stream,
+                   "sample (draw)", args);
+}
+
+void feed_tokens(int32_t* ids, int64_t count, const int32_t* last_tokens, Stream stream) {
+  if (count == 0) return;
+  launch_following(feed_kernel, static_cast<unsigned>((count + kThreads - 1) / kThreads), kThreads, 0, stream, "feed",
+                   ids, count, last_tokens);
 }
 
 void score(const ScoreArgs& args, Stream stream) {

@@ -15,7 +15,10 @@ struct LogitEdit {
   float add = 0.f;
 };
 
-struct DrawParams {
+// A row to draw from, and how.
+struct DrawRow {
+  const float* logits = nullptr;
+  int32_t slot = 0;  // of DrawArgs::last_tokens
   float inverse_temperature = 1.f;
   int32_t greedy = 0;
   int32_t top_k = 0;  // 0: all
@@ -39,9 +42,17 @@ void copy_masked(const MaskArgs& args, Stream stream);
 // Edits on rows of `changed`.
 void edit_logits(const LogitEdit* edits, int64_t count, const View& changed, Stream stream);
 
-// One token per row: tokens[i] from rows[i], `count` logits; -1 where none may come.
-void draw(const float* const* rows, const DrawParams* params, int32_t count, int32_t draws, int32_t* tokens,
-          Stream stream);
+// One token per row, of `count` logits: tokens[i]; -1 where none may come.
+struct DrawArgs {
+  const DrawRow* rows = nullptr;
+  int32_t count = 0;
+  int32_t draws = 0;
+  int32_t* tokens = nullptr;
+  int32_t* last_tokens = nullptr;  // gets them too, at the rows' slots, 0 for none; may be null
+};
+void draw(const DrawArgs& args, Stream stream);
+// Ops::feed.
+void feed_tokens(int32_t* ids, int64_t count, const int32_t* last_tokens, Stream stream);
 
 // What log probabilities are made of.
 struct RowScores {

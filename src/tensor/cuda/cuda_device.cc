@@ -184,6 +184,12 @@ void CudaDevice::copy_from_locked(void* device, const void* host, size_t bytes) 
   cuda::check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
 }
 
+void CudaDevice::copy_to_locked(void* host, const void* device, size_t bytes) {
+  HYLAS_CHECK(!recording_, "a copy to the host is recorded");
+  if (bytes == 0) return;
+  cuda::check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copy to the host");
+}
+
 std::unique_ptr<DeviceMark> CudaDevice::mark() { return std::make_unique<CudaMark>(index_, stream()); }
 
 std::unique_ptr<DeviceReader> CudaDevice::reader() { return std::make_unique<CudaReader>(index_); }

@@ -31,6 +31,7 @@ class CudaDevice final : public Device {
   Status lock_pages(void* host, size_t bytes) override;
   void unlock_pages(void* host) override;
   void copy_from_locked(void* device, const void* host, size_t bytes) override;
+  void copy_to_locked(void* host, const void* device, size_t bytes) override;
   std::unique_ptr<DeviceMark> mark() override;
   std::unique_ptr<DeviceReader> reader() override;
   bool fill_hashed(const HashedFill& fill) override;
