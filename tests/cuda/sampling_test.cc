@@ -1,6 +1,9 @@
 // Sampling on the GPU: the CPU's tokens, for every filter and penalty, and its log probabilities.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "cuda/parity.h"
 
 namespace hylas::test {
@@ -105,6 +108,46 @@ TEST(CudaSampling, TiesNanAndNothingLeft) {
     const Draws draws = sample(logits, kVocab, all);
     for (size_t i = 0; i < all.size(); ++i) EXPECT_EQ(draws.cuda[i].token, draws.cpu[i].token) << i;
   }
+}
+
+// What the next step reads on the device is what this one would have told the host.
+TEST(CudaSampling, AheadDrawsTheSameAndFeedsTheNextStep) {
+  std::mt19937 random(81);
+  constexpr int32_t kVocab = 1000, kRows = 150, kSlots = 200;
+  HostTensor logits = random_tensor(random, DType::kF32, {kRows, kVocab}, 3.f);
+  for (int32_t i = 0; i < kVocab; ++i) set(logits, 7, i, -std::numeric_limits<float>::infinity());
+  std::vector<uint32_t> mask((kVocab + 31) / 32, 0x10u);
+  std::vector<int32_t> slots(kSlots);
+  std::iota(slots.begin(), slots.end(), 0);
+  std::ranges::shuffle(slots, random);
+  slots.resize(kRows);
+  std::vector<SampleRow> all;
+  for (int i = 0; i < kRows; ++i) {
+    SampleRow row{.temperature = i % 4 == 0 ? 0.f : 0.8f, .top_p = i % 3 ? 1.f : 0.8f, .seed = random(), .step = i};
+    if (i % 10 == 3) row.allowed = mask;
+    all.push_back(row);
+  }
+  HostTensor last = poisoned(DType::kI32, {kSlots}), drawn = poisoned(DType::kI32, {kRows});
+  HostTensor ids = poisoned(DType::kI32, {kRows + 1});
+  for (int32_t i = 0; i < kRows; ++i) ids.view.as<int32_t>()[i] = -1 - slots[static_cast<size_t>(i)];
+  ids.view.as<int32_t>()[kRows] = 5;  // a token that the host knows
+  const OnDevice logits_there(logits), last_there(last), drawn_there(drawn), ids_there(ids);
+  cpu_ops().sample_ahead(logits, kVocab, all, slots, last, drawn);
+  cpu_ops().feed(ids, last);
+  cuda_ops().sample_ahead(logits_there, kVocab, all, slots, last_there, drawn_there);
+  cuda_ops().feed(ids_there, last_there);
+
+  const Draws told = sample(logits, kVocab, all);
+  for (int32_t i = 0; i < kRows; ++i) {
+    const int32_t token = told.cpu[static_cast<size_t>(i)].token;
+    EXPECT_EQ(drawn.view.as<int32_t>()[i], token) << "row " << i;
+    EXPECT_EQ(ids.view.as<int32_t>()[i], std::max(token, 0)) << "row " << i;
+  }
+  EXPECT_EQ(drawn.view.as<int32_t>()[7], -1);
+  EXPECT_EQ(ids.view.as<int32_t>()[kRows], 5);
+  EXPECT_EQ(last_there.host().bytes, last.bytes) << "and nothing else was touched";
+  EXPECT_EQ(drawn_there.host().bytes, drawn.bytes);
+  EXPECT_EQ(ids_there.host().bytes, ids.bytes);
 }
 
 TEST(CudaSampling, LogprobsOfTargets) {

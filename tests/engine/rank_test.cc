@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <deque>
+#include <thread>
+
 #include "engine/startup.h"
 #include "support/tiny_model.h"
 
@@ -136,6 +139,58 @@ TEST_F(RankTest, PromptLogprobsCrossChunks) {
     EXPECT_EQ(logprobs[i].id, ids[60 + i]);
     EXPECT_EQ(logprobs[i].logprob, expected.rows[0].prompt_logprobs[59 + i].logprob) << "position " << 60 + i;
   }
+}
+
+// Four sequences with the same prompt: two whose tokens the host waits for at every step (logprobs, a penalty of
+// nothing), and two that are drawn ahead, one of them in every second step alone with those that wait. With plans out
+// before the results of the ones before are taken, all say the same.
+TEST_F(RankTest, TokensDrawnAheadAreThoseThatTheHostWaitsFor) {
+  constexpr int32_t kPrompt = 60, kTokens = 12;
+  Rank& rank = *startup_.ranks[0];
+  std::vector<std::vector<int32_t>> said(4);
+  std::deque<StepResult> open;
+  const auto take_oldest = [&] {
+    while (!rank.settle(open.front())) std::this_thread::yield();
+    for (const RowResult& row : open.front().rows) said[row.sequence].push_back(row.sampled.token);
+    open.pop_front();
+  };
+  const auto run = [&](StepPlan plan) {
+    plan.id = ++plans_;
+    open.push_back(rank.execute(plan));
+    if (open.size() == 3) take_oldest();
+  };
+  const auto next = [&](SequenceIndex sequence, int32_t step) {
+    PlanRow row = decode(sequence, kPrompt + step - 1, 0, {2 * sequence, 2 * sequence + 1}, sequence, sequence);
+    row.tokens.clear();
+    row.want_logits = false;
+    row.sample = true;
+    row.step = step;
+    return row;
+  };
+  StepPlan first;
+  for (SequenceIndex s = 0; s < 4; ++s) {
+    first.starts.push_back(start(s));
+    first.rows.push_back(prefill(s, prompt(kPrompt), {2 * s, 2 * s + 1}, s));
+    first.starts.back().sampling.temperature = 0.9f;
+    first.rows.back().want_logits = false;
+    first.rows.back().sample = true;
+  }
+  first.starts[0].sampling.top_logprobs = 0;
+  first.starts[1].sampling.repetition_penalty = 1.0001f;  // too little to change a token here
+  run(first);
+  for (int32_t step = 1; step < kTokens; ++step) {
+    StepPlan waiting, ahead;
+    waiting.rows = {next(0, step), next(1, step)};
+    ahead.rows = {next(2, step)};
+    (step % 2 == 0 ? waiting : ahead).rows.push_back(next(3, step));
+    run(waiting);
+    run(ahead);
+  }
+  while (!open.empty()) take_oldest();
+  ASSERT_THAT(said[0], SizeIs(kTokens));
+  EXPECT_EQ(said[1], said[0]);
+  EXPECT_EQ(said[2], said[0]);
+  EXPECT_EQ(said[3], said[0]);
 }
 
 TEST_F(RankTest, RowsThatProduceNothingHaveNoResult) {
