@@ -32,8 +32,8 @@ class BatchBuilder {
   static Result<BatchBuilder> make(Device& device, const BatchLimits& limits);
 
   // Positions are plain (P = 1); the page table is as wide as the longest row needs. `last_tokens[sequence index]` is
-  // the input of decode rows without tokens (negative: Ops::feed knows). The batch is valid until the next call. Batches of decode rows with the
-  // same `shape`, if they fit in it, have the same tensors at the same places.
+  // the input of decode rows without tokens (negative: Ops::feed knows). The batch is valid until the next call.
+  // Batches of decode rows with the same `shape`, if they fit in it, have the same tensors at the same places.
   Batch build(std::span<const PlanRow> rows, std::span<const int32_t> last_tokens, const StepShape& shape = {});
 
  private:
