@@ -1,6 +1,8 @@
 // Steps of a model with made-up weights on one GPU, without scheduler and server: what the device does at best.
-//   gpu_steps_bench CONFIG_DIR [LAYERS [ROWS]]   LAYERS: the first so many of the model's. ROWS: only decode
-//                                                steps of so many sequences, for a profiler
+//   gpu_steps_bench CONFIG_DIR [LAYERS [ROWS [TOKENS]]]   LAYERS: the first so many of the model's. ROWS: only decode
+//                                                         steps of so many sequences, for a profiler; with TOKENS
+//                                                         only prefill of so many tokens each
+// With the kernels that an engine takes on its own.
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -27,11 +29,13 @@ struct Row {
 class Model {
  public:
   Model(const ModelConfig& config, int32_t layers) : config_(config) {
-    ops_ = make_cuda_ops({.workspace_bytes = size_t{1} << 30}).value();
+    CudaOpsOptions kernels{.workspace_bytes = size_t{1} << 30, .prefill = {.delta = true, .attention = true}};
+    kernels.fp8.linear = kernels.fp8.experts = true;
+    ops_ = make_cuda_ops(kernels).value();
     config_.num_layers = layers;
     config_.layer_types.resize(static_cast<size_t>(layers));
     source_ = std::make_unique<DummySource>(manifest(config_));
-    source_->place_on(ops_->device());
+    source_->place_on(ops_->device(), true);
     const DecoderOptions options{.act = DType::kBF16, .kv = DType::kF8E4M3, .state = DType::kF16, .layer_end = layers};
     decoder_ = Decoder::make(config_, options, *source_, *ops_, comms_).value();
     pools_ = StatePools::make(ops_->device(), state_layout(config_, options), kPages, kPage, kRowsMax).value();
@@ -120,7 +124,7 @@ class Model {
 
 int main_of(int count, char** arguments) {
   if (count < 2) {
-    fmt::print(stderr, "usage: gpu_steps_bench CONFIG_DIR [LAYERS [ROWS]]\n");
+    fmt::print(stderr, "usage: gpu_steps_bench CONFIG_DIR [LAYERS [ROWS [TOKENS]]]\n");
     return 2;
   }
   const ModelConfig config = parse_model_config(arguments[1]).value();
@@ -130,14 +134,19 @@ int main_of(int count, char** arguments) {
   fmt::print("{}: {} of {} layers, {:.2f} GB of weights, made and loaded in {:.1f} s\n", arguments[1], layers,
              config.num_layers, static_cast<double>(model.weight_bytes()) / 1e9,
              std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  const std::vector<int32_t> decodes = count > 3 ? std::vector{std::atoi(arguments[3])} : std::vector{1, 8, 64, 256};
+  const int32_t only = count > 3 ? std::atoi(arguments[3]) : 0, tokens_each = count > 4 ? std::atoi(arguments[4]) : 0;
+  std::vector<int32_t> decodes{1, 8, 64, 256};
+  std::vector<std::vector<Row>> prefills{{{128, 0}}, {{3500, 0}}, std::vector<Row>(4, Row{3500, 0})};
+  if (only > 0) {
+    decodes = tokens_each > 0 ? std::vector<int32_t>() : std::vector{only};
+    prefills.clear();
+    if (tokens_each > 0) prefills.emplace_back(static_cast<size_t>(only), Row{tokens_each, 0});
+  }
   for (int32_t rows : decodes) {
     const double ms = model.step_ms(std::vector<Row>(static_cast<size_t>(rows), Row{1, 1024}), true);
     fmt::print("decode {:3} x 1k context: {:8.3f} ms, {:9.0f} tokens/s\n", rows, ms, rows / ms * 1e3);
   }
-  if (count > 3) return 0;
-  for (const std::vector<Row>& rows :
-       {std::vector<Row>{{128, 0}}, std::vector<Row>{{3500, 0}}, std::vector<Row>(4, Row{3500, 0})}) {
+  for (const std::vector<Row>& rows : prefills) {
     const double ms = model.step_ms(rows, false);
     const double tokens = static_cast<double>(rows.size()) * rows[0].tokens;
     fmt::print("prefill {} x {}: {:8.3f} ms, {:9.0f} tokens/s\n", rows.size(), rows[0].tokens, ms, tokens / ms * 1e3);

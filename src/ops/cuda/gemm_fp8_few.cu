@@ -1,215 +1,368 @@
-// A block has one run of rows and 64 rows of a weight (paired: 32 of each), 16 for each of four warps. The rows of x
-// lie in shared memory whole; the weight comes through a ring of steps of 128 inputs, which are its scale blocks.
-#include "ops/cuda/gemm_fp8_few.h"
-
+// A block stays on its multiprocessor and goes through items, tiles of outputs of a run of rows; all blocks have as
+// many. One warp keeps a ring of copies of weights going, from item to item without a break; eight multiply. Each of
+// them has 16 rows of the weight and 256 inputs, those of the run's rows in registers; their sums meet in shared
+// memory.
 #include <algorithm>
 
+#include "ops/cuda/bulk_copy.cuh"
 #include "ops/cuda/element.cuh"
+#include "ops/cuda/few_runs.cuh"
 #include "ops/cuda/mma.cuh"
+#include "ops/cuda/quantize.cuh"
+#include "ops/fp8_plan.h"
 #include "tensor/cuda/launch.cuh"
 #include "tensor/cuda/shared_limit.h"
 
 namespace hylas::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kWeightRows = 64;
-constexpr int kDepth = 128;
-constexpr int kStages = 6;
-constexpr int kStageBytes = kWeightRows * kDepth;
-constexpr int kChunks = kDepth / 16;  // of a row in a step
-constexpr int64_t kXBytesMax = 96 << 10;
+constexpr int kWarps = 8;  // that multiply
+constexpr int kThreads = 32 * (kWarps + 1);
+constexpr int kGroup = 128;         // inputs of a scale
+constexpr int kSlice = 2 * kGroup;  // inputs of a warp in a step
+constexpr int kStagesMax = 6;
+constexpr int64_t kInputsMax = 2 * kWarps * kSlice;
 
-// Place of a 16-byte chunk among rows of a step, such that a warp's reads meet no bank twice.
-__device__ __forceinline__ int place(int row, int chunk) { return row * kDepth + (chunk ^ (row & 1) << 2) * 16; }
+// What a stage of the ring holds: for each of `groups` two pieces of 8 weight rows (paired: one of each matrix), apart
+// such that a warp's reads meet no bank twice.
+struct Stage {
+  int slices;  // warps that share the inputs
+  int groups;  // of 16 weight rows
+  int depth;   // inputs of a step
+  int row;     // bytes from a weight's row to the next
+  __host__ __device__ explicit Stage(int64_t inputs)
+      : slices(inputs <= kSlice       ? 1
+               : inputs <= 2 * kSlice ? 2
+               : inputs <= 4 * kSlice ? 4
+                                      : 8),
+        groups(kWarps / slices),
+        depth(slices * kSlice),
+        row(static_cast<int>(inputs < depth ? inputs : depth)) {}
+  __host__ __device__ int piece(int i) const { return i / 2 * (16 * row + 128) + i % 2 * (8 * row + 64); }
+  __host__ __device__ int bytes() const { return piece(2 * groups); }
+};
 
-// The weight rows of a block: tiles one after another. Of 16 rows that a warp has of a tile, with two matrices 8 are
-// the one's and 8 the other's.
-template <bool paired>
-struct Weights {
-  static constexpr int kOutputs = paired ? kWeightRows / 2 : kWeightRows;  // of a tile
-  WeightView first, second;
-  int64_t output;  // the first tile's
-  int steps;       // of a tile
+template <bool paired_, int kRows_, int kSteps_>
+struct Kind {
+  static constexpr bool kPaired = paired_;
+  static constexpr int kRows = kRows_;    // of a run at most
+  static constexpr int kSteps = kSteps_;  // of an item
+  static constexpr int kTiles = kRows / 8;
+  static constexpr int kOutputs = kPaired ? 8 : 16;  // of a group
+};
 
-  // Step `step` of all tiles' steps.
-  __device__ void start(unsigned char* ring, int step) const {
-    unsigned char* stage = ring + step % kStages * kStageBytes;
-    const int chunk = threadIdx.x % kChunks, k = step % steps * kDepth;
-    const int64_t begin = output + step / steps * kOutputs;
-#pragma unroll
-    for (int i = 0; i < kWeightRows * kChunks / kThreads; ++i) {
-      const int r = threadIdx.x / kChunks + i * (kThreads / kChunks);
-      const bool from_second = paired && r / 8 % 2 == 1;
-      const WeightView& weight = from_second ? second : first;
-      const int64_t row = begin + (paired ? r / 16 * 8 + r % 8 : r);
-      copy_async(stage + place(r, chunk),
-                 static_cast<const unsigned char*>(weight.data) + row * weight.stride + k + chunk * 16, true);
-    }
-  }
-  __device__ float scale(bool of_second, int tile, int k_step) const {
-    const WeightView& weight = of_second ? second : first;
-    return weight.scale[(output + tile * kOutputs) / 128 * weight.scale_stride + k_step];
+// [item's parity][warp][weight row][row of the run]
+template <class K>
+using Sums = float[2][kWarps][16][K::kRows];
+
+struct Ring {
+  unsigned char* memory;
+  uint64_t* full;
+  uint64_t* empty;
+  int stages;
+  int bytes;  // of a stage
+  int at = 0;
+  uint32_t round = 0;
+  __device__ unsigned char* stage() const { return memory + at * bytes; }
+  __device__ void next() {
+    if (++at < stages) return;
+    at = 0;
+    round ^= 1;
   }
 };
 
-// Shared memory: the ring, [steps][rows][128] of x, [steps][rows] scales of x, [tiles][2][steps] of the weights.
-template <int kRows>
-struct Layout {
-  int steps;
-  int tiles;
-  __host__ __device__ int x() const { return kStages * kStageBytes; }
-  __host__ __device__ int x_scales() const { return x() + steps * kRows * kDepth; }
-  __host__ __device__ int weight_scales() const { return x_scales() + steps * kRows * 4; }
-  __host__ __device__ int bytes() const { return weight_scales() + tiles * 2 * steps * 4; }
-};
-
-// Copies of the run's rows are begun, their scales stored.
-template <bool paired, int kRows>
-__device__ void take_rows(const FewFp8Args& p, const RowRun& run, const Weights<paired>& weights, unsigned char* memory,
-                          const Layout<kRows>& layout) {
-  const int rows = run.end - run.begin, steps = layout.steps;
-  const auto source = [&](int row) {
-    return static_cast<int64_t>(p.x_index ? p.x_index[run.begin + row] : run.begin + row);
-  };
-  for (int i = threadIdx.x; i < rows * steps * kChunks; i += kThreads) {
-    const int row = i / (steps * kChunks), at = i % (steps * kChunks);
-    copy_async(memory + layout.x() + at / kChunks * (kRows * kDepth) + place(row, at % kChunks),
-               static_cast<const unsigned char*>(p.x.data) + source(row) * p.x.inputs + at * 16, true);
-  }
-  auto* x_scales = reinterpret_cast<float*>(memory + layout.x_scales());
-  for (int i = threadIdx.x; i < rows * steps; i += kThreads) {
-    const int row = i % rows, step = i / rows;
-    x_scales[step * kRows + row] = p.x.scale[step * p.x.scale_stride + source(row)];
-  }
-  auto* weight_scales = reinterpret_cast<float*>(memory + layout.weight_scales());
-  for (int i = threadIdx.x; i < layout.tiles * 2 * steps; i += kThreads) {
-    weight_scales[i] = weights.scale(i / steps % 2 == 1, i / (2 * steps), i % steps);
-  }
+__device__ __forceinline__ WeightView weight_of(const FewFp8Args& p, int expert, bool other) {
+  if (expert == p.experts) return other ? p.shared_other : p.shared;
+  return other ? p.others[expert] : p.weights[expert];
 }
 
-// part = the rows of x times the warp's two groups of 8 weights, over a step. Rows that are not there hold anything,
-// and behind kRows zeros.
-template <int kRows>
-__device__ __forceinline__ void multiply_step(const unsigned char* x, const unsigned char* w, float (&part)[2][4]) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    // A lane's 16 neighbouring inputs serve as those that two instructions want, on both sides alike (mma.cuh).
-    const int chunk = half * 4 + t;
-    const uint4 low = *reinterpret_cast<const uint4*>(x + place(g, chunk));
-    const uint4 high = kRows > 8 ? *reinterpret_cast<const uint4*>(x + place(g + 8, chunk)) : uint4{};
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      const uint4 column = *reinterpret_cast<const uint4*>(w + place(warp * 16 + n * 8 + g, chunk));
-      mma_e4m3(part[n], low.x, high.x, low.y, high.y, column.x, column.y);
-      mma_e4m3(part[n], low.z, high.z, low.w, high.w, column.z, column.w);
-    }
-  }
-}
-
-template <bool paired>
-__device__ void put(const FewFp8Args& p, const RowRun& run, int64_t output, const float (&sum)[2][4]) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = run.begin + g + 8 * half;
-    if (row >= run.end) continue;
-    const int64_t at = (p.out_index ? p.out_index[row] : row) * p.out.stride + output;
-    if constexpr (paired) {
-      float values[2];
-      for (int i = 0; i < 2; ++i) {
-        const float gate = to_f32(from_f32<Bf16>(sum[0][2 * half + i])),
-                    up = to_f32(from_f32<Bf16>(sum[1][2 * half + i]));
-        values[i] = silu(gate) * up;
+// One warp: copies of all weights that the block's items want, as the ring has room.
+template <class K>
+__device__ void copy_weights(const FewFp8Args& p, const BlockRuns& block, int tiles, const Stage& shape, Ring ring) {
+  const int lane = threadIdx.x % 32, pieces = 2 * shape.groups;
+  for (int item = block.begin; item < block.end; ++item) {
+    const int expert = block.run[item / tiles - block.first].expert;
+    const WeightView first = weight_of(p, expert, false), second = K::kPaired ? weight_of(p, expert, true) : first;
+    const int output = item % tiles * shape.groups * K::kOutputs;
+    const bool whole = first.stride == p.inputs && K::kSteps == 1;
+    for (int step = 0; step < K::kSteps; ++step, ring.next()) {
+      const int k = step * shape.depth, row_bytes = min(shape.depth, static_cast<int>(p.inputs) - k);
+      if (lane == 0) {
+        barrier_wait(ring.empty + ring.at, ring.round ^ 1);
+        barrier_arrive_expecting(ring.full + ring.at, pieces * 8 * row_bytes);
       }
-      auto* out = static_cast<Bf16*>(p.out.data) + at + warp * 8 + 2 * t;
-      *reinterpret_cast<__nv_bfloat162*>(out) = __floats2bfloat162_rn(values[0], values[1]);
+      __syncwarp();
+      for (int i = lane; i < (whole ? pieces : 8 * pieces); i += 32) {
+        const int piece = whole ? i : i / 8, row = whole ? 0 : i % 8;
+        const WeightView& weight = piece % 2 == 1 ? second : first;
+        const int64_t from = output + (K::kPaired ? piece / 2 : piece) * 8 + row;
+        copy_bulk(ring.stage() + shape.piece(piece) + row * shape.row,
+                  static_cast<const unsigned char*>(weight.data) + from * weight.stride + k,
+                  whole ? 8 * row_bytes : row_bytes, ring.full + ring.at);
+      }
+    }
+  }
+}
+
+// A warp's inputs of the run's rows in e4m3, as the tensor cores want them: lane 4 g + t has 16 t .. 16 t + 15 and 64
+// further on of each 128, of rows g and g + 8.
+template <class K>
+struct Rows {
+  uint4 chunk[K::kSteps][2][K::kTiles][2];
+  float scale[K::kSteps][2][K::kTiles][2];  // of rows 2 t and 2 t + 1
+};
+
+__device__ __forceinline__ uint32_t e4m3_of_4(const uint2& values, float scale, float reciprocal) {
+  uint32_t packed[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t pair = i == 0 ? values.x : values.y;
+    const float2 q = {quotient(__uint_as_float(pair << 16), scale, reciprocal),
+                      quotient(__uint_as_float(pair & 0xffff0000u), scale, reciprocal)};
+    packed[i] = __nv_cvt_float2_to_fp8x2(q, __NV_SATFINITE, __NV_E4M3);
+  }
+  return packed[0] | packed[1] << 16;
+}
+
+__device__ __forceinline__ uint4 e4m3_of_16(const uint4& low, const uint4& high, float scale, float reciprocal) {
+  return {e4m3_of_4({low.x, low.y}, scale, reciprocal), e4m3_of_4({low.z, low.w}, scale, reciprocal),
+          e4m3_of_4({high.x, high.y}, scale, reciprocal), e4m3_of_4({high.z, high.w}, scale, reciprocal)};
+}
+
+__device__ __forceinline__ __nv_bfloat162 most_of(__nv_bfloat162 most, const uint4& values) {
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&values);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) most = __hmax2(most, __habs2(pairs[i]));
+  return most;
+}
+
+// 128 inputs of a row, by the four lanes of the row; all lanes of the warp come. Answers the scale.
+__device__ __forceinline__ float quantize_group(const Bf16* from, bool there, uint4 (&chunk)[2]) {
+  uint4 value[2][2] = {};
+  if (there) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) value[i / 2][i % 2] = *reinterpret_cast<const uint4*>(from + i / 2 * 64 + i % 2 * 8);
+  }
+  __nv_bfloat162 each = most_of(most_of(__floats2bfloat162_rn(0.f, 0.f), value[0][0]), value[0][1]);
+  each = most_of(most_of(each, value[1][0]), value[1][1]);
+  float most = fmaxf(kE4m3LeastMaximum, fmaxf(__low2float(each), __high2float(each)));
+  most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+  most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+  const float scale = most / kE4m3Max, reciprocal = __frcp_rn(scale);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) chunk[half] = e4m3_of_16(value[half][0], value[half][1], scale, reciprocal);
+  return scale;
+}
+
+template <class K>
+__device__ __forceinline__ void take_rows(const FewFp8Args& p, const BlockRuns& block, int run, int slice, int depth,
+                                          Rows<K>& rows) {
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int there = block.run[run].end - block.run[run].begin, pairs = static_cast<int>(p.tokens) * p.k;
+#pragma unroll
+  for (int m = 0; m < K::kTiles; ++m) {
+    const bool mine = g + 8 * m < there;
+    const int pair = mine ? block.pair[run][g + 8 * m] : 0;
+    const int64_t row = p.by_pair ? pair : pair < pairs ? pair / p.k : pair - pairs;
+    const Bf16* x = static_cast<const Bf16*>(p.x.data) + row * p.x.stride + slice * kSlice + 16 * t;
+#pragma unroll
+    for (int i = 0; i < 2 * K::kSteps; ++i) {
+      const int k = i / 2 * depth + i % 2 * kGroup;
+      const bool inside = k + slice * kSlice < p.inputs;
+      const float scale = quantize_group(x + k, mine && inside, rows.chunk[i / 2][i % 2][m]);
+      rows.scale[i / 2][i % 2][m][0] = __shfl_sync(~0u, scale, 8 * t);
+      rows.scale[i / 2][i % 2][m][1] = __shfl_sync(~0u, scale, 8 * t + 4);
+    }
+  }
+}
+
+// sum += scaled products of a warp's weights of a step with the run's rows. Row r of the tensor cores' 16 is row r / 2
+// of piece r % 2.
+template <class K>
+__device__ __forceinline__ void multiply_group(const unsigned char* weight, int row, float weight_scale,
+                                               const uint4 (&x)[K::kTiles][2], const float (&scale)[K::kTiles][2],
+                                               float (&sum)[K::kTiles][4]) {
+  float part[K::kTiles][4] = {};
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const uint4 low = *reinterpret_cast<const uint4*>(weight + half * 64);
+    const uint4 high = *reinterpret_cast<const uint4*>(weight + half * 64 + 4 * row);
+#pragma unroll
+    for (int m = 0; m < K::kTiles; ++m) {
+      mma_e4m3(part[m], low.x, high.x, low.y, high.y, x[m][half].x, x[m][half].y);
+      mma_e4m3(part[m], low.z, high.z, low.w, high.w, x[m][half].z, x[m][half].w);
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < K::kTiles; ++m) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sum[m][j] = fmaf(weight_scale * scale[m][j % 2], part[m][j], sum[m][j]);
+  }
+}
+
+// The slices' sums of one place, in ascending order.
+template <class K>
+__device__ __forceinline__ float total(const Sums<K>& sums, int item, int warp, int slices, int weight_row, int row) {
+  float sum = sums[item % 2][warp][weight_row][row];
+  for (int s = 1; s < slices; ++s) sum += sums[item % 2][warp + s][weight_row][row];
+  return sum;
+}
+
+template <class K>
+__device__ void put(const FewFp8Args& p, const BlockRuns& block, int run, const Stage& shape, int item, int64_t output,
+                    const Sums<K>& sums) {
+  const int columns = shape.groups * K::kOutputs, values = columns * (block.run[run].end - block.run[run].begin);
+  for (int i = threadIdx.x; i < values; i += 32 * kWarps) {
+    const int row = i / columns, column = i % columns, warp = column / K::kOutputs * shape.slices;
+    const int c = column % K::kOutputs;
+    const int64_t at = block.pair[run][row] * p.out.stride + output + column;
+    if constexpr (K::kPaired) {
+      const float gate = to_f32(from_f32<Bf16>(total<K>(sums, item, warp, shape.slices, 2 * c, row)));
+      const float up = to_f32(from_f32<Bf16>(total<K>(sums, item, warp, shape.slices, 2 * c + 1, row)));
+      static_cast<Bf16*>(p.out.data)[at] = from_f32<Bf16>(silu(gate) * up);
     } else {
-      for (int n = 0; n < 2; ++n) {
-        float* out = static_cast<float*>(p.out.data) + at + warp * 16 + n * 8 + 2 * t;
-        *reinterpret_cast<float2*>(out) = make_float2(sum[n][2 * half], sum[n][2 * half + 1]);
-      }
+      static_cast<float*>(p.out.data)[at] = total<K>(sums, item, warp, shape.slices, c % 8 * 2 + c / 8, row);
     }
   }
 }
 
-template <bool paired, int kRows>
-__global__ void __launch_bounds__(kThreads) few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles) {
+// The warps that multiply, without the one that copies.
+__device__ __forceinline__ void multiplying_warps_meet() {
+  asm volatile("bar.sync 1, %0;" ::"n"(32 * kWarps) : "memory");
+}
+
+template <class K>
+__device__ void multiply_items(const FewFp8Args& p, const BlockRuns& block, int tiles, const Stage& shape, Ring ring,
+                               Sums<K>& sums) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  const int slice = warp % shape.slices, group = warp / shape.slices;
+  const int place = shape.piece(2 * group + g % 2) + g / 2 * shape.row + slice * kSlice + 16 * t;
+  Rows<K> rows;
+  WeightView weight;
+  int held = -1;
+  for (int item = block.begin; item < block.end; ++item) {
+    const int run = item / tiles - block.first;
+    if (run != held) {
+      take_rows<K>(p, block, run, slice, shape.depth, rows);
+      weight = weight_of(p, block.run[run].expert, K::kPaired && g % 2 == 1);
+      held = run;
+    }
+    const int64_t output = static_cast<int64_t>(item % tiles) * shape.groups * K::kOutputs;
+    const float* scales = weight.scale + (output + group * K::kOutputs) / kGroup * weight.scale_stride;
+    float sum[K::kTiles][4] = {};
+#pragma unroll
+    for (int step = 0; step < K::kSteps; ++step) {
+      const int k = step * shape.depth + slice * kSlice;
+      const int there = min(2, (static_cast<int>(p.inputs) - k) / kGroup);  // scales of the warp; none: negative
+      const float scale[2] = {there > 0 ? scales[k / kGroup] : 0.f, there > 1 ? scales[k / kGroup + 1] : 0.f};
+      barrier_wait(ring.full + ring.at, ring.round);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (i >= there) continue;
+        multiply_group<K>(ring.stage() + place + i * kGroup, shape.row, scale[i], rows.chunk[step][i],
+                          rows.scale[step][i], sum);
+      }
+      __syncwarp();
+      if (lane == 0) barrier_arrive(ring.empty + ring.at);
+      ring.next();
+    }
+#pragma unroll
+    for (int m = 0; m < K::kTiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float* to = &sums[item % 2][warp][g + 8 * half][8 * m + 2 * t];
+        *reinterpret_cast<float2*>(to) = make_float2(sum[m][2 * half], sum[m][2 * half + 1]);
+      }
+    }
+    multiplying_warps_meet();  // the other half of `sums` is free: who read it has come here
+    put<K>(p, block, run, shape, item, output, sums);
+  }
+}
+
+template <class K>
+__global__ void __launch_bounds__(kThreads, K::kSteps == 1 && K::kRows == 8 ? 2 : 1)
+    few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles, int stages) {
   extern __shared__ __align__(128) unsigned char memory[];
-  if (static_cast<int>(blockIdx.y) >= *p.run_count) return follow();
-  const RowRun run = p.runs[blockIdx.y];
-  const Layout<kRows> layout = {static_cast<int>(p.x.inputs / kDepth), tiles};
-  const Weights<paired> weights = {p.weights[run.expert], paired ? p.others[run.expert] : p.weights[run.expert],
-                                   int64_t{blockIdx.x} * tiles * Weights<paired>::kOutputs, layout.steps};
-  const int steps = tiles * layout.steps;
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) {
-    if (i < steps) weights.start(memory, i);
-  }
-  follow();
-  take_rows(p, run, weights, memory, layout);
-  commit_copies();  // the first steps and x are one group; groups without copies keep the count of those behind
-#pragma unroll
-  for (int i = 0; i < kStages - 2; ++i) commit_copies();
-  const auto* x_scales = reinterpret_cast<const float*>(memory + layout.x_scales());
-  const auto* weight_scales = reinterpret_cast<const float*>(memory + layout.weight_scales());
-  const int g = threadIdx.x % 32 / 4;
-  int step = 0;
-  for (int tile = 0; tile < tiles; ++tile) {
-    float sum[2][4] = {};
-    for (int k = 0; k < layout.steps; ++k, ++step) {
-      wait_copies<kStages - 2>();
-      __syncthreads();
-      if (step + kStages - 1 < steps) weights.start(memory, step + kStages - 1);
-      commit_copies();
-      float part[2][4] = {};
-      multiply_step<kRows>(memory + layout.x() + k * kRows * kDepth, memory + step % kStages * kStageBytes, part);
-      const float low = x_scales[k * kRows + g], high = kRows > 8 ? x_scales[k * kRows + g + 8] : 0.f;
-#pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        const float scale = weight_scales[(2 * tile + n) * layout.steps + k];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sum[n][j] = fmaf(scale * (j < 2 ? low : high), part[n][j], sum[n][j]);
-      }
+  __shared__ __align__(16) Sums<K> sums;
+  __shared__ BlockRuns block;
+  __shared__ int count[kExpertsMax];
+  __shared__ uint64_t full[kStagesMax], empty[kStagesMax];
+  const int warp = threadIdx.x / 32;
+  const Stage shape(p.inputs);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < stages; ++i) {
+      barrier_init(full + i, 1);
+      barrier_init(empty + i, kWarps);
     }
-    put<paired>(p, run, weights.output + tile * Weights<paired>::kOutputs, sum);
+    barriers_made();
   }
+  if constexpr (K::kPaired) {
+    // The views of all experts' weights, before it is known whose will be wanted.
+    const int64_t line = blockIdx.x * int64_t{kThreads} + threadIdx.x, views = 128 / sizeof(WeightView);
+    if (line * views < p.experts) {
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(p.weights + line * views));
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(p.others + line * views));
+    }
+    follow();
+  }
+  find_runs<K::kRows, kThreads>(p, tiles, count, block);
+  const Ring ring = {memory, full, empty, stages, shape.bytes()};
+  if (warp == kWarps) {
+    copy_weights<K>(p, block, tiles, shape, ring);
+    if constexpr (!K::kPaired) follow();
+    return;
+  }
+  for (int i = warp; i < block.count; i += kWarps) fill_run(p, block, i);
+  if constexpr (!K::kPaired) follow();
+  multiplying_warps_meet();
+  multiply_items<K>(p, block, tiles, shape, ring, sums);
 }
 
-// As many tiles a block that there are still some blocks for each multiprocessor; it divides their number.
-int tiles_of_block(int64_t tiles, int64_t runs) {
-  constexpr int64_t kBlocksWanted = 1056;
-  int each = 1;
-  while (each < 8 && tiles % (2 * each) == 0 && tiles / (2 * each) * runs >= kBlocksWanted) each *= 2;
-  return each;
+// Rows of a run for so many rows of so many experts; hardly an expert has more.
+int run_rows(int64_t pairs, int64_t experts) { return pairs <= 3 * experts ? 8 : kFewRows; }
+
+int64_t runs_max(int64_t pairs, int64_t experts, int64_t tokens, bool with_shared) {
+  const int64_t rows = run_rows(pairs, experts), shared = with_shared ? (tokens + rows - 1) / rows : 0;
+  return pairs / rows + std::min(pairs, experts) + shared;
+}
+
+template <class K>
+void launch(const FewFp8Args& args, Stream stream) {
+  const Stage shape(args.inputs);
+  const int64_t pairs = args.tokens * args.k;
+  const int64_t tiles = args.outputs / (shape.groups * K::kOutputs);
+  const int64_t items = runs_max(pairs, args.experts, args.tokens, args.with_shared) * tiles;
+  // Few tokens: half a multiprocessor's memory, so that the next kernel's blocks can be there and fetch what they may.
+  constexpr int64_t kFewPairs = 128;
+  const int stages = pairs <= kFewPairs ? kStagesMax / 2 : kStagesMax;
+  static SharedLimit limit;
+  constexpr int kBytesMax = kStagesMax * (kWarps * kSlice * 16 + kWarps * 128);
+  limit.raise(few_fp8_kernel<K>, kBytesMax, "moe (fp8, shared memory)");
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(items, kFp8Blocks));
+  launch_following(few_fp8_kernel<K>, blocks, kThreads, static_cast<size_t>(stages * shape.bytes()), stream,
+                   "moe (fp8)", args, static_cast<int>(tiles), stages);
 }
 
 template <bool paired, int kRows>
-void launch(const FewFp8Args& args, Stream stream) {
-  const int64_t tiles = args.outputs / Weights<paired>::kOutputs;
-  const int each = tiles_of_block(tiles, args.runs_max);
-  const Layout<kRows> layout = {static_cast<int>(args.x.inputs / kDepth), each};
-  static SharedLimit limit;
-  limit.raise(few_fp8_kernel<paired, kRows>, static_cast<int>(kStages * kStageBytes + kXBytesMax + (16 << 10)),
-              "moe (fp8, shared memory)");
-  const dim3 grid(static_cast<unsigned>(tiles / each), static_cast<unsigned>(args.runs_max));
-  launch_following(few_fp8_kernel<paired, kRows>, grid, kThreads, static_cast<size_t>(layout.bytes()), stream,
-                   "moe (fp8)", args, each);
+void launch_rows(const FewFp8Args& args, Stream stream) {
+  if (args.inputs <= kInputsMax / 2) return launch<Kind<paired, kRows, 1>>(args, stream);
+  launch<Kind<paired, kRows, 2>>(args, stream);
 }
 
 }  // namespace
 
-bool few_fp8_takes(int64_t hidden, int64_t width) {
-  return hidden % kDepth == 0 && width % kDepth == 0 && kFewRows * std::max(hidden, width) <= kXBytesMax;
+bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs, int64_t experts) {
+  // A block has at most the share of runs that it would have if each were one item, and a part of one more at each end.
+  const int64_t runs = runs_max(pairs, experts, pairs, true) / kFp8Blocks + 2;
+  return hidden % kGroup == 0 && width % kGroup == 0 && std::max(hidden, width) <= kInputsMax && runs <= kBlockRunsMax;
 }
 
 void few_fp8(const FewFp8Args& args, Stream stream) {
-  if (args.runs_max == 0) return;
-  if (args.run_rows <= 8) {
-    args.paired ? launch<true, 8>(args, stream) : launch<false, 8>(args, stream);
+  if (args.tokens == 0) return;
+  if (run_rows(args.tokens * args.k, args.experts) <= 8) {
+    args.paired ? launch_rows<true, 8>(args, stream) : launch_rows<false, 8>(args, stream);
   } else {
-    args.paired ? launch<true, kFewRows>(args, stream) : launch<false, kFewRows>(args, stream);
+    args.paired ? launch_rows<true, kFewRows>(args, stream) : launch_rows<false, kFewRows>(args, stream);
   }
 }
 

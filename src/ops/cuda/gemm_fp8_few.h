@@ -1,36 +1,36 @@
 #pragma once
-// Products of experts with at most kFewRows rows each on the FP8 tensor cores: mma.sync on the weights as they are
-// stored and rows that were quantized before (quantize.h). gemm_bf16.cu turns every weight into bf16, which takes
-// longer than to fetch it on an H200.
+// Products of experts with few rows each on the FP8 tensor cores: mma.sync on the weights as they are stored, and rows
+// that every block quantizes for itself (quantize.h says how) and sorts by expert for itself: few_runs.cuh.
 #include "ops/cuda/gemm.h"
-#include "ops/cuda/quantize.h"
 
 namespace hylas::cuda {
 
 constexpr int kFewRows = 16;
 
 struct FewFp8Args {
-  Fp8Rows x;
-  const int32_t* x_index = nullptr;  // row i of the product is of row x_index[i] of x; null: row i
-  bool paired = false;               // as Product::paired; then out is bf16, else f32
-  // On the device, as in Product. The kernel before this one in the stream does not write any of them, nor x_index.
-  const WeightView* weights = nullptr;
+  View x;  // bf16, rows at multiples of 16 bytes: of a token, or with by_pair of a pair
+  bool by_pair = false;
+  bool paired = false;  // as Product::paired; then out is bf16, else f32
+  View ids;             // [tokens, k] i32, the model's experts: pair t * k + j is choice j of token t
+  int64_t tokens = 0;
+  int k = 0;
+  int32_t expert_begin = 0;
+  int32_t experts = 0;                  // held here; pairs of others are left out
+  const WeightView* weights = nullptr;  // on the device, by expert
   const WeightView* others = nullptr;
-  const RowRun* runs = nullptr;
-  int run_rows = kFewRows;  // at most so many rows has a run: 8 take less room, so more blocks fit beside each other
-  const int32_t* run_count = nullptr;
-  int32_t runs_max = 0;
-  int64_t outputs = 0;  // a multiple of 64; paired: of 32
-  View out;
-  const int32_t* out_index = nullptr;  // row i of the product goes to row out_index[i] of out; null: row i
+  // One more expert, which all tokens have: its pair of token t is tokens * k + t.
+  bool with_shared = false;
+  WeightView shared, shared_other;
+  int64_t inputs = 0;
+  int64_t outputs = 0;  // multiples of 128 both
+  View out;             // by pair
 };
 
-// Whether experts of this shape are taken: both multiples of 128, rows of x of at most 96 KB for kFewRows of them.
-bool few_fp8_takes(int64_t hidden, int64_t width);
-// Rows of a run for so many rows of so many experts; hardly an expert has more.
-constexpr int few_run_rows(int64_t rows, int64_t experts) { return rows <= 3 * experts ? 8 : kFewRows; }
-// The sum over each block of 128 inputs is multiplied by both scales and added in f32, in ascending order: a row's bits
-// do not depend on other rows.
+// Whether matrices of these inputs are taken, for so many pairs of so many experts.
+bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs, int64_t experts);
+// The kernel before this one in the stream writes neither ids nor weights unless `paired`. The sum over each block of
+// 128 inputs is multiplied by both scales and added in f32, in an order that the shape alone decides: a row's bits do
+// not depend on other rows.
 void few_fp8(const FewFp8Args& args, Stream stream);
 
 }  // namespace hylas::cuda

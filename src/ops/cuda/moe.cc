@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "ops/cuda/gemm_fp8_few.h"
 #include "ops/cuda/moe_kernels.h"
 #include "ops/cuda/route.h"
 
@@ -99,8 +98,7 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t tokens = x.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.dim(1);
   const int64_t width = experts.gate[0].weight.dim(0);
-  const bool few = slices == 1 && pairs / count <= kFewRows && takes_few(x, experts, table);
-  const int32_t run_rows = few ? few_run_rows(pairs, count) : gemm_run_rows(pairs / count);
+  const int32_t run_rows = gemm_run_rows(pairs / count);
   const int64_t runs_max = sort_runs_max(pairs, count, run_rows);
   auto* pair_token = workspace.take<int32_t>(pairs);
   auto* pair_of = workspace.take<int32_t>(pairs);
@@ -117,8 +115,6 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
             .runs = runs,
             .run_count = run_count},
            device_.stream());
-  const RowRuns sorted = {pair_token, pair_of, runs, run_count, static_cast<int32_t>(runs_max), run_rows};
-  if (few) return fp8_few(workspace, x, sorted, pairs, experts, table, out);
   Product up;
   up.x = view(x);
   up.x_index = pair_token;
@@ -234,10 +230,12 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
     const int64_t left = x.dim(0) - begin;
     const int64_t fp8 = slices == 1 ? fp8_tokens(workspace, x, left, ids.dim(1), experts, shared) : 0;
     const int64_t tokens = fp8 > 0 ? fp8 : block_tokens(workspace, bytes, left);
-    const Tensor block = x.rows(begin, tokens);
+    const Tensor block = x.rows(begin, tokens), block_ids = ids.rows(begin, tokens);
     CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
     const Stream main = device_.stream();
-    if (shared) {  // beside the others: all of them are small
+    const bool few = any && fp8 == 0 && slices == 1 && takes_few(block, ids.dim(1), experts);
+    const bool beside = shared && !(few && takes_as_expert(*shared, experts));
+    if (beside) {  // all of its kernels are small
       const Stream side = fork_.begin(main);
       const Rows rows =
           fp8 > 0 ? fp8_shared(workspace, block, *shared, side) : this->shared(workspace, block, *shared, slices, side);
@@ -245,17 +243,23 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
       args.shared_slice_stride = rows.slice_stride;
     }
     if (any) {
-      const Tensor block_ids = ids.rows(begin, tokens);
-      const Rows rows = fp8 > 0 ? fp8_routed(workspace, block, block_ids, experts)
-                                : routed(workspace, block, block_ids, experts, slices, nullptr);
+      const Rows rows = few       ? fp8_few(workspace, block, block_ids, experts, beside ? nullptr : shared, nullptr)
+                        : fp8 > 0 ? fp8_routed(workspace, block, block_ids, experts)
+                                  : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;
       args.rows_slice_stride = rows.slice_stride;
       args.index = rows.pair_of;
       args.index_stride = args.k;
+      args.ids = view(block_ids);
+      args.expert_begin = experts.expert_begin;
+      args.experts = static_cast<int32_t>(experts.gate.size());
+      if (shared && !beside) {
+        args.shared = {static_cast<float*>(rows.data.data) + tokens * args.k * x.dim(1), DType::kF32, x.dim(1)};
+      }
     } else {
       args.k = 0;
     }
-    if (shared) fork_.end(main);
+    if (beside) fork_.end(main);
     moe_sum(args, main);
     begin += tokens;
   }
@@ -274,8 +278,12 @@ void Moe::expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, 
     const int64_t tokens = block_tokens(workspace, bytes, x.dim(0) - begin);
     Tensor out = rows;
     out.data = rows.as<float>() + begin * rows.dim(2);
-    Tensor one = ids.rows(begin, tokens).reshaped({tokens, 1});
-    routed(workspace, x.rows(begin, tokens), one, experts, slices, &out);
+    const Tensor block = x.rows(begin, tokens), one = ids.rows(begin, tokens).reshaped({tokens, 1});
+    if (slices == 1 && takes_few(block, 1, experts)) {
+      fp8_few(workspace, block, one, experts, nullptr, &out);
+    } else {
+      routed(workspace, block, one, experts, slices, &out);
+    }
     begin += tokens;
   }
 }

@@ -48,19 +48,12 @@ class Moe {
   Rows routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices,
               const Tensor* out);
   Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices, Stream stream);
-  // What moe_sort made of a block's choices.
-  struct RowRuns {
-    const int32_t* pair_token = nullptr;
-    const int32_t* pair_of = nullptr;
-    const RowRun* runs = nullptr;
-    const int32_t* run_count = nullptr;
-    int32_t runs_max = 0;
-    int32_t run_rows = 0;
-  };
-  // moe_fp8.cc: experts of few rows each, on the FP8 tensor cores.
-  bool takes_few(const Tensor& x, const ExpertWeights& experts, const ExpertTable& table) const;
-  Rows fp8_few(Workspace& workspace, const Tensor& x, const RowRuns& sorted, int64_t pairs,
-               const ExpertWeights& experts, const ExpertTable& table, const Tensor* out);
+  // moe_fp8.cc: experts of few rows each, on the FP8 tensor cores. Rows by pair, in `out` if it is given; with `shared`
+  // as one more expert behind them.
+  bool takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts);
+  static bool takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights& experts);
+  Rows fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+               const SharedExpertWeights* shared, const Tensor* out);
   // moe_fp8.cc: a block of tokens on the FP8 tensor cores, as many of `tokens` as fit; 0: it cannot or should not.
   int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
                      const ExpertWeights& experts, const SharedExpertWeights* shared);

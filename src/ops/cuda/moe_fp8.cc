@@ -98,47 +98,58 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
   return {down, rows * hidden, pair_of};
 }
 
-bool Moe::takes_few(const Tensor& x, const ExpertWeights& experts, const ExpertTable& table) const {
-  return fp8_.experts && x.dtype == DType::kBF16 && table.tensor_cores &&
+bool Moe::takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts) {
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  const int64_t pairs = x.dim(0) * choices;
+  return fp8_.experts && x.dtype == DType::kBF16 && pairs / count <= kFewRows && table(experts).tensor_cores &&
          experts.gate[0].weight.dtype == DType::kF8E4M3 && experts.down[0].weight.dtype == DType::kF8E4M3 &&
-         few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0)) && x.row_stride % 8 == 0 &&
+         few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0), pairs, count) && x.row_stride % 8 == 0 &&
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
 
-// A token's row is quantized once for all its experts, and after the sort: the products' kernels look at its results
-// before the kernel that runs ahead of them has ended (gemm_fp8_few.h).
-Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const RowRuns& sorted, int64_t pairs,
-                       const ExpertWeights& experts, const ExpertTable& table, const Tensor* out) {
-  const Stream stream = device_.stream();
+// Whether the shared expert looks like the others to the products of few rows.
+bool Moe::takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights& experts) {
+  const auto takes = [](const LinearWeight& weight, const LinearWeight& other) {
+    return weight.weight.dtype == DType::kF8E4M3 && weight.weight.dim(0) == other.weight.dim(0) &&
+           weight.weight.row_stride % 16 == 0 && reinterpret_cast<uintptr_t>(weight.weight.data) % 16 == 0;
+  };
+  return takes(shared.gate, experts.gate[0]) && takes(shared.up, experts.gate[0]) &&
+         takes(shared.down, experts.down[0]) && shared.down.weight.dim(1) == experts.down[0].weight.dim(1);
+}
+
+Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                       const SharedExpertWeights* shared, const Tensor* out) {
+  const ExpertTable& table = this->table(experts);
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t hidden = x.dim(1), width = experts.gate[0].weight.dim(0);
-  const Fp8Rows quantized = take_fp8_rows(workspace, x.dim(0), hidden), halves = take_fp8_rows(workspace, pairs, width);
-  const View product = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
-  quantize_rows(view(x), nullptr, quantized, stream);
+  const int64_t pairs = x.dim(0) * ids.dim(1) + (shared ? x.dim(0) : 0);
   FewFp8Args up;
-  up.x = quantized;
-  up.x_index = sorted.pair_token;
+  up.x = view(x);
   up.paired = true;
+  up.ids = view(ids);
+  up.tokens = x.dim(0);
+  up.k = static_cast<int>(ids.dim(1));
+  up.expert_begin = experts.expert_begin;
+  up.experts = static_cast<int32_t>(count);
   up.weights = table.device;
   up.others = table.device + count;
-  up.runs = sorted.runs;
-  up.run_count = sorted.run_count;
-  up.runs_max = sorted.runs_max;
-  up.run_rows = sorted.run_rows;
+  up.with_shared = shared != nullptr;
+  if (shared) up.shared = view(shared->gate), up.shared_other = view(shared->up);
+  up.inputs = hidden;
   up.outputs = width;
-  up.out = product;
-  few_fp8(up, stream);
-  quantize_rows(product, nullptr, halves, stream);
+  up.out = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
+  few_fp8(up, device_.stream());
   FewFp8Args down = up;
-  down.x = halves;
-  down.x_index = nullptr;
+  down.x = up.out;
+  down.by_pair = true;
   down.paired = false;
   down.weights = table.device + 2 * count;
+  if (shared) down.shared = view(shared->down);
+  down.inputs = width;
   down.outputs = hidden;
   down.out = {out ? out->data : workspace.take<float>(pairs * hidden), DType::kF32, hidden};
-  down.out_index = out ? sorted.pair_token : nullptr;
-  few_fp8(down, stream);
-  return {down.out, out ? out->row_stride : pairs * hidden, sorted.pair_of};
+  few_fp8(down, device_.stream());
+  return {down.out, out ? out->row_stride : pairs * hidden, nullptr};
 }
 
 Moe::Rows Moe::fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream) {

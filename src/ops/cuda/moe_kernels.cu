@@ -152,50 +152,65 @@ __global__ void moe_sort_one_kernel(SortArgs args) {
   if (i == 0) *args.run_count = __popc(all);
 }
 
-constexpr int kSumThreads = 256;
+constexpr int kSumThreads = 128;
+constexpr int kRowsAhead = 8;  // loads of a thread under way
 
-__global__ void moe_sum_kernel(CombineArgs args) {
+// `width` columns a thread; slices in blockIdx.z.
+template <class Row, class Shared, int width>
+__global__ void __launch_bounds__(kSumThreads) moe_sum_kernel(CombineArgs args) {
   follow();
-  const int64_t t = blockIdx.x, c = blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x;
+  const int64_t t = blockIdx.x, c = (blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x) * width;
   const int s = blockIdx.z;
   if (c >= args.columns) return;
-  float sum = 0.f;
   const float* weights = static_cast<const float*>(args.weights.data) + t * args.weights.stride;
-  for (int j = 0; j < args.k; ++j) {
-    const int row = args.index[t * args.index_stride + j];
-    if (row < 0) continue;
-    const auto* rows = static_cast<const float*>(args.rows.data) + s * args.rows_slice_stride;
-    sum = fmaf(weights[j], rows[row * args.columns + c], sum);
+  const Row* rows = static_cast<const Row*>(args.rows.data) + s * args.rows_slice_stride + c;
+  float sum[width] = {}, shared[width] = {}, gate = 0.f;
+  if (args.shared.data) {
+    load<width>(static_cast<const Shared*>(args.shared.data) + s * args.shared_slice_stride + t * args.columns + c,
+                shared);
+    gate = sigmoid(static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride]);
+  }
+  for (int from = 0; from < args.k; from += kRowsAhead) {
+    float value[kRowsAhead][width], weight[kRowsAhead];
+    bool there[kRowsAhead];
+#pragma unroll
+    for (int i = 0; i < kRowsAhead; ++i) {
+      const int j = from + i;
+      there[i] = j < args.k;
+      if (!there[i]) continue;
+      const int64_t row = args.index ? args.index[t * args.index_stride + j] : t * args.k + j;
+      if (row >= 0) load<width>(rows + row * args.columns, value[i]);
+      there[i] = row >= 0;
+      weight[i] = weights[j];
+      if (args.index) continue;  // what was not computed is read, so as not to wait for the ids first
+      const int expert = static_cast<const int32_t*>(args.ids.data)[t * args.ids.stride + j] - args.expert_begin;
+      there[i] = expert >= 0 && expert < args.experts;
+    }
+#pragma unroll
+    for (int i = 0; i < kRowsAhead; ++i) {
+      if (!there[i]) continue;
+      for (int w = 0; w < width; ++w) sum[w] = fmaf(weight[i], value[i][w], sum[w]);
+    }
   }
   if (args.shared.data) {
-    const float gate = sigmoid(static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride]);
-    const auto* shared = static_cast<const float*>(args.shared.data) + s * args.shared_slice_stride;
-    sum = fmaf(gate, shared[t * args.columns + c], sum);
+    for (int w = 0; w < width; ++w) sum[w] = fmaf(gate, shared[w], sum[w]);
   }
-  args.partials[s * args.partials_slice_stride + t * args.columns + c] = sum;
+  store<width>(args.partials + s * args.partials_slice_stride + t * args.columns + c, sum);
 }
 
-// One slice of bf16 rows, kVector columns a thread.
-template <class Shared>
-__global__ void moe_sum_bf16_kernel(CombineArgs args) {
-  follow();
-  const int64_t t = blockIdx.x, c = (blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x) * kVector;
-  if (c >= args.columns) return;
-  float sum[kVector] = {}, value[kVector];
-  const float* weights = static_cast<const float*>(args.weights.data) + t * args.weights.stride;
-  for (int j = 0; j < args.k; ++j) {
-    const int row = args.index[t * args.index_stride + j];
-    if (row < 0) continue;
-    load<kVector>(static_cast<const Bf16*>(args.rows.data) + row * args.columns + c, value);
-    const float weight = weights[j];
-    for (int i = 0; i < kVector; ++i) sum[i] = fmaf(weight, value[i], sum[i]);
-  }
-  if (args.shared.data) {
-    const float gate = sigmoid(static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride]);
-    load<kVector>(static_cast<const Shared*>(args.shared.data) + t * args.columns + c, value);
-    for (int i = 0; i < kVector; ++i) sum[i] = fmaf(gate, value[i], sum[i]);
-  }
-  store<kVector>(args.partials + t * args.columns + c, sum);
+template <class Row, class Shared, int width>
+void launch_sum(const CombineArgs& args, Stream stream) {
+  const int64_t packs = (args.columns + width - 1) / width;
+  const dim3 grid(static_cast<unsigned>(args.tokens), static_cast<unsigned>((packs + kSumThreads - 1) / kSumThreads),
+                  static_cast<unsigned>(args.slices));
+  launch_following(moe_sum_kernel<Row, Shared, width>, grid, kSumThreads, 0, stream, "moe (sum)", args);
+}
+
+// Whether rows of f32 can be read and written four columns at a time.
+bool four_at_once(const CombineArgs& args) {
+  const auto at_16 = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
+  const int64_t strides = args.columns | args.rows_slice_stride | args.shared_slice_stride | args.partials_slice_stride;
+  return strides % 4 == 0 && at_16(args.rows.data) && at_16(args.shared.data) && at_16(args.partials);
 }
 
 }  // namespace
@@ -240,16 +255,11 @@ void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, S
 void moe_sum(const CombineArgs& args, Stream stream) {
   if (args.tokens == 0) return;
   if (args.rows.data && args.rows.dtype == DType::kBF16) {
-    const int64_t packs = args.columns / kVector;
-    const dim3 wide(static_cast<unsigned>(args.tokens), static_cast<unsigned>((packs + kSumThreads - 1) / kSumThreads));
-    const bool all_bf16 = args.shared.dtype == DType::kBF16;
-    const auto kernel = all_bf16 ? moe_sum_bf16_kernel<Bf16> : moe_sum_bf16_kernel<float>;
-    return launch_following(kernel, wide, kSumThreads, 0, stream, "moe (sum)", args);
+    if (args.shared.dtype == DType::kBF16) return launch_sum<Bf16, Bf16, kVector>(args, stream);
+    return launch_sum<Bf16, float, kVector>(args, stream);
   }
-  const dim3 grid(static_cast<unsigned>(args.tokens),
-                  static_cast<unsigned>((args.columns + kSumThreads - 1) / kSumThreads),
-                  static_cast<unsigned>(args.slices));
-  launch_following(moe_sum_kernel, grid, kSumThreads, 0, stream, "moe (sum)", args);
+  if (four_at_once(args)) return launch_sum<float, float, 4>(args, stream);
+  launch_sum<float, float, 1>(args, stream);
 }
 
 }  // namespace hylas::cuda

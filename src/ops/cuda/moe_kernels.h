@@ -31,6 +31,11 @@ struct CombineArgs {
   int64_t rows_slice_stride = 0;
   const int32_t* index = nullptr;  // [tokens, k]; -1 adds nothing
   int64_t index_stride = 0;
+  // Without an index row t * k + j is that of choice j of token t, and ids [tokens, k] i32 tell whose rows are there:
+  // those of the experts [expert_begin, expert_begin + experts).
+  View ids;
+  int32_t expert_begin = 0;
+  int32_t experts = 0;
   View weights;  // [tokens, k] f32
   int k = 0;
   View shared;  // [slices, tokens, columns] f32, or beside bf16 rows bf16; data null: none

@@ -1,5 +1,6 @@
 #include "ops/cuda/quantize.h"
 
+#include "ops/cuda/quantize.cuh"
 #include "ops/cuda/vector.cuh"
 #include "tensor/cuda/launch.cuh"
 
@@ -9,7 +10,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kGroup = 128;
 constexpr int kLanes = kGroup / kVector;  // threads of a group: half a warp
-constexpr float kE4m3Max = 448.f;
 
 // No thread leaves early: neighbouring groups share a warp, and its exchanges want all of it.
 template <bool gated>
@@ -35,12 +35,12 @@ __global__ void quantize_kernel(const Bf16* x, int64_t stride, const int32_t* in
       for (int i = 0; i < kVector; ++i) value[i] = to_f32(from_f32<Bf16>(silu(value[i]) * up[i]));
     }
   }
-  float most = 1e-10f;
+  float most = kE4m3LeastMaximum;
   for (int i = 0; i < kVector; ++i) most = fmaxf(most, fabsf(value[i]));
   for (int offset = kLanes / 2; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, offset));
   if (!there) return;
-  const float scale = most / kE4m3Max;
-  for (float& v : value) v /= scale;
+  const float scale = most / kE4m3Max, reciprocal = __frcp_rn(scale);
+  for (float& v : value) v = quotient(v, scale, reciprocal);
   store<kVector>(static_cast<F8*>(to.data) + row * to.inputs + group * kGroup + lane * kVector, value);
   if (lane == 0) to.scale[group * to.scale_stride + row] = scale;
 }
