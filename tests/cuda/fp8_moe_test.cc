@@ -158,18 +158,47 @@ HostTensor wanted_sums(const Layer& layer, int begin, bool with_shared) {
   return wanted;
 }
 
-void compare(const Layer& layer, Ops& on, int begin, bool with_shared) {
+// moe() in two halves, every (token, choice) a row of its own in another order.
+HostTensor halves(const Layer& layer, Ops& on, const SharedExpertWeights* shared) {
   const Case& c = layer.c;
-  OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
-      dlogit(layer.logit);
-  OnDevice partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
-  const ExpertWeights experts = layer.experts(begin);
+  const int64_t pairs = c.tokens * c.choices;
+  std::mt19937 random(94);
+  std::vector<int32_t> order(static_cast<size_t>(pairs)), token(order), expert(order), place(order);
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random);
+  for (int32_t i = 0; i < static_cast<int32_t>(pairs); ++i) {
+    const int32_t pair = order[static_cast<size_t>(i)];
+    token[static_cast<size_t>(i)] = pair / c.choices;
+    expert[static_cast<size_t>(i)] = layer.ids[static_cast<size_t>(pair)];
+    place[static_cast<size_t>(pair)] = i;
+  }
+  const OnDevice dx(layer.x), dweights(layer.weights), dlogit(layer.logit), dtoken(int_tensor(token, {pairs})),
+      dexpert(int_tensor(expert, {pairs})), dplace(int_tensor(place, {c.tokens, c.choices}));
+  const OnDevice rows_x(poisoned(DType::kBF16, {pairs, c.hidden})), rows(poisoned(DType::kF32, {1, pairs, c.hidden})),
+      partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+  const ExpertWeights experts = layer.experts();
   run_on(on, [&](Ops& ops) {
-    ops.moe(dx, dids, dweights, experts, with_shared ? &layer.shared : nullptr, with_shared ? dlogit.view : Tensor(),
-            partials);
+    ops.gather_rows(dx, dtoken, rows_x);
+    ops.moe_expert_rows(rows_x, dexpert, experts, rows);
+    ops.moe_combine(rows, dplace, dweights, dx, shared, dlogit, partials);
   });
+  return partials.host();
+}
+
+// moe() with the experts from `begin` on.
+HostTensor whole(const Layer& layer, Ops& on, const SharedExpertWeights* shared, int begin = 0) {
+  const Case& c = layer.c;
+  const OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
+      dlogit(layer.logit), partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+  const ExpertWeights experts = layer.experts(begin);
+  run_on(on, [&](Ops& ops) { ops.moe(dx, dids, dweights, experts, shared, dlogit, partials); });
+  return partials.host();
+}
+
+void compare(const Layer& layer, Ops& on, int begin, bool with_shared) {
   // The product of gate and up is quantized again: a sum that differs in its last bit may become the next e4m3 value.
-  EXPECT_TRUE(near(partials, wanted_sums(layer, begin, with_shared), 1e-2));
+  EXPECT_TRUE(near(OnDevice(whole(layer, on, with_shared ? &layer.shared : nullptr, begin)),
+                   wanted_sums(layer, begin, with_shared), 1e-2));
 }
 
 class CudaFp8Moe : public testing::TestWithParam<Case> {};
@@ -180,6 +209,13 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
                                          Case{96, 2048, 512, 512, 16, 8, 9}));
 
 TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) { compare(Layer(GetParam()), fp8_ops(), 0, true); }
+
+TEST_P(CudaFp8Moe, TheHalvesMakeTheWhole) {
+  const Layer layer(GetParam());
+  EXPECT_EQ(whole(layer, fp8_ops(), nullptr).bytes, halves(layer, fp8_ops(), nullptr).bytes);
+  // The shared expert may take other kernels in the halves, which do not know how many experts there are.
+  EXPECT_TRUE(near(OnDevice(halves(layer, fp8_ops(), &layer.shared)), wanted_sums(layer, 0, true), 1e-2));
+}
 
 class CudaFp8FewRows : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8FewRows,
@@ -197,6 +233,14 @@ TEST_P(CudaFp8FewRows, EqualTheCpuOnTheQuantizedRows) {
 }
 
 TEST_P(CudaFp8FewRows, AddNothingForExpertsElsewhere) { compare(Layer(GetParam()), few_rows_ops(), 2, true); }
+
+TEST_P(CudaFp8FewRows, TheHalvesMakeTheWhole) {
+  const Layer layer(GetParam());
+  for (const SharedExpertWeights* shared : {static_cast<const SharedExpertWeights*>(nullptr), &layer.shared}) {
+    if (shared && layer.c.tokens >= 512) continue;  // then it goes with whole tiles of rows in the halves
+    EXPECT_EQ(whole(layer, few_rows_ops(), shared).bytes, halves(layer, few_rows_ops(), shared).bytes);
+  }
+}
 
 TEST_P(CudaFp8FewRows, TakeAShardOfColumns) { compare(Layer(GetParam(), 128), few_rows_ops(), 0, true); }
 

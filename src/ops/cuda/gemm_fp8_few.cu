@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "ops/cuda/bulk_copy.cuh"
-#include "ops/cuda/element.cuh"
 #include "ops/cuda/few_runs.cuh"
 #include "ops/cuda/mma.cuh"
 #include "ops/cuda/quantize.cuh"
@@ -112,30 +111,6 @@ struct Rows {
   float scale[K::kSteps][2][K::kTiles][2];  // of rows 2 t and 2 t + 1
 };
 
-__device__ __forceinline__ uint32_t e4m3_of_4(const uint2& values, float scale, float reciprocal) {
-  uint32_t packed[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const uint32_t pair = i == 0 ? values.x : values.y;
-    const float2 q = {quotient(__uint_as_float(pair << 16), scale, reciprocal),
-                      quotient(__uint_as_float(pair & 0xffff0000u), scale, reciprocal)};
-    packed[i] = __nv_cvt_float2_to_fp8x2(q, __NV_SATFINITE, __NV_E4M3);
-  }
-  return packed[0] | packed[1] << 16;
-}
-
-__device__ __forceinline__ uint4 e4m3_of_16(const uint4& low, const uint4& high, float scale, float reciprocal) {
-  return {e4m3_of_4({low.x, low.y}, scale, reciprocal), e4m3_of_4({low.z, low.w}, scale, reciprocal),
-          e4m3_of_4({high.x, high.y}, scale, reciprocal), e4m3_of_4({high.z, high.w}, scale, reciprocal)};
-}
-
-__device__ __forceinline__ __nv_bfloat162 most_of(__nv_bfloat162 most, const uint4& values) {
-  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&values);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) most = __hmax2(most, __habs2(pairs[i]));
-  return most;
-}
-
 // 128 inputs of a row, by the four lanes of the row; all lanes of the warp come. Answers the scale.
 __device__ __forceinline__ float quantize_group(const Bf16* from, bool there, uint4 (&chunk)[2]) {
   uint4 value[2][2] = {};
@@ -145,10 +120,7 @@ __device__ __forceinline__ float quantize_group(const Bf16* from, bool there, ui
   }
   __nv_bfloat162 each = most_of(most_of(__floats2bfloat162_rn(0.f, 0.f), value[0][0]), value[0][1]);
   each = most_of(most_of(each, value[1][0]), value[1][1]);
-  float most = fmaxf(kE4m3LeastMaximum, fmaxf(__low2float(each), __high2float(each)));
-  most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
-  most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-  const float scale = most / kE4m3Max, reciprocal = __frcp_rn(scale);
+  const float scale = scale_of<4>(each, ~0u), reciprocal = __frcp_rn(scale);
 #pragma unroll
   for (int half = 0; half < 2; ++half) chunk[half] = e4m3_of_16(value[half][0], value[half][1], scale, reciprocal);
   return scale;
@@ -320,10 +292,12 @@ __global__ void __launch_bounds__(kThreads, K::kSteps == 1 && K::kRows == 8 ? 2 
 
 // Rows of a run for so many rows of so many experts; hardly an expert has more.
 int run_rows(int64_t pairs, int64_t experts) { return pairs <= 3 * experts ? 8 : kFewRows; }
+int run_rows(const FewFp8Args& args) {
+  return args.experts > 0 ? run_rows(args.tokens * args.k, args.experts) : run_rows(args.tokens, 1);
+}
 
-int64_t runs_max(int64_t pairs, int64_t experts, int64_t tokens, bool with_shared) {
-  const int64_t rows = run_rows(pairs, experts), shared = with_shared ? (tokens + rows - 1) / rows : 0;
-  return pairs / rows + std::min(pairs, experts) + shared;
+int64_t runs_max(int64_t pairs, int64_t experts, int64_t shared_pairs, int64_t rows) {
+  return pairs / rows + std::min(pairs, experts) + (shared_pairs + rows - 1) / rows;
 }
 
 template <class K>
@@ -331,7 +305,7 @@ void launch(const FewFp8Args& args, Stream stream) {
   const Stage shape(args.inputs);
   const int64_t pairs = args.tokens * args.k;
   const int64_t tiles = args.outputs / (shape.groups * K::kOutputs);
-  const int64_t items = runs_max(pairs, args.experts, args.tokens, args.with_shared) * tiles;
+  const int64_t items = runs_max(pairs, args.experts, args.with_shared ? args.tokens : 0, K::kRows) * tiles;
   // Few tokens: half a multiprocessor's memory, so that the next kernel's blocks can be there and fetch what they may.
   constexpr int64_t kFewPairs = 128;
   const int stages = pairs <= kFewPairs ? kStagesMax / 2 : kStagesMax;
@@ -353,13 +327,13 @@ void launch_rows(const FewFp8Args& args, Stream stream) {
 
 bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs, int64_t experts) {
   // A block has at most the share of runs that it would have if each were one item, and a part of one more at each end.
-  const int64_t runs = runs_max(pairs, experts, pairs, true) / kFp8Blocks + 2;
+  const int64_t runs = runs_max(pairs, experts, pairs, run_rows(pairs, experts)) / kFp8Blocks + 2;
   return hidden % kGroup == 0 && width % kGroup == 0 && std::max(hidden, width) <= kInputsMax && runs <= kBlockRunsMax;
 }
 
 void few_fp8(const FewFp8Args& args, Stream stream) {
   if (args.tokens == 0) return;
-  if (run_rows(args.tokens * args.k, args.experts) <= 8) {
+  if (run_rows(args) <= 8) {
     args.paired ? launch_rows<true, 8>(args, stream) : launch_rows<false, 8>(args, stream);
   } else {
     args.paired ? launch_rows<true, kFewRows>(args, stream) : launch_rows<false, kFewRows>(args, stream);

@@ -5,6 +5,7 @@
 
 #include "ops/cuda/moe_kernels.h"
 #include "ops/cuda/route.h"
+#include "ops/cuda/rows.h"
 
 namespace hylas::cuda {
 namespace {
@@ -51,7 +52,8 @@ bool are_together(const ExpertWeights& experts, const std::vector<WeightView>& v
 // Of a token: products in the activations' type and in FP8, sums in f32, lists.
 int64_t rows_elements_bytes(const Tensor& x, int64_t width, int slices, int64_t choices) {
   const int64_t fp8 = width + width / 32 + x.dim(1) + x.dim(1) / 32;
-  return choices * (width * dtype_bytes(x.dtype) + fp8 + slices * x.dim(1) * static_cast<int64_t>(sizeof(float)) + 32);
+  return choices *
+         (2 * width * dtype_bytes(x.dtype) + fp8 + slices * x.dim(1) * static_cast<int64_t>(sizeof(float)) + 32);
 }
 
 }  // namespace
@@ -234,16 +236,18 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
     CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
     const Stream main = device_.stream();
     const bool few = any && fp8 == 0 && slices == 1 && takes_few(block, ids.dim(1), experts);
-    const bool beside = shared && !(few && takes_as_expert(*shared, experts));
-    if (beside) {  // all of its kernels are small
-      const Stream side = fork_.begin(main);
-      const Rows rows =
-          fp8 > 0 ? fp8_shared(workspace, block, *shared, side) : this->shared(workspace, block, *shared, slices, side);
+    const bool joined = few && shared && takes_as_expert(*shared, experts);
+    const bool alone = few && shared && !joined && takes_fp8(block, *shared), beside = shared && !joined && !alone;
+    if (shared && !joined) {
+      const Stream side = beside ? fork_.begin(main) : main;  // all of its kernels are small
+      const Rows rows = alone     ? fp8_shared_alone(workspace, block, *shared)
+                        : fp8 > 0 ? fp8_shared(workspace, block, *shared, side)
+                                  : this->shared(workspace, block, *shared, slices, side);
       args.shared = rows.data;
       args.shared_slice_stride = rows.slice_stride;
     }
     if (any) {
-      const Rows rows = few       ? fp8_few(workspace, block, block_ids, experts, beside ? nullptr : shared, nullptr)
+      const Rows rows = few       ? fp8_few(workspace, block, block_ids, experts, joined ? shared : nullptr, nullptr)
                         : fp8 > 0 ? fp8_routed(workspace, block, block_ids, experts)
                                   : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;
@@ -253,7 +257,7 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
       args.ids = view(block_ids);
       args.expert_begin = experts.expert_begin;
       args.experts = static_cast<int32_t>(experts.gate.size());
-      if (shared && !beside) {
+      if (joined) {
         args.shared = {static_cast<float*>(rows.data.data) + tokens * args.k * x.dim(1), DType::kF32, x.dim(1)};
       }
     } else {
@@ -275,11 +279,17 @@ void Moe::expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   const int64_t bytes = rows_elements_bytes(x, experts.gate[0].weight.dim(0), 0, 1);
   for (int64_t begin = 0; begin < x.dim(0);) {
     workspace.reset();
-    const int64_t tokens = block_tokens(workspace, bytes, x.dim(0) - begin);
+    const int64_t left = x.dim(0) - begin;
+    const int64_t fp8 = slices == 1 ? fp8_tokens(workspace, x, left, 1, experts, nullptr) : 0;
+    const int64_t tokens = fp8 > 0 ? fp8 : block_tokens(workspace, bytes, left);
     Tensor out = rows;
     out.data = rows.as<float>() + begin * rows.dim(2);
     const Tensor block = x.rows(begin, tokens), one = ids.rows(begin, tokens).reshaped({tokens, 1});
-    if (slices == 1 && takes_few(block, 1, experts)) {
+    if (fp8 > 0) {
+      const Rows found = fp8_routed(workspace, block, one, experts);
+      take_rows(found.data, found.slice_stride / x.dim(1), found.pair_of, 0, tokens, x.dim(1),
+                {out.data, DType::kF32, x.dim(1)}, device_.stream());
+    } else if (slices == 1 && takes_few(block, 1, experts)) {
       fp8_few(workspace, block, one, experts, nullptr, &out);
     } else {
       routed(workspace, block, one, experts, slices, &out);
@@ -302,7 +312,10 @@ void Moe::combine(Workspace& workspace, const Tensor& rows, const Tensor& index,
     args.index = block.as<int32_t>();
     args.index_stride = block.row_stride;
     if (shared) {
-      const Rows of_shared = this->shared(workspace, x.rows(begin, tokens), *shared, slices, device_.stream());
+      const Tensor block_x = x.rows(begin, tokens);
+      const Rows of_shared = slices == 1 && takes_fp8(block_x, *shared)
+                                 ? fp8_shared_alone(workspace, block_x, *shared)
+                                 : this->shared(workspace, block_x, *shared, slices, device_.stream());
       args.shared = of_shared.data;
       args.shared_slice_stride = of_shared.slice_stride;
     }

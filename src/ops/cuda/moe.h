@@ -59,6 +59,9 @@ class Moe {
                      const ExpertWeights& experts, const SharedExpertWeights* shared);
   Rows fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts);
   Rows fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream);
+  // moe_fp8.cc: the shared expert alone, with the kernels that it most likely has beside the others.
+  bool takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const;
+  Rows fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared);
 
   CudaDevice& device_;
   Fork& fork_;

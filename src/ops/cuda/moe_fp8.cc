@@ -1,4 +1,4 @@
-// Ops::moe on the FP8 tensor cores: rows sorted by expert from whole tiles on and quantized on their way, gate and up
+// Ops::moe on the FP8 tensor cores: rows quantized and laid by expert from whole tiles on, gate and up
 // in one grouped product, silu and product quantized in one pass, down products in bf16, summed in f32.
 #include <algorithm>
 
@@ -29,7 +29,7 @@ size_t routed_bytes(int64_t tokens, int64_t k, int64_t experts, int64_t hidden, 
   const int64_t pairs = tokens * k;
   const int64_t rows = fp8_grouped_rows(pairs, experts, fp8_grouped_tile(pairs, experts).rows);
   const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
-  const size_t lists = 2 * Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
+  const size_t lists = Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
                        Workspace::padded(static_cast<size_t>(pairs) * sizeof(int32_t)) +
                        Workspace::padded(static_cast<size_t>(experts) * sizeof(int32_t));
   return lists + std::max(before, bf16_bytes(rows, hidden)) + fp8_rows_bytes(rows, width);
@@ -69,7 +69,6 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
   const int64_t width = experts.gate[0].weight.dim(0);
   const Fp8Tile tile = fp8_grouped_tile(pairs, count);
   const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
-  auto* row_token = workspace.take<int32_t>(rows);
   auto* row_expert = workspace.take<int32_t>(rows);
   auto* pair_of = workspace.take<int32_t>(pairs);
   moe_sort_padded({.ids = view(ids),
@@ -78,7 +77,6 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
                    .expert_begin = experts.expert_begin,
                    .experts = static_cast<int32_t>(count),
                    .run_rows = tile.rows,
-                   .pair_token = row_token,
                    .pair_of = pair_of,
                    .counters = workspace.take<int32_t>(count)},
                   row_expert, rows, stream);
@@ -90,9 +88,10 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
   const Fp8Rows quantized = take_fp8_rows(inner, rows, hidden);
   const View gate_up = {inner.take<uint16_t>(rows * 2 * width), DType::kBF16, 2 * width};
   const View down = {piece, DType::kBF16, hidden};
-  quantize_rows(view(x), row_token, quantized, stream);
+  const RowPlaces places = {pair_of, static_cast<int>(k), tokens};
+  quantize_rows(view(x), &places, quantized, stream);
   fp8_multiply_grouped(quantized, table.host[0], 2 * width, count, tile, row_expert, gate_up, stream);
-  silu_mul_quantize_rows(gate_up, row_token, halves, stream);
+  silu_mul_quantize_rows(gate_up, row_expert, halves, stream);
   fp8_multiply_grouped(halves, table.host[static_cast<size_t>(2 * count)], hidden, count, tile, row_expert, down,
                        stream);
   return {down, rows * hidden, pair_of};
@@ -119,20 +118,20 @@ bool Moe::takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights
 
 Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
                        const SharedExpertWeights* shared, const Tensor* out) {
-  const ExpertTable& table = this->table(experts);
-  const auto count = static_cast<int64_t>(experts.gate.size());
-  const int64_t hidden = x.dim(1), width = experts.gate[0].weight.dim(0);
-  const int64_t pairs = x.dim(0) * ids.dim(1) + (shared ? x.dim(0) : 0);
+  const auto count = static_cast<int64_t>(experts.gate.size()), k = count > 0 ? ids.dim(1) : 0;
+  const WeightView* views = count > 0 ? table(experts).device : nullptr;
+  const int64_t hidden = x.dim(1), width = (shared ? shared->gate : experts.gate[0]).weight.dim(0);
+  const int64_t pairs = x.dim(0) * (k + (shared ? 1 : 0));
   FewFp8Args up;
   up.x = view(x);
   up.paired = true;
   up.ids = view(ids);
   up.tokens = x.dim(0);
-  up.k = static_cast<int>(ids.dim(1));
+  up.k = static_cast<int>(k);
   up.expert_begin = experts.expert_begin;
   up.experts = static_cast<int32_t>(count);
-  up.weights = table.device;
-  up.others = table.device + count;
+  up.weights = views;
+  up.others = views + count;
   up.with_shared = shared != nullptr;
   if (shared) up.shared = view(shared->gate), up.shared_other = view(shared->up);
   up.inputs = hidden;
@@ -143,7 +142,7 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids,
   down.x = up.out;
   down.by_pair = true;
   down.paired = false;
-  down.weights = table.device + 2 * count;
+  down.weights = views + 2 * count;
   if (shared) down.shared = view(shared->down);
   down.inputs = width;
   down.outputs = hidden;
@@ -164,6 +163,21 @@ Moe::Rows Moe::fp8_shared(Workspace& workspace, const Tensor& x, const SharedExp
   silu_mul_quantize_rows(gate_up, nullptr, halves, stream);
   fp8_multiply(halves, view(experts.down), hidden, down, stream);
   return {down, tokens * hidden, nullptr};
+}
+
+bool Moe::takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const {
+  return fp8_.experts && x.dtype == DType::kBF16 && x.row_stride % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && fits(shared.gate) && fits(shared.up) && fits(shared.down);
+}
+
+Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared) {
+  // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
+  constexpr int64_t kManyTokens = 512;
+  const int64_t width = shared.gate.weight.dim(0);
+  if (x.dim(0) >= kManyTokens || !few_fp8_takes(x.dim(1), width, x.dim(0), 1)) {
+    return fp8_shared(workspace, x, shared, device_.stream());
+  }
+  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, nullptr);
 }
 
 }  // namespace hylas::cuda

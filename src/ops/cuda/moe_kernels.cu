@@ -68,8 +68,11 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32
     const int pair = expert < 0 ? -1 : atomicAdd(&count[expert], 1);
     args.pair_of[i] = pair;
     if (pair < 0) continue;
-    args.pair_token[pair] = i / args.k;
-    if (pair_expert) pair_expert[pair] = expert;
+    if (pair_expert) {
+      pair_expert[pair] = expert;
+    } else {
+      args.pair_token[pair] = i / args.k;
+    }
   }
 }
 
@@ -130,7 +133,6 @@ __global__ void __launch_bounds__(kManyThreads) moe_place_kernel(SortArgs args, 
     const int pair = expert < 0 ? -1 : atomicAdd(&place[expert], 1);
     args.pair_of[i] = pair;
     if (pair < 0) continue;
-    args.pair_token[pair] = i / args.k;
     pair_expert[pair] = expert;
   }
 }
@@ -239,9 +241,7 @@ void moe_sort(const SortArgs& args, Stream stream) {
 }
 
 void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, Stream stream) {
-  const auto bytes = static_cast<size_t>(rows) * sizeof(int32_t);
-  check(cudaMemsetAsync(args.pair_token, 0xff, bytes, stream), "moe (sort)");
-  check(cudaMemsetAsync(pair_expert, 0xff, bytes, stream), "moe (sort)");
+  check(cudaMemsetAsync(pair_expert, 0xff, static_cast<size_t>(rows) * sizeof(int32_t), stream), "moe (sort)");
   if (const int64_t pairs = args.tokens * args.k; pairs > kManyPairs) {
     check(cudaMemsetAsync(args.counters, 0, static_cast<size_t>(args.experts) * sizeof(int32_t), stream), "moe (sort)");
     const auto blocks = static_cast<unsigned>((pairs + kManyPairs - 1) / kManyPairs);
@@ -258,6 +258,7 @@ void moe_sum(const CombineArgs& args, Stream stream) {
     if (args.shared.dtype == DType::kBF16) return launch_sum<Bf16, Bf16, kVector>(args, stream);
     return launch_sum<Bf16, float, kVector>(args, stream);
   }
+  if (args.shared.dtype == DType::kBF16) return launch_sum<float, Bf16, 4>(args, stream);
   if (four_at_once(args)) return launch_sum<float, float, 4>(args, stream);
   launch_sum<float, float, 1>(args, stream);
 }

@@ -1,7 +1,6 @@
 #include "ops/cuda/quantize.h"
 
 #include "ops/cuda/quantize.cuh"
-#include "ops/cuda/vector.cuh"
 #include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
@@ -9,58 +8,92 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kGroup = 128;
-constexpr int kLanes = kGroup / kVector;  // threads of a group: half a warp
+constexpr int kEach = 16;  // values of a thread: what it stores at once
+constexpr int kLanes = kGroup / kEach;
 
-// No thread leaves early: neighbouring groups share a warp, and its exchanges want all of it.
-template <bool gated>
-__global__ void quantize_kernel(const Bf16* x, int64_t stride, const int32_t* index, const Fp8Rows to) {
-  follow();
-  const int64_t item = (blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x) / kLanes;
-  const int64_t groups = to.inputs / kGroup, row = item / groups, group = item % groups;
-  const int lane = threadIdx.x % kLanes;
-  bool there = row < to.rows;
-  int64_t source = row;
-  if (there && index) {
-    const int32_t found = index[row];
-    there = found >= 0;
-    if (!gated) source = found;
+// A thread's values: the lanes of a group are all there or none is.
+struct Item {
+  int64_t row, group;
+  int lane;
+  __device__ explicit Item(int64_t inputs) {
+    const int64_t item = (blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x) / kLanes, groups = inputs / kGroup;
+    row = item / groups;
+    group = item % groups;
+    lane = threadIdx.x % kLanes;
   }
-  float value[kVector] = {};
-  if (there) {
-    const Bf16* from = x + source * stride + group * kGroup + lane * kVector;
-    load<kVector>(from, value);
-    if constexpr (gated) {
-      float up[kVector];
-      load<kVector>(from + to.inputs, up);
-      for (int i = 0; i < kVector; ++i) value[i] = to_f32(from_f32<Bf16>(silu(value[i]) * up[i]));
-    }
-  }
-  float most = kE4m3LeastMaximum;
-  for (int i = 0; i < kVector; ++i) most = fmaxf(most, fabsf(value[i]));
-  for (int offset = kLanes / 2; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, offset));
-  if (!there) return;
-  const float scale = most / kE4m3Max, reciprocal = __frcp_rn(scale);
-  for (float& v : value) v = quotient(v, scale, reciprocal);
-  store<kVector>(static_cast<F8*>(to.data) + row * to.inputs + group * kGroup + lane * kVector, value);
-  if (lane == 0) to.scale[group * to.scale_stride + row] = scale;
+  __device__ int64_t column() const { return group * kGroup + lane * kEach; }
+  // The group's lanes of the warp.
+  __device__ unsigned mask() const { return ((1u << kLanes) - 1) << (threadIdx.x % 32 / kLanes * kLanes); }
+};
+
+__device__ __forceinline__ void put(const Fp8Rows& to, const Item& item, int64_t row, const uint4& values,
+                                    float scale) {
+  *reinterpret_cast<uint4*>(static_cast<F8*>(to.data) + row * to.inputs + item.column()) = values;
+  if (item.lane == 0) to.scale[item.group * to.scale_stride + row] = scale;
 }
 
-template <bool gated>
-void launch(const View& x, const int32_t* index, const Fp8Rows& to, Stream stream) {
-  const int64_t threads = to.rows * (to.inputs / kGroup) * kLanes;
-  if (threads == 0) return;
-  launch_following(quantize_kernel<gated>, static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0,
-                   stream, "quantize", static_cast<const Bf16*>(x.data), x.stride, index, to);
+__global__ void __launch_bounds__(kThreads)
+    quantize_kernel(const Bf16* x, int64_t stride, RowPlaces places, const Fp8Rows to) {
+  follow();
+  const Item item(to.inputs);
+  if (item.row >= places.rows) return;
+  const auto* from = reinterpret_cast<const uint4*>(x + item.row * stride + item.column());
+  const uint4 low = from[0], high = from[1];
+  const __nv_bfloat162 most = most_of(most_of(__floats2bfloat162_rn(0.f, 0.f), low), high);
+  const float scale = scale_of<kLanes>(most, item.mask());
+  const uint4 values = e4m3_of_16(low, high, scale, __frcp_rn(scale));
+  if (!places.place) return put(to, item, item.row, values, scale);
+#pragma unroll 4
+  for (int j = 0; j < places.k; ++j) {
+    const int32_t row = places.place[item.row * places.k + j];
+    if (row >= 0) put(to, item, row, values, scale);
+  }
+}
+
+// A unit or two in the last place off: it is rounded to bf16 and then to e4m3.
+__device__ __forceinline__ float fast_silu(float x) { return __fdividef(x, 1.f + __expf(-x)); }
+
+__device__ __forceinline__ uint32_t silu_mul(uint32_t gate, uint32_t up) {
+  const float low = fast_silu(__uint_as_float(gate << 16)) * __uint_as_float(up << 16);
+  const float high = fast_silu(__uint_as_float(gate & 0xffff0000u)) * __uint_as_float(up & 0xffff0000u);
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&both);
+}
+
+__device__ __forceinline__ uint4 silu_mul(const uint4& gate, const uint4& up) {
+  return {silu_mul(gate.x, up.x), silu_mul(gate.y, up.y), silu_mul(gate.z, up.z), silu_mul(gate.w, up.w)};
+}
+
+__global__ void __launch_bounds__(kThreads)
+    silu_mul_quantize_kernel(const Bf16* gate_up, int64_t stride, const int32_t* index, const Fp8Rows to) {
+  follow();
+  const Item item(to.inputs);
+  if (item.row >= to.rows || (index && index[item.row] < 0)) return;
+  const auto* gate = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column());
+  const auto* up = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column() + to.inputs);
+  const uint4 low = silu_mul(gate[0], up[0]), high = silu_mul(gate[1], up[1]);
+  const __nv_bfloat162 most = most_of(most_of(__floats2bfloat162_rn(0.f, 0.f), low), high);
+  const float scale = scale_of<kLanes>(most, item.mask());
+  put(to, item, item.row, e4m3_of_16(low, high, scale, __frcp_rn(scale)), scale);
+}
+
+unsigned blocks(int64_t rows, int64_t inputs) {
+  return static_cast<unsigned>((rows * (inputs / kEach) + kThreads - 1) / kThreads);
 }
 
 }  // namespace
 
-void quantize_rows(const View& x, const int32_t* index, const Fp8Rows& to, Stream stream) {
-  launch<false>(x, index, to, stream);
+void quantize_rows(const View& x, const RowPlaces* places, const Fp8Rows& to, Stream stream) {
+  const RowPlaces where = places ? *places : RowPlaces{nullptr, 1, to.rows};
+  if (where.rows == 0) return;
+  launch_following(quantize_kernel, blocks(where.rows, to.inputs), kThreads, 0, stream, "quantize",
+                   static_cast<const Bf16*>(x.data), x.stride, where, to);
 }
 
 void silu_mul_quantize_rows(const View& gate_up, const int32_t* index, const Fp8Rows& to, Stream stream) {
-  launch<true>(gate_up, index, to, stream);
+  if (to.rows == 0) return;
+  launch_following(silu_mul_quantize_kernel, blocks(to.rows, to.inputs), kThreads, 0, stream, "quantize",
+                   static_cast<const Bf16*>(gate_up.data), gate_up.stride, index, to);
 }
 
 }  // namespace hylas::cuda

@@ -14,4 +14,40 @@ __device__ __forceinline__ float quotient(float x, float scale, float reciprocal
   return fmaf(fmaf(-guess, scale, x), reciprocal, guess);
 }
 
+__device__ __forceinline__ uint32_t e4m3_of_4(const uint2& values, float scale, float reciprocal) {
+  uint32_t packed[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t pair = i == 0 ? values.x : values.y;
+    const float2 q = {quotient(__uint_as_float(pair << 16), scale, reciprocal),
+                      quotient(__uint_as_float(pair & 0xffff0000u), scale, reciprocal)};
+    packed[i] = __nv_cvt_float2_to_fp8x2(q, __NV_SATFINITE, __NV_E4M3);
+  }
+  return packed[0] | packed[1] << 16;
+}
+
+// 16 neighbouring bf16 values over their scale.
+__device__ __forceinline__ uint4 e4m3_of_16(const uint4& low, const uint4& high, float scale, float reciprocal) {
+  return {e4m3_of_4({low.x, low.y}, scale, reciprocal), e4m3_of_4({low.z, low.w}, scale, reciprocal),
+          e4m3_of_4({high.x, high.y}, scale, reciprocal), e4m3_of_4({high.z, high.w}, scale, reciprocal)};
+}
+
+// The largest |x| so far, of even and of odd places.
+__device__ __forceinline__ __nv_bfloat162 most_of(__nv_bfloat162 most, const uint4& values) {
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&values);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) most = __hmax2(most, __habs2(pairs[i]));
+  return most;
+}
+
+// The scale of a group whose values are spread over `lanes` neighbouring lanes, each with the maxima of its own; the
+// lanes of `mask` come, whole groups.
+template <int lanes>
+__device__ __forceinline__ float scale_of(__nv_bfloat162 each, unsigned mask) {
+  float most = fmaxf(kE4m3LeastMaximum, fmaxf(__low2float(each), __high2float(each)));
+#pragma unroll
+  for (int offset = lanes / 2; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(mask, most, offset));
+  return most / kE4m3Max;
+}
+
 }  // namespace hylas::cuda

@@ -13,8 +13,15 @@ struct Fp8Rows {
   int64_t scale_stride = 0;  // rows, rounded up to 4
 };
 
-// Row i of `to` from row index[i] of x (bf16, rows at multiples of 16 bytes); null: row i; negative: left as it is.
-void quantize_rows(const View& x, const int32_t* index, const Fp8Rows& to, Stream stream);
+// Where rows go: row i of `rows` to rows place[i * k] .. place[i * k + k - 1], as far as they are not negative.
+struct RowPlaces {
+  const int32_t* place = nullptr;
+  int k = 1;
+  int64_t rows = 0;
+};
+
+// Rows of x (bf16, at multiples of 16 bytes) to their places; null: row i to row i, all of `to`.
+void quantize_rows(const View& x, const RowPlaces* places, const Fp8Rows& to, Stream stream);
 // Row i from silu(gate) * up, rounded to bf16 in between, where row i of `gate_up` is [gate | up], to.inputs values
 // each. Rows whose index[i] is negative are left as they are; null: none are.
 void silu_mul_quantize_rows(const View& gate_up, const int32_t* index, const Fp8Rows& to, Stream stream);
