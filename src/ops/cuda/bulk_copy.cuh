@@ -1,5 +1,7 @@
 #pragma once
-// The copy engine without descriptors: pieces of consecutive bytes to shared memory, counted in a barrier there.
+// The copy engine: tiles to shared memory, counted in a barrier there.
+#include <cuda.h>
+
 #include <cstdint>
 
 namespace hylas::cuda {
@@ -39,12 +41,17 @@ __device__ __forceinline__ void barrier_wait(uint64_t* barrier, uint32_t parity)
         : "memory");
   }
 }
-// Both ends at multiples of 16 bytes, as many bytes.
-__device__ __forceinline__ void copy_bulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(shared)),
-               "l"(global), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
+// The box of a tensor map of four dimensions at these coordinates (tensor_map.h).
+__device__ __forceinline__ void copy_box(void* shared, const CUtensorMap* map, int c0, int c1, int c2, int c3,
+                                         uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], "
+      "[%6];" ::"r"(shared_address(shared)),
+      "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(shared_address(barrier))
+      : "memory");
+}
+__device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
 }  // namespace hylas::cuda

@@ -1,11 +1,23 @@
 #pragma once
-// Products of experts with few rows each on the FP8 tensor cores: mma.sync on the weights as they are stored, and rows
-// that every block quantizes for itself (quantize.h says how) and sorts by expert for itself: few_runs.cuh.
+// Products of experts with few rows each on the FP8 tensor cores: weights as they are stored, and rows that every block
+// quantizes for itself (quantize.h says how) and sorts by expert for itself (few_runs.cuh).
 #include "ops/cuda/gemm.h"
+#include "ops/cuda/tensor_map.h"
 
 namespace hylas::cuda {
 
 constexpr int kFewRows = 16;
+constexpr int kFewTileRows = 64;  // of a weight; paired: of both
+
+// The matrices of experts, one behind the other, scales too. Paired: two of each, in the order of their places.
+struct FewWeights {
+  CUtensorMap map = {};
+  const float* scale = nullptr;
+  const float* other_scale = nullptr;
+  bool other_is_gated = true;  // silu goes over the first matrix's products
+  int64_t scale_stride = 0;    // between blocks of 128 outputs
+  int64_t expert_stride = 0;   // of scales
+};
 
 struct FewFp8Args {
   View x;  // bf16, rows at multiples of 16 bytes: of a token, or with by_pair of a pair
@@ -15,22 +27,23 @@ struct FewFp8Args {
   int64_t tokens = 0;
   int k = 0;
   int32_t expert_begin = 0;
-  int32_t experts = 0;                  // held here; pairs of others are left out
-  const WeightView* weights = nullptr;  // on the device, by expert
-  const WeightView* others = nullptr;
+  int32_t experts = 0;  // held here; pairs of others are left out
+  FewWeights weights;
   // One more expert, which all tokens have: its pair of token t is tokens * k + t.
   bool with_shared = false;
-  WeightView shared, shared_other;
+  FewWeights shared;
   int64_t inputs = 0;
   int64_t outputs = 0;  // multiples of 128 both
   View out;             // by pair
 };
 
+// `count` matrices of `outputs` rows from `first` on; with `up` as many pairs, of which `first` and `up` are one, and
+// the next lie twice as far from each as they do from each other.
+FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t count, int64_t outputs, int64_t inputs);
 // Whether matrices of these inputs are taken, for so many pairs of so many experts.
 bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs, int64_t experts);
-// The kernel before this one in the stream writes neither ids nor weights unless `paired`. The sum over each block of
-// 128 inputs is multiplied by both scales and added in f32, in an order that the shape alone decides: a row's bits do
-// not depend on other rows.
+// The kernel before this one in the stream does not write ids unless `paired`. The sum over each block of 128 inputs is
+// multiplied by both scales and added in f32, in ascending order: a row's bits do not depend on other rows.
 void few_fp8(const FewFp8Args& args, Stream stream);
 
 }  // namespace hylas::cuda

@@ -23,6 +23,14 @@ bool fits(const LinearWeight& weight) {
          weight.scale.row_stride == weight.weight.dim(1) / kFp8Block;
 }
 
+// Whether gate and up can be taken in one box of the copy engine, however they lie (few_weights).
+bool fits_few(const SharedExpertWeights& shared) {
+  const Tensor &gate = shared.gate.weight, &up = shared.up.weight;
+  return fits(shared.gate) && fits(shared.up) && fits(shared.down) && gate.dim(0) == up.dim(0) &&
+         gate.row_stride == up.row_stride && gate.data != up.data &&
+         shared.gate.scale.row_stride == shared.up.scale.row_stride;
+}
+
 // What a block of `tokens` takes of the workspace. The down products lie where the quantized rows and the gate and up
 // products lay, which are done with by then.
 size_t routed_bytes(int64_t tokens, int64_t k, int64_t experts, int64_t hidden, int64_t width) {
@@ -97,31 +105,48 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
   return {down, rows * hidden, pair_of};
 }
 
+FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t count, int64_t outputs, int64_t inputs) {
+  const auto place = [](const WeightView& weight) { return static_cast<const std::byte*>(weight.data); };
+  const bool in_order = !up || place(first) < place(*up);
+  const WeightView &low = in_order ? first : *up, &high = in_order && up ? *up : first;
+  const int64_t matrices = up ? 2 : 1;
+  FewWeights weights;
+  weights.map = tensor_map(RowGroupsMap{.data = low.data,
+                                        .matrices = matrices * count,
+                                        .groups = outputs / 8,
+                                        .columns = inputs,
+                                        .matrix_stride = up ? place(high) - place(low) : outputs * low.stride,
+                                        .stride = low.stride,
+                                        .box_matrices = static_cast<int32_t>(matrices),
+                                        .box_groups = static_cast<int32_t>(kFewTileRows / 8 / matrices)});
+  weights.scale = low.scale;
+  weights.other_scale = high.scale;
+  weights.other_is_gated = in_order;
+  weights.scale_stride = low.scale_stride;
+  weights.expert_stride = matrices * (outputs / kFp8Block) * low.scale_stride;
+  return weights;
+}
+
 bool Moe::takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts) {
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t pairs = x.dim(0) * choices;
-  return fp8_.experts && x.dtype == DType::kBF16 && pairs / count <= kFewRows && table(experts).tensor_cores &&
-         experts.gate[0].weight.dtype == DType::kF8E4M3 && experts.down[0].weight.dtype == DType::kF8E4M3 &&
+  return fp8_.experts && x.dtype == DType::kBF16 && pairs / count <= kFewRows && table(experts).together &&
          few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0), pairs, count) && x.row_stride % 8 == 0 &&
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
 
 // Whether the shared expert looks like the others to the products of few rows.
 bool Moe::takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights& experts) {
-  const auto takes = [](const LinearWeight& weight, const LinearWeight& other) {
-    return weight.weight.dtype == DType::kF8E4M3 && weight.weight.dim(0) == other.weight.dim(0) &&
-           weight.weight.row_stride % 16 == 0 && reinterpret_cast<uintptr_t>(weight.weight.data) % 16 == 0;
-  };
-  return takes(shared.gate, experts.gate[0]) && takes(shared.up, experts.gate[0]) &&
-         takes(shared.down, experts.down[0]) && shared.down.weight.dim(1) == experts.down[0].weight.dim(1);
+  return fits_few(shared) && shared.gate.weight.dim(0) == experts.gate[0].weight.dim(0) &&
+         shared.gate.weight.dim(1) == experts.gate[0].weight.dim(1);
 }
 
 Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
                        const SharedExpertWeights* shared, const Tensor* out) {
   const auto count = static_cast<int64_t>(experts.gate.size()), k = count > 0 ? ids.dim(1) : 0;
-  const WeightView* views = count > 0 ? table(experts).device : nullptr;
   const int64_t hidden = x.dim(1), width = (shared ? shared->gate : experts.gate[0]).weight.dim(0);
   const int64_t pairs = x.dim(0) * (k + (shared ? 1 : 0));
+  const WeightView* views = count > 0 ? table(experts).host.data() : nullptr;
   FewFp8Args up;
   up.x = view(x);
   up.paired = true;
@@ -130,23 +155,27 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids,
   up.k = static_cast<int>(k);
   up.expert_begin = experts.expert_begin;
   up.experts = static_cast<int32_t>(count);
-  up.weights = views;
-  up.others = views + count;
   up.with_shared = shared != nullptr;
-  if (shared) up.shared = view(shared->gate), up.shared_other = view(shared->up);
   up.inputs = hidden;
   up.outputs = width;
   up.out = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
-  few_fp8(up, device_.stream());
   FewFp8Args down = up;
   down.x = up.out;
   down.by_pair = true;
   down.paired = false;
-  down.weights = views + 2 * count;
-  if (shared) down.shared = view(shared->down);
   down.inputs = width;
   down.outputs = hidden;
   down.out = {out ? out->data : workspace.take<float>(pairs * hidden), DType::kF32, hidden};
+  if (count > 0) {
+    up.weights = few_weights(views[0], views + count, count, width, hidden);
+    down.weights = few_weights(views[2 * count], nullptr, count, hidden, width);
+  }
+  if (shared) {
+    const WeightView other = view(shared->up);
+    up.shared = few_weights(view(shared->gate), &other, 1, width, hidden);
+    down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
+  }
+  few_fp8(up, device_.stream());
   few_fp8(down, device_.stream());
   return {down.out, out ? out->row_stride : pairs * hidden, nullptr};
 }
@@ -174,7 +203,7 @@ Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const Sha
   // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
   constexpr int64_t kManyTokens = 512;
   const int64_t width = shared.gate.weight.dim(0);
-  if (x.dim(0) >= kManyTokens || !few_fp8_takes(x.dim(1), width, x.dim(0), 1)) {
+  if (x.dim(0) >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, x.dim(0), 1)) {
     return fp8_shared(workspace, x, shared, device_.stream());
   }
   return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, nullptr);

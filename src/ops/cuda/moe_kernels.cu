@@ -157,55 +157,106 @@ __global__ void moe_sort_one_kernel(SortArgs args) {
 constexpr int kSumThreads = 128;
 constexpr int kRowsAhead = 8;  // loads of a thread under way
 
-// `width` columns a thread; slices in blockIdx.z.
-template <class Row, class Shared, int width>
-__global__ void __launch_bounds__(kSumThreads) moe_sum_kernel(CombineArgs args) {
-  follow();
-  const int64_t t = blockIdx.x, c = (blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x) * width;
-  const int s = blockIdx.z;
-  if (c >= args.columns) return;
-  const float* weights = static_cast<const float*>(args.weights.data) + t * args.weights.stride;
-  const Row* rows = static_cast<const Row*>(args.rows.data) + s * args.rows_slice_stride + c;
-  float sum[width] = {}, shared[width] = {}, gate = 0.f;
-  if (args.shared.data) {
-    load<width>(static_cast<const Shared*>(args.shared.data) + s * args.shared_slice_stride + t * args.columns + c,
-                shared);
-    gate = sigmoid(static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride]);
-  }
-  for (int from = 0; from < args.k; from += kRowsAhead) {
-    float value[kRowsAhead][width], weight[kRowsAhead];
-    bool there[kRowsAhead];
+// A thread's columns of a row as they come, one access: to convert them at once would be to wait for them.
+template <class T>
+struct Columns;
+template <>
+struct Columns<Bf16> {
+  static constexpr int kWidth = kVector;
+  uint4 raw;
+  __device__ void add(float weight, float (&sum)[kWidth]) const {
+    const uint32_t pairs[] = {raw.x, raw.y, raw.z, raw.w};
 #pragma unroll
-    for (int i = 0; i < kRowsAhead; ++i) {
-      const int j = from + i;
-      there[i] = j < args.k;
-      if (!there[i]) continue;
-      const int64_t row = args.index ? args.index[t * args.index_stride + j] : t * args.k + j;
-      if (row >= 0) load<width>(rows + row * args.columns, value[i]);
-      there[i] = row >= 0;
-      weight[i] = weights[j];
-      if (args.index) continue;  // what was not computed is read, so as not to wait for the ids first
-      const int expert = static_cast<const int32_t*>(args.ids.data)[t * args.ids.stride + j] - args.expert_begin;
-      there[i] = expert >= 0 && expert < args.experts;
-    }
-#pragma unroll
-    for (int i = 0; i < kRowsAhead; ++i) {
-      if (!there[i]) continue;
-      for (int w = 0; w < width; ++w) sum[w] = fmaf(weight[i], value[i][w], sum[w]);
+    for (int i = 0; i < kWidth; ++i) {
+      sum[i] = fmaf(weight, __uint_as_float(i % 2 == 0 ? pairs[i / 2] << 16 : pairs[i / 2] & 0xffff0000u), sum[i]);
     }
   }
-  if (args.shared.data) {
-    for (int w = 0; w < width; ++w) sum[w] = fmaf(gate, shared[w], sum[w]);
+};
+template <>
+struct Columns<float4> {
+  static constexpr int kWidth = 4;
+  float4 raw;
+  __device__ void add(float weight, float (&sum)[kWidth]) const {
+    const float values[] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum[i] = fmaf(weight, values[i], sum[i]);
   }
-  store<width>(args.partials + s * args.partials_slice_stride + t * args.columns + c, sum);
+};
+template <>
+struct Columns<float> {
+  static constexpr int kWidth = 1;
+  float raw;
+  __device__ void add(float weight, float (&sum)[kWidth]) const { sum[0] = fmaf(weight, raw, sum[0]); }
+};
+
+// The row of choice j of token t; negative: none.
+template <bool by_pair>
+__device__ __forceinline__ int row_of(const CombineArgs& args, int64_t t, int j) {
+  if constexpr (!by_pair) return args.index[t * args.index_stride + j];
+  const int expert = static_cast<const int32_t*>(args.ids.data)[t * args.ids.stride + j] - args.expert_begin;
+  return expert >= 0 && expert < args.experts ? static_cast<int>(t) * args.k + j : -1;
 }
 
-template <class Row, class Shared, int width>
+// Slices in blockIdx.z; a row's columns in pieces of C, those of the shared expert's row as floats or bf16.
+template <class C, class Shared, bool by_pair>
+__global__ void __launch_bounds__(kSumThreads) moe_sum_kernel(CombineArgs args) {
+  constexpr int kWidth = Columns<C>::kWidth;
+  __shared__ int row[kRowsAhead];
+  __shared__ float weight[kRowsAhead];
+  follow();
+  const int64_t t = blockIdx.x, pieces = args.columns / kWidth;
+  const int64_t piece = blockIdx.y * static_cast<int64_t>(kSumThreads) + threadIdx.x;
+  const int s = blockIdx.z;
+  const bool inside = piece < pieces;
+  const auto* rows = static_cast<const decltype(Columns<C>::raw)*>(args.rows.data) +
+                     (inside ? s * args.rows_slice_stride / kWidth + piece : 0);
+  float sum[kWidth] = {}, shared[kWidth] = {}, logit = 0.f;
+  if (args.shared.data && inside) {
+    load<kWidth>(
+        static_cast<const Shared*>(args.shared.data) + s * args.shared_slice_stride + (t * pieces + piece) * kWidth,
+        shared);
+    logit = static_cast<const float*>(args.shared_logit.data)[t * args.shared_logit.stride];
+  }
+  for (int from = 0; from < args.k; from += kRowsAhead) {
+    Columns<C> value[kRowsAhead];
+    if constexpr (by_pair) {  // what was not computed is read, so as not to wait for the ids first
+#pragma unroll
+      for (int i = 0; i < kRowsAhead; ++i) {
+        if (from + i < args.k) value[i].raw = rows[(t * args.k + from + i) * pieces];
+      }
+    }
+    if (const int j = from + static_cast<int>(threadIdx.x); threadIdx.x < kRowsAhead) {
+      row[threadIdx.x] = j < args.k ? row_of<by_pair>(args, t, j) : -1;
+      if (j < args.k) weight[threadIdx.x] = static_cast<const float*>(args.weights.data)[t * args.weights.stride + j];
+    }
+    __syncthreads();
+    if constexpr (!by_pair) {
+#pragma unroll
+      for (int i = 0; i < kRowsAhead; ++i) {
+        if (row[i] >= 0) value[i].raw = rows[row[i] * pieces];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kRowsAhead; ++i) {
+      if (row[i] >= 0) value[i].add(weight[i], sum);
+    }
+    __syncthreads();
+  }
+  if (!inside) return;
+  if (args.shared.data) {
+    const float gate = sigmoid(logit);
+    for (int w = 0; w < kWidth; ++w) sum[w] = fmaf(gate, shared[w], sum[w]);
+  }
+  store<kWidth>(args.partials + s * args.partials_slice_stride + (t * pieces + piece) * kWidth, sum);
+}
+
+template <class C, class Shared>
 void launch_sum(const CombineArgs& args, Stream stream) {
-  const int64_t packs = (args.columns + width - 1) / width;
-  const dim3 grid(static_cast<unsigned>(args.tokens), static_cast<unsigned>((packs + kSumThreads - 1) / kSumThreads),
+  const int64_t pieces = args.columns / Columns<C>::kWidth;
+  const dim3 grid(static_cast<unsigned>(args.tokens), static_cast<unsigned>((pieces + kSumThreads - 1) / kSumThreads),
                   static_cast<unsigned>(args.slices));
-  launch_following(moe_sum_kernel<Row, Shared, width>, grid, kSumThreads, 0, stream, "moe (sum)", args);
+  const auto kernel = args.index ? moe_sum_kernel<C, Shared, false> : moe_sum_kernel<C, Shared, true>;
+  launch_following(kernel, grid, kSumThreads, 0, stream, "moe (sum)", args);
 }
 
 // Whether rows of f32 can be read and written four columns at a time.
@@ -255,12 +306,12 @@ void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, S
 void moe_sum(const CombineArgs& args, Stream stream) {
   if (args.tokens == 0) return;
   if (args.rows.data && args.rows.dtype == DType::kBF16) {
-    if (args.shared.dtype == DType::kBF16) return launch_sum<Bf16, Bf16, kVector>(args, stream);
-    return launch_sum<Bf16, float, kVector>(args, stream);
+    if (args.shared.dtype == DType::kBF16) return launch_sum<Bf16, Bf16>(args, stream);
+    return launch_sum<Bf16, float>(args, stream);
   }
-  if (args.shared.dtype == DType::kBF16) return launch_sum<float, Bf16, 4>(args, stream);
-  if (four_at_once(args)) return launch_sum<float, float, 4>(args, stream);
-  launch_sum<float, float, 1>(args, stream);
+  if (args.shared.dtype == DType::kBF16) return launch_sum<float4, Bf16>(args, stream);
+  if (four_at_once(args)) return launch_sum<float4, float>(args, stream);
+  launch_sum<float, float>(args, stream);
 }
 
 }  // namespace hylas::cuda

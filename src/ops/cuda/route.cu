@@ -25,39 +25,35 @@ __global__ void moe_route_kernel(const float* logits, int64_t logits_stride, int
     highest = fmaxf(highest, value[i]);
   }
   for (int offset = 16; offset > 0; offset /= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, offset));
-  // The sum of all cancels in the division by the sum of the chosen ones.
+  // The sum of all cancels in the division by the sum of the chosen ones. Positive floats are ordered as their bits;
+  // 0: not there, or chosen before.
+  unsigned key[held];
 #pragma unroll
   for (int i = 0; i < held; ++i) {
-    value[i] = lane + 32 * i < experts ? expf(fmaxf(value[i] - highest, -87.f)) : -1.f;
+    key[i] = lane + 32 * i < experts ? __float_as_uint(expf(fmaxf(value[i] - highest, -87.f))) : 0;
   }
   float sum = 0.f, mine = 0.f;
   for (int j = 0; j < k; ++j) {
-    float best = -2.f;
-    int id = experts;
+    unsigned best = key[0];
+#pragma unroll
+    for (int i = 1; i < held; ++i) best = max(best, key[i]);
+    best = __reduce_max_sync(~0u, best);
+    unsigned id = ~0u;
+#pragma unroll
+    for (int i = held - 1; i >= 0; --i) {
+      if (key[i] == best) id = lane + 32 * i;
+    }
+    id = __reduce_min_sync(~0u, id);
 #pragma unroll
     for (int i = 0; i < held; ++i) {
-      if (value[i] > best) {
-        best = value[i];
-        id = lane + 32 * i;
-      }
+      if (lane + 32 * i == id) key[i] = 0;
     }
-    for (int offset = 16; offset > 0; offset /= 2) {
-      const float other = __shfl_xor_sync(~0u, best, offset);
-      const int other_id = __shfl_xor_sync(~0u, id, offset);
-      if (other > best || (other == best && other_id < id)) {
-        best = other;
-        id = other_id;
-      }
-    }
-    sum += best;
-    if (lane == j % 32) mine = best;
-    if (lane == 0) {
-      ids[t * ids_stride + j] = id;
-      weights[t * weights_stride + j] = best;
-    }
-#pragma unroll
-    for (int i = 0; i < held; ++i) {
-      if (lane + 32 * i == id) value[i] = -1.f;
+    const float chosen = __uint_as_float(best);
+    sum += chosen;
+    if (lane == j % 32) {
+      mine = chosen;
+      ids[t * ids_stride + j] = static_cast<int32_t>(id);
+      weights[t * weights_stride + j] = chosen;
     }
   }
   __syncwarp();

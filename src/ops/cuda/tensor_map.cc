@@ -52,4 +52,23 @@ CUtensorMap tensor_map(const MatrixMap& map) {
   return made;
 }
 
+CUtensorMap tensor_map(const RowGroupsMap& map) {
+  constexpr cuuint64_t kRows = 8;
+  const auto stride = static_cast<cuuint64_t>(map.stride);
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(map.columns), kRows, static_cast<cuuint64_t>(map.matrices),
+                              static_cast<cuuint64_t>(map.groups)};
+  const cuuint64_t strides[] = {stride, static_cast<cuuint64_t>(map.matrix_stride), kRows * stride};
+  const cuuint32_t box[] = {128, kRows, static_cast<cuuint32_t>(map.box_matrices),
+                            static_cast<cuuint32_t>(map.box_groups)};
+  const cuuint32_t steps[] = {1, 1, 1, 1};
+  CUtensorMap made;
+  const CUresult status = encode()(&made, CU_TENSOR_MAP_DATA_TYPE_UINT8, 4, const_cast<void*>(map.data), sizes, strides,
+                                   box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  HYLAS_CHECK(status == CUDA_SUCCESS, "error {} for a map of {} matrices of {} x {} at {}, {} apart, rows {} apart",
+              static_cast<int>(status), map.matrices, map.groups * 8, map.columns, map.data, map.matrix_stride,
+              map.stride);
+  return made;
+}
+
 }  // namespace hylas::cuda

@@ -19,7 +19,18 @@ struct MatrixMap {
   bool swizzled = true;
 };
 
+// Several e4m3 matrices of `columns` columns and whole groups of 8 rows, matrix_stride bytes apart. A box is, of
+// box_groups groups one after another, the 8 rows of each of box_matrices neighbouring matrices, in 128 columns;
+// swizzled. Its coordinates: column, 0, matrix, group.
+struct RowGroupsMap {
+  const void* data = nullptr;
+  int64_t matrices = 1, groups = 0, columns = 0;
+  int64_t matrix_stride = 0, stride = 0;
+  int32_t box_matrices = 1, box_groups = 0;
+};
+
 // A failure aborts with the numbers: the caller has checked them.
 CUtensorMap tensor_map(const MatrixMap& map);
+CUtensorMap tensor_map(const RowGroupsMap& map);
 
 }  // namespace hylas::cuda
