@@ -30,13 +30,24 @@ __device__ __forceinline__ void fill_run(const FewFp8Args& p, BlockRuns& block, 
     if (run.begin + lane < run.end) block.pair[i][lane] = pairs + run.begin + lane;
     return;
   }
+  constexpr int kAhead = 4;  // loads under way
   int before = 0;
-  for (int at = 0; at < pairs && before < run.end; at += 32) {
-    const bool mine = at + lane < pairs && expert_of(p, at + lane) == run.expert;
-    const unsigned all = __ballot_sync(~0u, mine);
-    const int rank = before + __popc(all & ((1u << lane) - 1));
-    if (mine && rank >= run.begin && rank < run.end) block.pair[i][rank - run.begin] = at + lane;
-    before += __popc(all);
+  for (int from = 0; from < pairs; from += 32 * kAhead) {
+    int expert[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const int at = from + 32 * j + lane;
+      expert[j] = at < pairs ? expert_of(p, at) : -1;
+    }
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const unsigned all = __ballot_sync(~0u, expert[j] == run.expert);
+      const int rank = before + __popc(all & ((1u << lane) - 1));
+      if (expert[j] == run.expert && rank >= run.begin && rank < run.end) {
+        block.pair[i][rank - run.begin] = from + 32 * j + lane;
+      }
+      before += __popc(all);
+    }
   }
 }
 
@@ -56,6 +67,7 @@ __device__ void find_runs(const FewFp8Args& p, int tiles, int* count, BlockRuns&
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pairs = static_cast<int>(p.tokens) * p.k;
   for (int e = threadIdx.x; e < p.experts; e += kThreads) count[e] = 0;
   __syncthreads();
+#pragma unroll 4
   for (int i = threadIdx.x; i < pairs; i += kThreads) {
     const int expert = expert_of(p, i);
     if (expert >= 0) atomicAdd(&count[expert], 1);
