@@ -1,6 +1,7 @@
 // Single operators on one GPU at the shapes of Qwen3.5-35B-A3B (FP8) and 9B (bf16), beside their bounds.
-//   gpu_ops_bench [--fp8-only | --prefill-only]   only what DeepGEMM's kernels do; only attention and the delta rule of
-//                                                 prompts, by kernels of ours and FlashInfer's
+//   gpu_ops_bench [--fp8-only | --prefill-only | --decode-only]
+// Only what DeepGEMM's kernels do; only attention and the delta rule of prompts, by kernels of ours and FlashInfer's;
+// only those of decode steps.
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -197,17 +198,17 @@ void prefill(Bench& bench, int32_t rows, int32_t tokens, int32_t context, DType 
   bench.free();
 }
 
-void mixers(Bench& bench, int32_t rows, int32_t tokens, int32_t context, bool decode) {
-  constexpr int64_t kHeads = 16, kKvHeads = 2, kDim = 256;
+void mixers(Bench& bench, int64_t kv_heads, int32_t rows, int32_t tokens, int32_t context, bool decode) {
+  constexpr int64_t kHeads = 16, kDim = 256;
   const Batch batch = make_batch(bench, rows, tokens, context, decode);
   const int64_t total = batch.tokens, pages = batch.page_table.elements();
-  const Tensor k = bench.tensor(DType::kF8E4M3, {pages, kKvHeads, 64, kDim});
-  const Tensor v = bench.tensor(DType::kF8E4M3, {pages, kKvHeads, 64, kDim});
+  const Tensor k = bench.tensor(DType::kF8E4M3, {pages, kv_heads, 64, kDim});
+  const Tensor v = bench.tensor(DType::kF8E4M3, {pages, kv_heads, 64, kDim});
   const Tensor q = bench.tensor(DType::kBF16, {total, kHeads, kDim}),
                qg = bench.tensor(DType::kBF16, {total, kHeads, 2 * kDim});
   const Tensor out = bench.tensor(DType::kBF16, {total, kHeads, kDim});
   const double attention = bench.us([&](int) { bench.ops().attention(q, qg, batch, {k, v}, 0.0625f, out); });
-  const Tensor kv = bench.tensor(DType::kBF16, {total, kKvHeads, kDim}), norm = bench.tensor(DType::kBF16, {kDim});
+  const Tensor kv = bench.tensor(DType::kBF16, {total, kv_heads, kDim}), norm = bench.tensor(DType::kBF16, {kDim});
   const Tensor table = bench.tensor(DType::kF32, {total, 64});
   const double rope =
       bench.us([&](int) { bench.ops().qk_norm_rope_kv_write(qg, kv, kv, norm, norm, 1e-6f, table, batch, {k, v}, q); });
@@ -222,6 +223,10 @@ void mixers(Bench& bench, int32_t rows, int32_t tokens, int32_t context, bool de
   const Tensor y = bench.tensor(DType::kBF16, {total, 32, 128}), gate_norm = bench.tensor(DType::kBF16, {128});
   const double delta = bench.us([&](int) { bench.ops().delta_rule(qkv, a, b, a_log, a_log, shape, state, batch, y); });
   const double gated = bench.us([&](int) { bench.ops().gated_rms_norm(y, y, gate_norm, 1e-6f, y); });
+  const DeltaWeights mixer_weights = {taps, a_log, a_log, gate_norm, 1e-6f};
+  const Tensor z = bench.tensor(DType::kBF16, {total, 32, 128});
+  const double mixer =
+      bench.us([&](int) { bench.ops().delta_mixer(qkv, z, a, b, mixer_weights, shape, ring, state, batch, c, y); });
   const Tensor x = bench.tensor(DType::kBF16, {total, 2048}), w = bench.tensor(DType::kBF16, {2048});
   for (int64_t slices : {1, 4}) {
     const Tensor partials = bench.tensor(DType::kF32, {slices, total, 2048});
@@ -229,9 +234,10 @@ void mixers(Bench& bench, int32_t rows, int32_t tokens, int32_t context, bool de
                bench.us([&](int) { bench.ops().add_rms_norm(partials, x, w, 1e-6f, x); }));
   }
   fmt::print(
-      "\nmixers {} x {} after {}: attention {:.1f} us, qk norm + rope {:.1f}, conv {:.1f}, delta rule {:.1f}, gated "
-      "norm {:.1f}\n",
-      rows, tokens, context, attention, rope, conv, delta, gated);
+      "\nmixers {} x {} after {}: attention ({} kv heads) {:.1f} us, qk norm + rope {:.1f}, conv {:.1f}, delta rule "
+      "{:.1f}, gated "
+      "norm {:.1f}, these three at once {:.1f}\n",
+      rows, tokens, context, kv_heads, attention, rope, conv, delta, gated, mixer);
   bench.free();
 }
 
@@ -272,9 +278,15 @@ void run() {
     moe(bench, tokens, 1);
     moe(bench, tokens, 4);
   }
-  for (int32_t rows : {1, 8, 64, 256}) mixers(bench, rows, 1, 1024, true);
-  mixers(bench, 1, 3500, 0, false);
-  mixers(bench, 4, 3500, 0, false);
+  mixers(bench, 2, 1, 3500, 0, false);
+  mixers(bench, 2, 4, 3500, 0, false);
+}
+
+void run_decode() {
+  Bench bench(Kernels::kHylas);
+  for (int32_t rows : {1, 8, 64, 256}) {
+    for (int64_t kv_heads : {2, 4}) mixers(bench, kv_heads, rows, 1, 1024, true);
+  }
 }
 
 }  // namespace
@@ -282,7 +294,9 @@ void run() {
 
 int main(int count, char** arguments) {
   const auto given = [&](const char* flag) { return count > 1 && std::strcmp(arguments[1], flag) == 0; };
-  if (!given("--fp8-only")) hylas::run_prefill();
-  if (!given("--prefill-only")) hylas::run_fp8();
-  if (count < 2) hylas::run();
+  const bool all = count < 2;
+  if (all || given("--prefill-only")) hylas::run_prefill();
+  if (all || given("--fp8-only")) hylas::run_fp8();
+  if (all || given("--decode-only")) hylas::run_decode();
+  if (all) hylas::run();
 }

@@ -12,7 +12,7 @@ Result<DeltaNet> DeltaNet::load(const LoadContext& context, const std::string& p
                           .value_heads = static_cast<int32_t>(values.count),
                           .key_dim = config.linear_key_dim,
                           .value_dim = config.linear_value_dim};
-  net.eps_ = config.rms_eps;
+  net.mixer_.eps = config.rms_eps;
   net.layer_ = layer;
   // q | k | v are three segments, each split over the ranks on its own.
   const int64_t key_rows = config.linear_key_heads * key_dim;
@@ -30,10 +30,10 @@ Result<DeltaNet> DeltaNet::load(const LoadContext& context, const std::string& p
   HYLAS_ASSIGN(net.a_, source.linear_rows(prefix + "in_proj_a", heads, hidden, {&values, 1}));
   HYLAS_ASSIGN(net.b_, source.linear_rows(prefix + "in_proj_b", heads, hidden, {&values, 1}));
   HYLAS_ASSIGN(Tensor conv, source.tensor_rows(prefix + "conv1d.weight", {channels, 1, 4}, qkv));
-  net.conv_ = conv.reshaped({net.shape_.channels(), 4});
-  HYLAS_ASSIGN(net.a_log_, source.tensor_rows(prefix + "A_log", {heads}, {&values, 1}));
-  HYLAS_ASSIGN(net.dt_bias_, source.tensor_rows(prefix + "dt_bias", {heads}, {&values, 1}));
-  HYLAS_ASSIGN(net.norm_, source.tensor(prefix + "norm.weight", {value_dim}));
+  net.mixer_.conv = conv.reshaped({net.shape_.channels(), 4});
+  HYLAS_ASSIGN(net.mixer_.a_log, source.tensor_rows(prefix + "A_log", {heads}, {&values, 1}));
+  HYLAS_ASSIGN(net.mixer_.dt_bias, source.tensor_rows(prefix + "dt_bias", {heads}, {&values, 1}));
+  HYLAS_ASSIGN(net.mixer_.norm, source.tensor(prefix + "norm.weight", {value_dim}));
   HYLAS_ASSIGN(net.out_, source.linear_columns(prefix + "out_proj", hidden, value_rows, v));
   return net;
 }
@@ -65,11 +65,9 @@ void DeltaNet::forward(const Step& step, const Tensor& x, const Tensor& partials
   HYLAS_CHECK(conv_kind && delta_kind, "no state kinds for a linear layer");
   const int64_t slots = step.pools.slots();
   const Tensor conv_pool = step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3});
-  const Tensor delta_pool = step.pools.slots_of(*delta_kind, layer_)
-                                .reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim});
-  step.ops.conv_silu(s.u, conv_, conv_pool, step.batch, s.c);
-  step.ops.delta_rule(s.c, s.a, s.b, a_log_, dt_bias_, shape_, delta_pool, step.batch, s.out);
-  step.ops.gated_rms_norm(s.out, s.z, norm_, eps_, s.out);
+  const Tensor delta_pool =
+      step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim});
+  step.ops.delta_mixer(s.u, s.z, s.a, s.b, mixer_, shape_, conv_pool, delta_pool, step.batch, s.c, s.out);
   step.ops.linear_partial(s.out.reshaped({tokens, value_columns}), out_, partials);
 }
 

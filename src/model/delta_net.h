@@ -22,22 +22,19 @@ class DeltaNet {
     Tensor z;    // [tokens, value_heads, value_dim] act: the output gate
     Tensor a;    // [tokens, value_heads] f32: decay
     Tensor b;    // [tokens, value_heads] f32: beta
-    Tensor c;    // [tokens, channels] act: after the convolution
+    Tensor c;    // [tokens, channels] act: after the convolution, unless the device keeps it to itself
     Tensor out;  // [tokens, value_heads, value_dim] act
   };
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
   DeltaShape shape_{};  // of this rank
-  float eps_ = 0;
   int32_t layer_ = 0;
-  LinearWeight qkv_;       // [channels, H]: rows q | k | v
-  LinearWeight z_;         // [value_heads * value_dim, H]
-  LinearWeight a_, b_;     // [value_heads, H]
-  Tensor conv_;            // [channels, 4]
-  Tensor a_log_, dt_bias_; // [value_heads]
-  Tensor norm_;            // [value_dim]
-  LinearWeight out_;       // [H, value_heads * value_dim]
+  LinearWeight qkv_;    // [channels, H]: rows q | k | v
+  LinearWeight z_;      // [value_heads * value_dim, H]
+  LinearWeight a_, b_;  // [value_heads, H]
+  DeltaWeights mixer_;
+  LinearWeight out_;  // [H, value_heads * value_dim]
 };
 
 }  // namespace hylas

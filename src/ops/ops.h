@@ -41,6 +41,16 @@ struct DeltaShape {
   int32_t channels() const { return 2 * key_heads * key_dim + value_heads * value_dim; }  // q | k | v
 };
 
+// What a Gated DeltaNet layer has between its projections. conv [channels, 4], a_log, dt_bias [value_heads],
+// norm [value_dim], f32|bf16 each.
+struct DeltaWeights {
+  Tensor conv;
+  Tensor a_log;
+  Tensor dt_bias;
+  Tensor norm;
+  float eps = 0;
+};
+
 // Quarters of the input dimension of a row-parallel product; the one place that fixes the order of its sum.
 constexpr int kSlicesTotal = 4;
 // Begin of slice `index` (0..slices) over `size` inputs in whole `unit`s: floor(index * units / slices) units. A rank
@@ -117,6 +127,13 @@ class Ops {
   virtual void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log,
                           const Tensor& dt_bias, const DeltaShape& shape, const Tensor& pool, const Batch& batch,
                           const Tensor& out) = 0;
+
+  // out = gated_rms_norm(delta_rule(c), z), c = conv_silu(u): by default these three, one after the other; a device may
+  // do them at once and leave `c` as it was. Shapes as there: u, c [T, channels], z, out [T, value_heads, value_dim]
+  // act, a, b [T, value_heads] f32|act.
+  virtual void delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b,
+                           const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
+                           const Tensor& delta_pool, const Batch& batch, const Tensor& c, const Tensor& out);
 
   // out = silu(gate) * up.                                           [T, I] act each
   virtual void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) = 0;

@@ -40,6 +40,9 @@ class OpsCuda final : public Ops {
                  const Tensor& out) override;
   void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
                   const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) override;
+  void delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b, const DeltaWeights& weights,
+                   const DeltaShape& shape, const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch,
+                   const Tensor& c, const Tensor& out) override;
   void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) override;
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
   void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,

@@ -4,10 +4,60 @@
 #include "ops/cuda/conv.h"
 #include "ops/cuda/delta.h"
 #include "ops/cuda/delta_flashinfer.h"
+#include "ops/cuda/delta_mixer.h"
 #include "ops/cuda/ops_cuda.h"
 #include "ops/cuda/rope.h"
 
 namespace hylas::cuda {
+namespace {
+
+ConvArgs conv_args(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch, const Tensor& out) {
+  const int64_t channels = u.dim(1);
+  check_act(u);
+  HYLAS_CHECK(out.dtype == u.dtype && pool.dtype == u.dtype, "conv state of type {} for inputs of type {}",
+              dtype_name(pool.dtype), dtype_name(u.dtype));
+  HYLAS_CHECK(weight.dim(0) == channels && pool.dim(1) == channels && pool.dim(2) == 3 && weight.row_elements() == 4 &&
+                  weight.contiguous(),
+              "conv weight [{}, {}] and state [{}, {}] for {} channels", weight.dim(0), weight.row_elements(),
+              pool.dim(1), pool.dim(2), channels);
+  return {.u = view(u),
+          .weight = weight.data,
+          .weight_dtype = weight.dtype,
+          .pool = pool.data,
+          .slot_stride = pool.row_stride,
+          .out = view(out),
+          .channels = static_cast<int>(channels),
+          .batch = view(batch)};
+}
+
+DeltaArgs delta_args(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
+                     const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) {
+  check_act(qkv);
+  HYLAS_CHECK(out.dtype == qkv.dtype && qkv.row_elements() == shape.channels() &&
+                  out.row_elements() == shape.value_heads * shape.value_dim,
+              "delta rule over {} channels of {}", qkv.row_elements(), shape.channels());
+  HYLAS_CHECK(pool.dim(1) == shape.value_heads && pool.dim(2) == shape.key_dim && pool.dim(3) == shape.value_dim &&
+                  shape.key_dim % 4 == 0 && shape.key_dim <= kDeltaDimMax,
+              "delta rule states [{}, {}, {}]", pool.dim(1), pool.dim(2), pool.dim(3));
+  return {.qkv = view(qkv),
+          .a = view(a),
+          .b = view(b),
+          .out = view(out),
+          .a_log = a_log.data,
+          .a_log_dtype = a_log.dtype,
+          .dt_bias = dt_bias.data,
+          .dt_bias_dtype = dt_bias.dtype,
+          .key_heads = shape.key_heads,
+          .value_heads = shape.value_heads,
+          .key_dim = shape.key_dim,
+          .value_dim = shape.value_dim,
+          .pool = pool.data,
+          .pool_dtype = pool.dtype,
+          .slot_stride = pool.row_stride,
+          .batch = view(batch)};
+}
+
+}  // namespace
 
 void OpsCuda::rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) {
   const int64_t tokens = table.dim(0);
@@ -90,56 +140,34 @@ void OpsCuda::attention(const Tensor& q, const Tensor& qg, const Batch& batch, c
 
 void OpsCuda::conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
                         const Tensor& out) {
-  const int64_t channels = u.dim(1);
-  check_act(u);
-  HYLAS_CHECK(out.dtype == u.dtype && pool.dtype == u.dtype, "conv state of type {} for inputs of type {}",
-              dtype_name(pool.dtype), dtype_name(u.dtype));
-  HYLAS_CHECK(weight.dim(0) == channels && pool.dim(1) == channels && pool.dim(2) == 3 && weight.row_elements() == 4 &&
-                  weight.contiguous(),
-              "conv weight [{}, {}] and state [{}, {}] for {} channels", weight.dim(0), weight.row_elements(),
-              pool.dim(1), pool.dim(2), channels);
-  conv_rows({.u = view(u),
-             .weight = weight.data,
-             .weight_dtype = weight.dtype,
-             .pool = pool.data,
-             .slot_stride = pool.row_stride,
-             .out = view(out),
-             .channels = static_cast<int>(channels),
-             .batch = view(batch)},
-            stream());
+  conv_rows(conv_args(u, weight, pool, batch, out), stream());
 }
 
 void OpsCuda::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log,
                          const Tensor& dt_bias, const DeltaShape& shape, const Tensor& pool, const Batch& batch,
                          const Tensor& out) {
-  check_act(qkv);
-  HYLAS_CHECK(out.dtype == qkv.dtype && qkv.row_elements() == shape.channels() &&
-                  out.row_elements() == shape.value_heads * shape.value_dim,
-              "delta rule over {} channels of {}", qkv.row_elements(), shape.channels());
-  HYLAS_CHECK(pool.dim(1) == shape.value_heads && pool.dim(2) == shape.key_dim && pool.dim(3) == shape.value_dim &&
-                  shape.key_dim % 4 == 0 && shape.key_dim <= kDeltaDimMax,
-              "delta rule states [{}, {}, {}]", pool.dim(1), pool.dim(2), pool.dim(3));
-  const DeltaArgs args = {.qkv = view(qkv),
-                          .a = view(a),
-                          .b = view(b),
-                          .out = view(out),
-                          .a_log = a_log.data,
-                          .a_log_dtype = a_log.dtype,
-                          .dt_bias = dt_bias.data,
-                          .dt_bias_dtype = dt_bias.dtype,
-                          .key_heads = shape.key_heads,
-                          .value_heads = shape.value_heads,
-                          .key_dim = shape.key_dim,
-                          .value_dim = shape.value_dim,
-                          .pool = pool.data,
-                          .pool_dtype = pool.dtype,
-                          .slot_stride = pool.row_stride,
-                          .batch = view(batch)};
+  const DeltaArgs args = delta_args(qkv, a, b, a_log, dt_bias, shape, pool, batch, out);
   delta_decode(args, stream());
   workspace_.reset();
   if (prefill_.delta && delta_flashinfer_takes(args)) return delta_flashinfer(args, workspace_, stream());
   if (delta_prefill_bf16_takes(args)) return delta_prefill_bf16(args, stream());
   delta_prefill(args, stream());
+}
+
+void OpsCuda::delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b,
+                          const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
+                          const Tensor& delta_pool, const Batch& batch, const Tensor& c, const Tensor& out) {
+  HYLAS_CHECK(z.dtype == u.dtype && z.row_elements() == out.row_elements() && weights.norm.dim(0) == shape.value_dim,
+              "a gate of {} for {} heads of {}", z.row_elements(), shape.value_heads, shape.value_dim);
+  const DeltaMixerArgs args = {
+      .conv = conv_args(u, weights.conv, conv_pool, batch, c),
+      .delta = delta_args(c, a, b, weights.a_log, weights.dt_bias, shape, delta_pool, batch, out),
+      .z = view(z),
+      .norm = weights.norm.data,
+      .norm_dtype = weights.norm.dtype,
+      .eps = weights.eps};
+  if (delta_mixer_takes(args)) return delta_mixer_decode(args, stream());
+  Ops::delta_mixer(u, z, a, b, weights, shape, conv_pool, delta_pool, batch, c, out);
 }
 
 }  // namespace hylas::cuda
