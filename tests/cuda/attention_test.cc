@@ -49,6 +49,9 @@ INSTANTIATE_TEST_SUITE_P(Kinds, CudaAttention,
                                          AttentionCase{16, 2, 256, DType::kBF16, DType::kF8E4M3, 64, 64},
                                          AttentionCase{4, 1, 256, DType::kBF16, DType::kBF16, 128, 64},
                                          AttentionCase{32, 2, 256, DType::kBF16, DType::kF8E4M3, 64, 64},
+                                         AttentionCase{16, 4, 256, DType::kBF16, DType::kF8E4M3, 128, 64},
+                                         AttentionCase{3, 1, 256, DType::kBF16, DType::kF8E4M3, 64, 64},
+                                         AttentionCase{16, 1, 256, DType::kBF16, DType::kBF16, 64, 64},
                                          AttentionCase{16, 4, 256, DType::kBF16, DType::kBF16, 16, 64},
                                          AttentionCase{8, 2, 32, DType::kF32, DType::kF32, 16, 8},
                                          AttentionCase{6, 1, 24, DType::kF32, DType::kF8E4M3, 1, 24},
@@ -131,6 +134,68 @@ TEST_P(CudaAttention, ARowIsTheSameInEveryBatch) {
     const HostTensor mine = dmine.host();
     EXPECT_EQ(std::memcmp(mine.view.data, whole.view.rows(begin, row.tokens).data, mine.view.bytes()), 0)
         << "row " << r;
+  }
+}
+
+// Decode rows of any length whose pages are drawn from a few: more pieces of contexts than blocks on a GPU.
+std::vector<RowSpec> decode_rows_over(std::mt19937& random, int32_t rows, int32_t length_max, int32_t page_size,
+                                      int32_t pages) {
+  std::vector<RowSpec> specs;
+  for (int32_t r = 0; r < rows; ++r) {
+    const auto context = static_cast<int32_t>(random() % static_cast<uint32_t>(length_max));
+    RowSpec row = {1, r % 13 == 0 ? 128 * (r % 3) : context, -1, r % 7 == 3 ? -1 : r};
+    for (int32_t p = 0; p <= row.context; p += page_size)
+      row.pages.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(pages)));
+    specs.push_back(row);
+  }
+  return specs;
+}
+
+TEST_P(CudaAttention, ManyDecodeRowsAreTheCpusAndTheSameAlone) {
+  const AttentionCase& c = GetParam();
+  constexpr int32_t kRows = 150;
+  const int32_t pages = 1024 / c.page_size;
+  const std::vector<RowSpec> rows = decode_rows_over(random_, kRows, 900, c.page_size, pages);
+  HostBatch batch(rows, kRows, c.page_size);
+  const BatchOnDevice dbatch(batch);
+  HostTensor qg = random_tensor(random_, c.act, {kRows, c.heads, 2 * c.dim}, 1.f, 16),
+             q = random_tensor(random_, c.act, {kRows, c.heads, c.dim}, 2.f, 8);
+  HostTensor k_pages = random_tensor(random_, c.kv, {pages, c.kv_heads, c.page_size, c.dim}, 1.f);
+  HostTensor v_pages = random_tensor(random_, c.kv, {pages, c.kv_heads, c.page_size, c.dim}, 1.f);
+  HostTensor out = poisoned(c.act, {kRows, c.heads, c.dim}, 8);
+  OnDevice dqg(qg), dq(q), dk(k_pages), dv(v_pages), dout(out);
+  cpu_ops().attention(q, qg, batch.batch, {k_pages, v_pages}, 0.06f, out);
+  cuda_ops().attention(dq, dqg, dbatch.batch, {dk, dv}, 0.06f, dout);
+  EXPECT_TRUE(near(dout, out, c.act == DType::kBF16 ? 6e-3 : 1e-5));
+  const HostTensor whole = dout.host();
+  for (int32_t r = 0; r < kRows; r += 9) {
+    const HostBatch alone({rows[static_cast<size_t>(r)]}, 1, c.page_size);
+    const BatchOnDevice dalone(alone);
+    OnDevice dmine(poisoned(c.act, {1, c.heads, c.dim}));
+    cuda_ops().attention(dq.view.rows(r, 1), dqg.view.rows(r, 1), dalone.batch, {dk, dv}, 0.06f, dmine);
+    const HostTensor mine = dmine.host();
+    EXPECT_EQ(std::memcmp(mine.view.data, whole.view.rows(r, 1).data, mine.view.bytes()), 0) << "row " << r;
+  }
+}
+
+// More pieces of one context than the merge has threads.
+TEST(CudaAttentionDecode, ALongContext) {
+  std::mt19937 random(76);
+  constexpr int32_t kContext = 33'000, kPages = 40;
+  for (const DType kv : {DType::kF8E4M3, DType::kBF16}) {
+    RowSpec row = {1, kContext, 0, 0};
+    for (int32_t p = 0; p <= kContext; p += 64) row.pages.push_back(static_cast<int32_t>(random() % kPages));
+    const HostBatch batch({row}, 1);
+    const BatchOnDevice dbatch(batch);
+    HostTensor qg = random_tensor(random, DType::kBF16, {1, 4, 512}, 1.f),
+               q = random_tensor(random, DType::kBF16, {1, 4, 256}, 2.f);
+    HostTensor k = random_tensor(random, kv, {kPages, 1, 64, 256}, 1.f);
+    HostTensor v = random_tensor(random, kv, {kPages, 1, 64, 256}, 1.f);
+    HostTensor out = poisoned(DType::kBF16, {1, 4, 256});
+    OnDevice dqg(qg), dq(q), dk(k), dv(v), dout(out);
+    cpu_ops().attention(q, qg, batch.batch, {k, v}, 0.06f, out);
+    cuda_ops().attention(dq, dqg, dbatch.batch, {dk, dv}, 0.06f, dout);
+    EXPECT_TRUE(near(dout, out, 1e-2)) << dtype_name(kv);
   }
 }
 

@@ -27,7 +27,8 @@ bool attention_bf16_takes(const AttentionArgs& args);
 // Rows [0, decode_rows). A context is cut at multiples of kSplit positions whose partial results `workspace` holds;
 // what does not fit at once is done in several launches.
 constexpr int kSplit = 128;
-void attention_decode(const AttentionArgs& args, float* workspace, size_t workspace_bytes, Stream stream);
+void attention_decode(const AttentionArgs& args, int multiprocessors, float* workspace, size_t workspace_bytes,
+                      Stream stream);
 // Rows [decode_rows, rows).
 void attention_prefill(const AttentionArgs& args, Stream stream);
 

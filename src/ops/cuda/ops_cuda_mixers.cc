@@ -133,7 +133,7 @@ void OpsCuda::attention(const Tensor& q, const Tensor& qg, const Batch& batch, c
   if (!attention_bf16_takes(args)) return attention_any(args, 0, stream());
   workspace_.reset();
   const size_t bytes = workspace_.bytes_left();
-  attention_decode(args, static_cast<float*>(memory_.data()), bytes, stream());
+  attention_decode(args, device_->multiprocessors(), static_cast<float*>(memory_.data()), bytes, stream());
   if (prefill_.attention && attention_fa3_takes(args)) return attention_fa3(args, workspace_, stream());
   attention_prefill(args, stream());
 }
