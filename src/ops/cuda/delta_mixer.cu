@@ -22,7 +22,7 @@ constexpr int kHistory = 3;
 constexpr int kClusterMax = 8;
 constexpr int kPieces = kDim / 32;  // channels of a lane where a warp has all of a head: lane + 32 j
 
-// What the first warps do before all go over the state.
+// Of the first warps.
 enum Role { kQuery, kKey, kValue, kGates };
 
 struct Shared {
@@ -103,6 +103,55 @@ __device__ __forceinline__ void put_gated(const DeltaMixerArgs& args, const floa
     out[lane + 32 * j] = from_f32<Bf16>(normed * silu(to_f32(z[j])));
   }
 }
+
+// What one of the first warps does before all go over the state; the others have nothing to do there.
+struct FirstWarp {
+  int role, head, channel = 0;
+  Window window;
+  float norm[kPieces], bias = 0.f, rate = 0.f;
+  Bf16 input[kPieces];  // u, or z of the gates' warp
+
+  // What the kernel before this one does not write.
+  __device__ __forceinline__ void read(const DeltaMixerArgs& args, int slot) {
+    const DeltaArgs& delta = args.delta;
+    const int lane = threadIdx.x % 32, key_head = head / (delta.value_heads / delta.key_heads);
+    if (role <= kValue) {
+      const int block = role == kQuery ? key_head
+                        : role == kKey ? delta.key_heads + key_head
+                                       : 2 * delta.key_heads + head;
+      channel = block * kDim + lane;
+      window.read(args.conv, slot, channel);
+    } else if (role == kGates) {
+      for (int j = 0; j < kPieces; ++j) norm[j] = element(args.norm, args.norm_dtype, lane + 32 * j);
+      bias = element(delta.dt_bias, delta.dt_bias_dtype, head);
+      rate = element(delta.a_log, delta.a_log_dtype, head);
+    }
+  }
+  // And then q, k and v, the gates, and the window of v, whose channels are this block's alone.
+  __device__ __forceinline__ void make(const DeltaMixerArgs& args, int64_t t, int slot, Shared& shared) {
+    const int lane = threadIdx.x % 32;
+    if (role <= kValue) {
+      const Bf16* u = static_cast<const Bf16*>(args.conv.u.data) + t * args.conv.u.stride + channel;
+      for (int j = 0; j < kPieces; ++j) input[j] = u[32 * j];
+      float x[kPieces];
+      for (int j = 0; j < kPieces; ++j) x[j] = window.convolve(j, input[j]);
+      if (role == kQuery) put_normalised(x, 1.f / sqrtf(static_cast<float>(kDim)), shared.query);
+      if (role == kKey) put_normalised(x, 1.f, shared.key);
+      if (role == kValue) {
+        for (int j = 0; j < kPieces; ++j) shared.value[lane + 32 * j] = x[j];
+        window.write(args.conv, slot, channel, input);
+      }
+    } else if (role == kGates) {
+      const Bf16* z = static_cast<const Bf16*>(args.z.data) + t * args.z.stride + head * kDim + lane;
+      for (int j = 0; j < kPieces; ++j) input[j] = z[32 * j];
+      const float decay = expf(log_decay(args.delta, t, head, bias, rate)), beta = write_strength(args.delta, t, head);
+      if (lane == 0) {
+        shared.decay = decay;
+        shared.beta = beta;
+      }
+    }
+  }
+};
 
 // The barrier of a cluster in two halves: what was read before the first is read when the second is passed.
 __device__ __forceinline__ void cluster_arrive() {
@@ -189,8 +238,7 @@ template <class S, int V>
 __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel(DeltaMixerArgs args) {
   __shared__ Shared shared;
   const DeltaArgs& delta = args.delta;
-  const int head = blockIdx.x, row = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int ratio = delta.value_heads / delta.key_heads, key_head = head / ratio;
+  const int head = blockIdx.x, row = blockIdx.y, warp = threadIdx.x / 32;
   const int group = threadIdx.x / (kDim / V), column = threadIdx.x % (kDim / V) * V;
   // Nothing of this is written by the kernel before this one: that makes u, z, a and b.
   const int read = delta.batch.state_read[row], write = delta.batch.state_write[row];
@@ -203,40 +251,10 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   for (int i = 0; i < kHeld; ++i) {
     if (read >= 0) state[i].read(from + i * kGroups * kDim);
   }
-  const int channel = lane + kDim * (warp == kQuery ? key_head
-                                     : warp == kKey ? delta.key_heads + key_head
-                                                    : 2 * delta.key_heads + head);
-  Window window;
-  float norm[kPieces], bias = 0.f, rate = 0.f;
-  if (warp <= kValue) {
-    window.read(args.conv, read, channel);
-  } else if (warp == kGates) {
-    for (int j = 0; j < kPieces; ++j) norm[j] = element(args.norm, args.norm_dtype, lane + 32 * j);
-    bias = element(delta.dt_bias, delta.dt_bias_dtype, head);
-    rate = element(delta.a_log, delta.a_log_dtype, head);
-  }
+  FirstWarp first = {.role = warp, .head = head};
+  first.read(args, read);
   follow();
-  Bf16 input[kPieces];  // u of the first three warps, z of the fourth
-  if (warp <= kValue) {
-    const Bf16* u = static_cast<const Bf16*>(args.conv.u.data) + t * args.conv.u.stride + channel;
-    for (int j = 0; j < kPieces; ++j) input[j] = u[32 * j];
-    float x[kPieces];
-    for (int j = 0; j < kPieces; ++j) x[j] = window.convolve(j, input[j]);
-    if (warp == kQuery) put_normalised(x, 1.f / sqrtf(static_cast<float>(kDim)), shared.query);
-    if (warp == kKey) put_normalised(x, 1.f, shared.key);
-    if (warp == kValue) {
-      for (int j = 0; j < kPieces; ++j) shared.value[lane + 32 * j] = x[j];
-      window.write(args.conv, write, channel, input);  // these channels are this block's alone
-    }
-  } else if (warp == kGates) {
-    const Bf16* z = static_cast<const Bf16*>(args.z.data) + t * args.z.stride + head * kDim + lane;
-    for (int j = 0; j < kPieces; ++j) input[j] = z[32 * j];
-    const float decay = expf(log_decay(delta, t, head, bias, rate)), beta = write_strength(delta, t, head);
-    if (lane == 0) {
-      shared.decay = decay;
-      shared.beta = beta;
-    }
-  }
+  first.make(args, t, write, shared);
   __syncthreads();
   cluster_arrive();
   float old[V] = {}, result[V] = {};
@@ -258,11 +276,12 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   store<V>(&shared.sums[1][group][column], result);
   __syncthreads();
   if (warp == kGates) {
-    put_gated(args, shared.sums[1], input, norm,
+    put_gated(args, shared.sums[1], first.input, first.norm,
               static_cast<Bf16*>(delta.out.data) + t * delta.out.stride + head * kDim);
   }
   cluster_wait();
-  if (head % ratio == 0 && warp <= kKey) window.write(args.conv, write, channel, input);
+  const bool writes = head % (delta.value_heads / delta.key_heads) == 0;
+  if (writes && warp <= kKey) first.window.write(args.conv, write, first.channel, first.input);
 }
 
 template <class S, int V>
