@@ -13,8 +13,9 @@ struct Feed<Bf16> {
   static constexpr int kQueryStride = kDim + 32;  // so that a warp's reads meet no bank twice
   static __device__ __forceinline__ uint32_t pair(float x, float y) { return pack(x, y); }
   static __device__ __forceinline__ uint4 query(const uint4& eight) { return eight; }
-  static __device__ __forceinline__ void mma(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    mma_bf16(sum, a[0], a[1], a[2], a[3], b0, b1);
+  static __device__ __forceinline__ void mma(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                             uint32_t b0, uint32_t b1) {
+    mma_bf16(sum, a0, a1, a2, a3, b0, b1);
   }
   // Dimensions 2 i .. of a key as pairs.
   static __device__ __forceinline__ void key(const uint4& from, uint32_t (&to)[4]) {
@@ -37,20 +38,23 @@ struct Feed<F8> {
     const __half2 value = __floats2half2_rn(x, y);
     return *reinterpret_cast<const uint32_t*>(&value);
   }
-  // bf16 to f16: exact from 2^-17 to 65504, which normed queries stay in.
+  // bf16 to f16: exact from 2^-17 to 65504, which normed queries stay in; no more than that.
   static __device__ __forceinline__ uint4 query(const uint4& eight) {
     const auto two = [](uint32_t bits) {
-      return pair(to_f32(from_f32<F16>(__uint_as_float(bits << 16))),
-                  to_f32(from_f32<F16>(__uint_as_float(bits & 0xffff0000u))));
+      const __half2 most = __float2half2_rn(65504.f);
+      __half2 value = __floats2half2_rn(__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u));
+      value = __hmin2_nan(__hmax2_nan(value, __hneg2(most)), most);
+      return *reinterpret_cast<const uint32_t*>(&value);
     };
     return {two(eight.x), two(eight.y), two(eight.z), two(eight.w)};
   }
-  static __device__ __forceinline__ void mma(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  static __device__ __forceinline__ void mma(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                             uint32_t b0, uint32_t b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   }
   static __device__ __forceinline__ void widen(uint32_t four, uint32_t& low, uint32_t& high) {
     asm("{.reg .b16 a, b; mov.b32 {a, b}, %2; cvt.rn.f16x2.e4m3x2 %0, a; cvt.rn.f16x2.e4m3x2 %1, b;}"

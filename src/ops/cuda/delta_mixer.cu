@@ -7,6 +7,8 @@
 // their window in the pool is moved on in place (state_read may be state_write), so it may be written only once all
 // have read it: these blocks are a cluster, whose barrier they pass after their reads and long before the write of the
 // first of them.
+#include <type_traits>
+
 #include "ops/cuda/delta_gates.cuh"
 #include "ops/cuda/delta_mixer.h"
 #include "ops/cuda/vector.cuh"
@@ -35,40 +37,42 @@ struct Shared {
 
 // The convolution of a lane's channels before their newest input is there.
 struct Window {
-  float sum[kPieces], tap[kPieces];  // over the old inputs; what the newest one is multiplied by
-  Bf16 kept[kPieces][kHistory - 1];
+  float tap[kPieces][kHistory + 1];
+  Bf16 old[kPieces][kHistory];
+  float sum[kPieces];  // over the old inputs
 
   __device__ __forceinline__ void read(const ConvArgs& args, int slot, int channel) {
 #pragma unroll
     for (int j = 0; j < kPieces; ++j) {
       const int c = channel + 32 * j;
-      float taps[kHistory + 1];
-      if (args.weight_dtype == DType::kF32) {
-        load<kHistory + 1>(static_cast<const float*>(args.weight) + c * (kHistory + 1), taps);
-      } else {
-        load<kHistory + 1>(static_cast<const Bf16*>(args.weight) + c * (kHistory + 1), taps);
-      }
       const Bf16* from = static_cast<const Bf16*>(args.pool) + slot * args.slot_stride + c * kHistory;
+#pragma unroll
+      for (int i = 0; i < kHistory; ++i) old[j][i] = slot < 0 ? from_f32<Bf16>(0.f) : from[i];
+      if (args.weight_dtype == DType::kF32) {
+        load<kHistory + 1>(static_cast<const float*>(args.weight) + c * (kHistory + 1), tap[j]);
+      } else {
+        load<kHistory + 1>(static_cast<const Bf16*>(args.weight) + c * (kHistory + 1), tap[j]);
+      }
+    }
+  }
+  __device__ __forceinline__ void begin() {
+#pragma unroll
+    for (int j = 0; j < kPieces; ++j) {
       sum[j] = 0.f;
 #pragma unroll
-      for (int i = 0; i < kHistory; ++i) {
-        const Bf16 old = slot < 0 ? from_f32<Bf16>(0.f) : from[i];
-        sum[j] = fmaf(taps[i], to_f32(old), sum[j]);
-        if (i > 0) kept[j][i - 1] = old;
-      }
-      tap[j] = taps[kHistory];
+      for (int i = 0; i < kHistory; ++i) sum[j] = fmaf(tap[j][i], to_f32(old[j][i]), sum[j]);
     }
   }
   // silu of the whole sum, as bf16 has it.
   __device__ __forceinline__ float convolve(int j, Bf16 u) const {
-    return to_f32(from_f32<Bf16>(silu(fmaf(tap[j], to_f32(u), sum[j]))));
+    return to_f32(from_f32<Bf16>(silu(fmaf(tap[j][kHistory], to_f32(u), sum[j]))));
   }
   __device__ __forceinline__ void write(const ConvArgs& args, int slot, int channel, const Bf16 (&u)[kPieces]) const {
 #pragma unroll
     for (int j = 0; j < kPieces; ++j) {
       Bf16* to = static_cast<Bf16*>(args.pool) + slot * args.slot_stride + (channel + 32 * j) * kHistory;
-      to[0] = kept[j][0];
-      to[1] = kept[j][1];
+      to[0] = old[j][1];
+      to[1] = old[j][2];
       to[2] = u[j];
     }
   }
@@ -85,31 +89,30 @@ __device__ __forceinline__ void put_normalised(const float (&x)[kPieces], float 
   for (int j = 0; j < kPieces; ++j) to[lane % kGroups][(lane + 32 * j) / kGroups] = x[j] * scale;
 }
 
-// The norm over the head's results, which the groups of keys have left as four sums for each: one warp.
-__device__ __forceinline__ void put_gated(const DeltaMixerArgs& args, const float (&sums)[kGroups][kDim],
-                                          const Bf16 (&z)[kPieces], const float (&weight)[kPieces], Bf16* out) {
-  const int lane = threadIdx.x % 32;
+// The norm over the head's results, which the groups of keys have left as four sums for each: one warp, four
+// neighbouring values a lane, as in norm.cu.
+__device__ __forceinline__ void put_gated(const float (&sums)[kGroups][kDim], const float (&z)[kPieces],
+                                          const float (&weight)[kPieces], float eps, Bf16* out) {
+  const int first = threadIdx.x % 32 * kPieces;
   float x[kPieces], sum = 0.f;
 #pragma unroll
   for (int j = 0; j < kPieces; ++j) {
-    const int c = lane + 32 * j;
+    const int c = first + j;
     x[j] = to_f32(from_f32<Bf16>((sums[0][c] + sums[1][c]) + (sums[2][c] + sums[3][c])));
     sum += x[j] * x[j];
   }
-  const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(kDim) + args.eps);
+  const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(kDim) + eps);
 #pragma unroll
-  for (int j = 0; j < kPieces; ++j) {
-    const float normed = weight[j] * (x[j] * scale);
-    out[lane + 32 * j] = from_f32<Bf16>(normed * silu(to_f32(z[j])));
-  }
+  for (int j = 0; j < kPieces; ++j) x[j] = weight[j] * (x[j] * scale) * silu(z[j]);
+  store<kPieces>(out + first, x);
 }
 
 // What one of the first warps does before all go over the state; the others have nothing to do there.
 struct FirstWarp {
   int role, head, channel = 0;
   Window window;
-  float norm[kPieces], bias = 0.f, rate = 0.f;
-  Bf16 input[kPieces];  // u, or z of the gates' warp
+  Bf16 input[kPieces];
+  float norm[kPieces], gate[kPieces], bias = 0.f, rate = 0.f;
 
   // What the kernel before this one does not write.
   __device__ __forceinline__ void read(const DeltaMixerArgs& args, int slot) {
@@ -122,28 +125,26 @@ struct FirstWarp {
       channel = block * kDim + lane;
       window.read(args.conv, slot, channel);
     } else if (role == kGates) {
-      for (int j = 0; j < kPieces; ++j) norm[j] = element(args.norm, args.norm_dtype, lane + 32 * j);
+      for (int j = 0; j < kPieces; ++j) norm[j] = element(args.norm, args.norm_dtype, lane * kPieces + j);
       bias = element(delta.dt_bias, delta.dt_bias_dtype, head);
       rate = element(delta.a_log, delta.a_log_dtype, head);
     }
   }
-  // And then q, k and v, the gates, and the window of v, whose channels are this block's alone.
-  __device__ __forceinline__ void make(const DeltaMixerArgs& args, int64_t t, int slot, Shared& shared) {
+  // And then q, k, v and the gates.
+  __device__ __forceinline__ void make(const DeltaMixerArgs& args, int64_t t, Shared& shared) {
     const int lane = threadIdx.x % 32;
     if (role <= kValue) {
       const Bf16* u = static_cast<const Bf16*>(args.conv.u.data) + t * args.conv.u.stride + channel;
       for (int j = 0; j < kPieces; ++j) input[j] = u[32 * j];
+      window.begin();
       float x[kPieces];
       for (int j = 0; j < kPieces; ++j) x[j] = window.convolve(j, input[j]);
       if (role == kQuery) put_normalised(x, 1.f / sqrtf(static_cast<float>(kDim)), shared.query);
       if (role == kKey) put_normalised(x, 1.f, shared.key);
-      if (role == kValue) {
-        for (int j = 0; j < kPieces; ++j) shared.value[lane + 32 * j] = x[j];
-        window.write(args.conv, slot, channel, input);
-      }
+      for (int j = 0; j < kPieces && role == kValue; ++j) shared.value[lane + 32 * j] = x[j];
     } else if (role == kGates) {
-      const Bf16* z = static_cast<const Bf16*>(args.z.data) + t * args.z.stride + head * kDim + lane;
-      for (int j = 0; j < kPieces; ++j) input[j] = z[32 * j];
+      const Bf16* z = static_cast<const Bf16*>(args.z.data) + t * args.z.stride + head * kDim;
+      load<kPieces>(z + lane * kPieces, gate);
       const float decay = expf(log_decay(args.delta, t, head, bias, rate)), beta = write_strength(args.delta, t, head);
       if (lane == 0) {
         shared.decay = decay;
@@ -153,16 +154,26 @@ struct FirstWarp {
   }
 };
 
-// The barrier of a cluster in two halves: what was read before the first is read when the second is passed.
+// The barrier of a cluster in two halves. Nothing that was written is handed over; and what was read has come, since
+// shared memory holds what was made of it. So the first half needs no fence, which would wait for the block's stores.
 __device__ __forceinline__ void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+
+__device__ __forceinline__ float2 widen_two(__half2 two) { return __half22float2(two); }
+__device__ __forceinline__ float2 widen_two(__nv_bfloat162 two) { return __bfloat1622float2(two); }
+__device__ __forceinline__ __half2 narrow_two(float x, float y, F16) {
+  const __half2 two = __floats2half2_rn(x, y), most = __float2half2_rn(65504.f);  // NaN stays
+  return __hmin2_nan(__hmax2_nan(two, __hneg2(most)), most);
+}
+__device__ __forceinline__ __nv_bfloat162 narrow_two(float x, float y, Bf16) { return __floats2bfloat162_rn(x, y); }
 
 // V neighbouring elements of the state as they are stored.
 template <class S, int V>
 struct Raw {
   static constexpr int kWords = V * static_cast<int>(sizeof(S)) / 4;
+  using Two = std::conditional_t<std::is_same_v<S, F16>, __half2, __nv_bfloat162>;
   uint32_t word[kWords];
 
   __device__ __forceinline__ void read(const S* from) {
@@ -178,13 +189,31 @@ struct Raw {
       for (uint32_t& w : word) asm volatile("xor.b32 %0, %0, %1;" : "+r"(w) : "r"(zero));
     }
   }
-  __device__ __forceinline__ float operator[](int c) const {
-    if constexpr (sizeof(S) == 4) {
-      return __uint_as_float(word[c]);
-    } else {
-      const auto bits = static_cast<uint16_t>(word[c / 2] >> (c % 2 * 16));
-      return to_f32(*reinterpret_cast<const S*>(&bits));
+  __device__ __forceinline__ void widen(float (&to)[V]) const {
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      if constexpr (sizeof(S) == 4) {
+        to[i] = __uint_as_float(word[i]);
+      } else {
+        const float2 two = widen_two(*reinterpret_cast<const Two*>(&word[i]));
+        to[2 * i] = two.x;
+        to[2 * i + 1] = two.y;
+      }
     }
+  }
+  // from_f32 of two at a time.
+  static __device__ __forceinline__ void write(S* to, const float (&from)[V]) {
+    Pack<uint32_t, kWords> pack;
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      if constexpr (sizeof(S) == 4) {
+        pack.value[i] = __float_as_uint(from[i]);
+      } else {
+        const Two two = narrow_two(from[2 * i], from[2 * i + 1], S{});
+        pack.value[i] = *reinterpret_cast<const uint32_t*>(&two);
+      }
+    }
+    *reinterpret_cast<Pack<uint32_t, kWords>*>(to) = pack;
   }
 };
 
@@ -197,8 +226,10 @@ __device__ __forceinline__ void recall(const Raw<S, V> (&state)[kHeld], const fl
     load<4>(key + i, k);
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
+      float was[V];
+      state[i + n].widen(was);
 #pragma unroll
-      for (int c = 0; c < V; ++c) old[c] = fmaf(k[n], state[i + n][c], old[c]);
+      for (int c = 0; c < V; ++c) old[c] = fmaf(k[n], was[c], old[c]);
     }
   }
 }
@@ -216,12 +247,13 @@ __device__ __forceinline__ void renew(const Raw<S, V> (&state)[kHeld], const flo
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
       float now[V];
+      state[i + n].widen(now);
 #pragma unroll
       for (int c = 0; c < V; ++c) {
-        now[c] = fmaf(k[n], written[c], decay * state[i + n][c]);
+        now[c] = fmaf(k[n], written[c], decay * now[c]);
         result[c] = fmaf(q[n], now[c], result[c]);
       }
-      store<V>(to + (i + n) * kGroups * kDim, now);
+      Raw<S, V>::write(to + (i + n) * kGroups * kDim, now);
     }
   }
 }
@@ -244,6 +276,8 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   const int read = delta.batch.state_read[row], write = delta.batch.state_write[row];
   if (write < 0) return follow();  // the whole cluster
   const int64_t t = delta.batch.row_begin[row];
+  FirstWarp first = {.role = warp, .head = head};
+  first.read(args, read);
   const int64_t at = (static_cast<int64_t>(head) * kDim + group) * kDim + column;
   const S* from = static_cast<const S*>(delta.pool) + read * delta.slot_stride + at;
   Raw<S, V> state[kHeld] = {};
@@ -251,10 +285,8 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   for (int i = 0; i < kHeld; ++i) {
     if (read >= 0) state[i].read(from + i * kGroups * kDim);
   }
-  FirstWarp first = {.role = warp, .head = head};
-  first.read(args, read);
   follow();
-  first.make(args, t, write, shared);
+  first.make(args, t, shared);
   __syncthreads();
   cluster_arrive();
   float old[V] = {}, result[V] = {};
@@ -276,12 +308,13 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   store<V>(&shared.sums[1][group][column], result);
   __syncthreads();
   if (warp == kGates) {
-    put_gated(args, shared.sums[1], first.input, first.norm,
+    put_gated(shared.sums[1], first.gate, first.norm, args.eps,
               static_cast<Bf16*>(delta.out.data) + t * delta.out.stride + head * kDim);
   }
   cluster_wait();
-  const bool writes = head % (delta.value_heads / delta.key_heads) == 0;
-  if (writes && warp <= kKey) first.window.write(args.conv, write, first.channel, first.input);
+  // The channels of v are this block's alone.
+  const bool writes = warp == kValue || head % (delta.value_heads / delta.key_heads) == 0;
+  if (writes && warp <= kValue) first.window.write(args.conv, write, first.channel, first.input);
 }
 
 template <class S, int V>
@@ -311,9 +344,10 @@ void delta_mixer_decode(const DeltaMixerArgs& args, Stream stream) {
 bool delta_mixer_takes(const DeltaMixerArgs& args) {
   const DeltaArgs& delta = args.delta;
   const auto at_16 = [](const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; };
+  const auto at_8 = [](const View& v) { return v.stride % 4 == 0 && reinterpret_cast<uintptr_t>(v.data) % 8 == 0; };
   return delta.batch.decode_rows == delta.batch.rows && args.conv.u.dtype == DType::kBF16 && delta.key_dim == kDim &&
          delta.value_dim == kDim && delta.value_heads / delta.key_heads <= kClusterMax && delta.slot_stride % 4 == 0 &&
-         at_16(delta.pool) && at_16(args.conv.weight);
+         at_16(delta.pool) && at_16(args.conv.weight) && at_8(args.z) && at_8(delta.out);
 }
 
 }  // namespace hylas::cuda
