@@ -33,9 +33,10 @@ class NodePipe final : public Pipe {
     HYLAS_CHECK(false, "the instance goes on without node {}: {}", node, came.error().message);
   }
 
+  bool is_here(int32_t stage) const override { return node_of(stage) == node_of(stage_); }
+
  private:
   int32_t node_of(int32_t stage) const { return stage / stages_per_node_; }
-  bool is_here(int32_t stage) const { return node_of(stage) == node_of(stage_); }
   uint64_t tag(int32_t from, int32_t to) const {
     return static_cast<uint64_t>(tp_rank_) << 32 | static_cast<uint64_t>(from) << 16 | static_cast<uint64_t>(to);
   }

@@ -15,6 +15,8 @@ class Pipe {
   virtual ~Pipe() = default;
   // Contiguous. Returns when `tensor` may be reused, without waiting for the receiver.
   virtual void send(const Tensor& tensor, int32_t to_stage) = 0;
+  // Whether a stage's ranks are threads of this process.
+  virtual bool is_here(int32_t stage) const { return static_cast<void>(stage), true; }
   // Returns when `tensor` (contiguous, of exactly the sent size) is filled.
   virtual void recv(const Tensor& tensor, int32_t from_stage) = 0;
 };

@@ -26,10 +26,6 @@ Status check_flags(const EngineOptions& options) {
   if (options.device != "cpu" && options.device != "cuda") {
     return error(ErrorCode::kInvalid, "--device {}: must be cpu or cuda", options.device);
   }
-  if (options.device == "cuda" && options.parallel.nodes > 1) {
-    return error(ErrorCode::kUnsupported, "--device cuda works on one node, not with --nnodes {}",
-                 options.parallel.nodes);
-  }
   if (options.base_gpu_id < 0) {
     return error(ErrorCode::kInvalid, "--base-gpu-id {}: must be at least 0", options.base_gpu_id);
   }

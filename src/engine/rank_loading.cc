@@ -134,7 +134,7 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
   const size_t count = ops.size();
   const int32_t first = options.node_rank * static_cast<int32_t>(count);
   std::vector<RankComms> comms = make_comms(chosen.parallel, options.node_rank, cluster);
-  if (cuda && count > 1) {
+  if (cuda && chosen.parallel.world() > 1) {
     std::vector<Device*> devices;
     for (const std::unique_ptr<Ops>& one : ops) devices.push_back(&one->device());
     HYLAS_TRY(on_devices(comms, devices));

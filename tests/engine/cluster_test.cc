@@ -79,6 +79,7 @@ Children start_nodes(const EngineOptions& options, const std::string& transports
       setenv("UCX_TLS", transports.c_str(), 1);
       EngineOptions mine = options;
       mine.node_rank = node;
+      mine.base_gpu_id = node * options.parallel.world() / options.parallel.nodes;  // of as many as there are
       if (change) change(node, mine);
       return node == 0 ? lead(mine, answers, ready) : follow(mine);
     }));

@@ -147,13 +147,6 @@ TEST(Configuration, RefusesWhatThisBuildCannotDo) {
   Error device = refusal([](EngineOptions& o) { o.device = "tpu"; });
   EXPECT_EQ(device.code, ErrorCode::kInvalid);
   EXPECT_THAT(device.message, HasSubstr("--device tpu: must be cpu or cuda"));
-  Error ranks = refusal([](EngineOptions& o) {
-    o.device = "cuda";
-    o.parallel.pp = 2;
-    o.parallel.nodes = 2;
-  });
-  EXPECT_EQ(ranks.code, ErrorCode::kUnsupported);
-  EXPECT_THAT(ranks.message, HasSubstr("--device cuda works on one node, not with --nnodes 2"));
   Error nodes = refusal([](EngineOptions& o) {
     o.role = InstanceRole::kDecode;
     o.parallel = {.pp = 2, .nodes = 2};

@@ -29,6 +29,7 @@ DevicePipe::Place& DevicePipe::take(size_t bytes) {
 
 void DevicePipe::send(const Tensor& tensor, int32_t to_stage) {
   if (!is_on_device(tensor)) return host_->send(tensor, to_stage);
+  if (!host_->is_here(to_stage)) return staged_.send(tensor, to_stage);
   HYLAS_CHECK(tensor.contiguous());
   const cudaStream_t stream = device_.stream();
   Place& place = take(tensor.bytes());
@@ -41,6 +42,7 @@ void DevicePipe::send(const Tensor& tensor, int32_t to_stage) {
 
 void DevicePipe::recv(const Tensor& tensor, int32_t from_stage) {
   if (!is_on_device(tensor)) return host_->recv(tensor, from_stage);
+  if (!host_->is_here(from_stage)) return staged_.recv(tensor, from_stage);
   HYLAS_CHECK(tensor.contiguous());
   Message message;
   host_->recv(Tensor(&message, DType::kU8, {1, sizeof message}), from_stage);
