@@ -37,9 +37,15 @@ struct alignas(16) Shared {
 
 // Starts the copy of a piece's keys or values, zeros behind its end: all, or only those but the newest, which the
 // kernel before this one writes, or only that.
-__device__ __forceinline__ void copy_async_16(void* shared, const void* global) {
+__device__ __forceinline__ void copy_async_16(void* shared, const void* global, uint64_t policy) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global));
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "l"(policy));
+}
+// Keys and values are used once: the second-level cache is for what is handed to the merge.
+__device__ __forceinline__ uint64_t leave_first() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
 }
 enum class Part { kAll, kOlder, kNewest };
 template <class K, Part part>
@@ -49,13 +55,14 @@ __device__ __forceinline__ void start(const void* pages, const Piece& piece, uin
   const int first = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks, count = piece.count, newest = piece.newest;
   const K* source = static_cast<const K*>(pages) + first * kDim + chunk * (16 / static_cast<int>(sizeof(K)));
   to += Block<K>::place(first, chunk);
+  const uint64_t policy = leave_first();
   const K* from[kSplit / kBlockKeys];
   for (int i = 0; i < kSplit / kBlockKeys; ++i) from[i] = source + piece.blocks[i];
 #pragma unroll
   for (int i = 0; i < kSplit; i += kStep) {
     if (part != Part::kAll && (first + i == newest) != (part == Part::kNewest)) continue;
     if (first + i < count) {
-      copy_async_16(to + i * kChunks, from[i / kBlockKeys] + i % kBlockKeys * kDim);
+      copy_async_16(to + i * kChunks, from[i / kBlockKeys] + i % kBlockKeys * kDim, policy);
     } else {
       to[i * kChunks] = {};
     }
@@ -216,27 +223,33 @@ __device__ __forceinline__ void sum_values(const Shared<K, kTiles>& shared, int 
 }
 
 template <class K, int kTiles>
+__device__ __forceinline__ float total_of(const Shared<K, kTiles>& shared, int head) {
+  float all[kWarps], total = 0.f;
+  load<kWarps>(shared.totals[head], all);
+#pragma unroll
+  for (const float x : all) total += x;
+  return total;  // at least 1, the weight of the highest
+}
+
+template <class K, int kTiles>
 __device__ __forceinline__ void put_partial(int group, const Splits& splits, const Piece& piece,
                                             const Sums<kTiles>& sum, const Shared<K, kTiles>& shared) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int64_t stride = static_cast<int64_t>(splits.splits) * kPartial;
-  float* to = splits.partials + piece.partial;
+  auto* to = static_cast<Partial<typename Feed<K>::Mean>*>(splits.partials) + piece.partial;
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int head = tile * kColumns + 2 * t + i;
-      const float4 four = {sum[tile][0][i], sum[tile][0][i + 2], sum[tile][1][i], sum[tile][1][i + 2]};
-      if (head < group) *reinterpret_cast<float4*>(to + head * stride + threadIdx.x / 32 * 32 + 4 * g) = four;
+      const float scale = 1.f / total_of(shared, head);
+      const float mean[4] = {sum[tile][0][i] * scale, sum[tile][0][i + 2] * scale, sum[tile][1][i] * scale,
+                             sum[tile][1][i + 2] * scale};
+      if (head < group) store<4>(to[head * splits.splits].mean + threadIdx.x / 32 * 32 + 4 * g, mean);
     }
   }
   if (threadIdx.x < group) {
-    float* head = to + threadIdx.x * stride + kDim;
-    float totals[kWarps], total = 0.f;
-    load<kWarps>(shared.totals[threadIdx.x], totals);
-    for (const float x : totals) total += x;
-    head[0] = highest_of(shared, threadIdx.x);
-    head[1] = total;
+    to[threadIdx.x * splits.splits].highest = highest_of(shared, threadIdx.x);
+    to[threadIdx.x * splits.splits].total = total_of(shared, threadIdx.x);
   }
 }
 
@@ -325,7 +338,8 @@ void attention_decode(const AttentionArgs& args, int multiprocessors, float* wor
   const int rows = args.batch.decode_rows;
   if (rows == 0) return;
   const int splits = (args.batch.pages_max * args.batch.page_size + kSplit - 1) / kSplit;
-  const size_t row_bytes = static_cast<size_t>(args.heads) * splits * kPartial * sizeof(float);
+  const size_t bytes = args.kv_dtype == DType::kF8E4M3 ? sizeof(Partial<F16>) : sizeof(Partial<float>);
+  const size_t row_bytes = static_cast<size_t>(args.heads) * splits * bytes;
   const int rows_at_once = static_cast<int>(workspace_bytes / row_bytes < 65535 ? workspace_bytes / row_bytes : 65535);
   for (int first = 0; first < rows; first += rows_at_once) {
     const int here = rows - first < rows_at_once ? rows - first : rows_at_once;

@@ -9,6 +9,7 @@ template <class K>
 struct Feed;
 template <>
 struct Feed<Bf16> {
+  using Mean = float;                             // of a piece's values, on the way to the merge
   static constexpr int kLaneDims = 8;             // neighbouring dimensions of a key that a lane takes at once
   static constexpr int kQueryStride = kDim + 32;  // so that a warp's reads meet no bank twice
   static __device__ __forceinline__ uint32_t pair(float x, float y) { return pack(x, y); }
@@ -32,6 +33,7 @@ struct Feed<Bf16> {
 };
 template <>
 struct Feed<F8> {
+  using Mean = F16;
   static constexpr int kLaneDims = 16;
   static constexpr int kQueryStride = kDim + 8;
   static __device__ __forceinline__ uint32_t pair(float x, float y) {

@@ -8,9 +8,11 @@ namespace {
 constexpr int kHeads = 4;    // of a block
 constexpr int kColumns = 4;  // of a thread
 constexpr int kLanes = kPartialDim / kColumns;
+constexpr int kThreads = kHeads * kLanes;
 constexpr int kAtOnce = 8;  // splits that are fetched together, at absolute multiples
 
-__global__ void __launch_bounds__(kHeads* kLanes) attention_merge_kernel(AttentionArgs args, Splits splits) {
+template <class T>
+__global__ void __launch_bounds__(kThreads) attention_merge_kernel(AttentionArgs args, Splits splits) {
   const BatchView& batch = args.batch;
   const int row = splits.first_row + blockIdx.y, head = blockIdx.x * kHeads + threadIdx.x / kLanes;
   const int d = threadIdx.x % kLanes * kColumns;
@@ -23,20 +25,21 @@ __global__ void __launch_bounds__(kHeads* kLanes) attention_merge_kernel(Attenti
     gate[c] = to_f32(static_cast<const Bf16*>(args.qg.data)[t * args.qg.stride + (2 * head + 1) * kPartialDim + d + c]);
   }
   follow();
-  const float* partial =
-      splits.partials + (static_cast<int64_t>(blockIdx.y) * args.heads + head) * splits.splits * kPartial;
+  const auto* partials = static_cast<const Partial<T>*>(splits.partials) +
+                         (static_cast<int64_t>(blockIdx.y) * args.heads + head) * splits.splits;
   float highest = -INFINITY, total = 0.f, sum[kColumns] = {};
   for (int first = 0; first < count; first += kAtOnce) {
-    float value[kAtOnce][kColumns], peak[kAtOnce][2];  // the highest score, the total
+    float mean[kAtOnce][kColumns], peak[kAtOnce], weight[kAtOnce];
     float now = highest;
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const float* from = partial + static_cast<int64_t>(min(first + i, count - 1)) * kPartial;
-      load<kColumns>(from + d, value[i]);
-      load<2>(from + kPartialDim, peak[i]);
+      const Partial<T>& from = partials[min(first + i, count - 1)];
+      load<kColumns>(from.mean + d, mean[i]);
+      peak[i] = from.highest;
+      weight[i] = from.total;
     }
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) now = fmaxf(now, peak[i][0]);
+    for (int i = 0; i < kAtOnce; ++i) now = fmaxf(now, peak[i]);
     const float keep = __expf(highest - now);
     highest = now;
     total *= keep;
@@ -44,9 +47,9 @@ __global__ void __launch_bounds__(kHeads* kLanes) attention_merge_kernel(Attenti
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       if (first + i >= count) break;
-      const float weight = __expf(peak[i][0] - now);
-      total = fmaf(peak[i][1], weight, total);
-      for (int c = 0; c < kColumns; ++c) sum[c] = fmaf(value[i][c], weight, sum[c]);
+      weight[i] *= __expf(peak[i] - now);
+      total += weight[i];
+      for (int c = 0; c < kColumns; ++c) sum[c] = fmaf(mean[i][c], weight[i], sum[c]);
     }
   }
   for (int c = 0; c < kColumns; ++c) sum[c] = sum[c] / total * sigmoid(gate[c]);
@@ -58,7 +61,8 @@ __global__ void __launch_bounds__(kHeads* kLanes) attention_merge_kernel(Attenti
 
 void attention_merge(const AttentionArgs& args, const Splits& splits, Stream stream) {
   const dim3 grid(static_cast<unsigned>((args.heads + kHeads - 1) / kHeads), static_cast<unsigned>(splits.rows));
-  launch_following(attention_merge_kernel, grid, kHeads * kLanes, 0, stream, "attention (decode)", args, splits);
+  const auto kernel = args.kv_dtype == DType::kF8E4M3 ? attention_merge_kernel<F16> : attention_merge_kernel<float>;
+  launch_following(kernel, grid, kThreads, 0, stream, "attention (decode)", args, splits);
 }
 
 }  // namespace hylas::cuda

@@ -13,7 +13,7 @@ struct Piece {
   int newest = 0;                            // the row's newest position, counted from the piece's first
   int64_t blocks[kSplit / kBlockKeys] = {};  // keys and values in their pages
   int64_t query = 0;                         // of the group's first head
-  int64_t partial = 0;
+  int64_t partial = 0;                       // of the group's first head
 };
 
 // The pieces of all rows in order, from which every warp finds some in ascending order.
@@ -62,7 +62,7 @@ class Pieces {
     }
     piece.query = batch.row_begin[row] * args_.q.stride + head * kDim;
     const int64_t row_head = static_cast<int64_t>(row - splits_.first_row) * args_.heads + head;
-    piece.partial = (row_head * splits_.splits + split) * kPartial;
+    piece.partial = row_head * splits_.splits + split;
     return piece;
   }
 

@@ -4,13 +4,19 @@
 
 namespace hylas::cuda {
 
-// Of one row, head and split: the sum of weighted values, then the highest score and the total of the weights.
+// Of one row, head and split: the weighted mean of the values, the highest score, the total of the weights. T: f16
+// where keys and values are FP8 (they stay below 448), else f32.
 constexpr int kPartialDim = 256;
-constexpr int kPartial = kPartialDim + 4;
+template <class T>
+struct alignas(16) Partial {
+  T mean[kPartialDim];
+  float highest;
+  float total;
+};
 
 // Rows [first_row, first_row + rows) and their partial results.
 struct Splits {
-  float* partials = nullptr;  // [rows, heads, splits][kPartial]
+  void* partials = nullptr;  // [rows, heads, splits] of Partial
   int first_row = 0;
   int rows = 0;
   int splits = 0;
