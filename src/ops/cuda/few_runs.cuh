@@ -1,81 +1,44 @@
 #pragma once
-// Which rows of which experts a block of gemm_fp8_few.cu has: every block counts all choices for itself, which takes
+// Which rows of which experts the items of gemm_fp8_few.cu are: every block counts all choices for itself, which takes
 // less time than a kernel before it would. All blocks find the same runs, in ascending order of experts and pairs.
 #include "ops/cuda/gemm_fp8_few.h"
-#include "ops/cuda/route.h"
 
 namespace hylas::cuda {
 
-constexpr int kBlockRunsMax = 32;
-
 // In shared memory.
-struct BlockRuns {
-  int begin = 0, end = 0;  // items of the block; an item is a tile of outputs of a run
-  int first = 0;           // the run of its first item
-  int count = 0;
-  RowRun run[kBlockRunsMax];  // begin and end: among the expert's pairs
-  int pair[kBlockRunsMax][kFewRows];
+struct RunLists {
+  int* begin;        // [experts + 1] first run of an expert; behind the last one come the shared expert's
+  uint16_t* expert;  // [pairs, up to a multiple of 128] kNoExpert: held elsewhere, or no pair
+};
+constexpr uint16_t kNoExpert = 0xffff;
+
+// A run of one expert, in registers; its pairs are in `pair`, a warp's own.
+struct FewRun {
+  int expert = 0;
+  int rows = 0;
 };
 
-__device__ __forceinline__ int expert_of(const FewFp8Args& p, int pair) {
-  const int id = static_cast<const int32_t*>(p.ids.data)[pair / p.k * p.ids.stride + pair % p.k] - p.expert_begin;
-  return id >= 0 && id < p.experts ? id : -1;
-}
-
-// The pairs of run `i` in ascending order. One warp.
-__device__ __forceinline__ void fill_run(const FewFp8Args& p, BlockRuns& block, int i) {
-  const int lane = threadIdx.x % 32, pairs = static_cast<int>(p.tokens) * p.k;
-  const RowRun run = block.run[i];
-  if (run.expert == p.experts) {
-    if (run.begin + lane < run.end) block.pair[i][lane] = pairs + run.begin + lane;
-    return;
-  }
-  constexpr int kAhead = 4;  // loads under way
-  int before = 0;
-  for (int from = 0; from < pairs; from += 32 * kAhead) {
-    int expert[kAhead];
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      const int at = from + 32 * j + lane;
-      expert[j] = at < pairs ? expert_of(p, at) : -1;
-    }
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      const unsigned all = __ballot_sync(~0u, expert[j] == run.expert);
-      const int rank = before + __popc(all & ((1u << lane) - 1));
-      if (expert[j] == run.expert && rank >= run.begin && rank < run.end) {
-        block.pair[i][rank - run.begin] = from + 32 * j + lane;
-      }
-      before += __popc(all);
-    }
-  }
-}
-
-// Begins of the runs [begin, begin + their number) of `expert`, as far as they are the block's.
-template <int kRows>
-__device__ __forceinline__ void put_runs(BlockRuns& block, int last, int expert, int begin, int pairs) {
-  for (int i = 0; i * kRows < pairs; ++i) {
-    const int at = begin + i - block.first;
-    if (at >= 0 && at <= last - block.first) block.run[at] = {expert, i * kRows, min(pairs, (i + 1) * kRows)};
-  }
-}
-
-// All threads of the block; the pairs of the runs are not there yet (fill_run). `count` holds kExpertsMax numbers.
+// All threads of the block make the lists; answers the number of runs.
 template <int kRows, int kThreads>
-__device__ void find_runs(const FewFp8Args& p, int tiles, int* count, BlockRuns& block) {
+__device__ int find_runs(const FewFp8Args& p, int pairs_padded, const RunLists& lists) {
   __shared__ int warp_runs[kThreads / 32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pairs = static_cast<int>(p.tokens) * p.k;
-  for (int e = threadIdx.x; e < p.experts; e += kThreads) count[e] = 0;
+  for (int e = threadIdx.x; e < p.experts; e += kThreads) lists.begin[e] = 0;
   __syncthreads();
 #pragma unroll 4
-  for (int i = threadIdx.x; i < pairs; i += kThreads) {
-    const int expert = expert_of(p, i);
-    if (expert >= 0) atomicAdd(&count[expert], 1);
+  for (int i = threadIdx.x; i < pairs_padded; i += kThreads) {
+    int expert = -1;
+    if (i < pairs) {
+      expert = static_cast<const int32_t*>(p.ids.data)[i / p.k * p.ids.stride + i % p.k] - p.expert_begin;
+      if (expert >= p.experts) expert = -1;
+    }
+    lists.expert[i] = expert < 0 ? kNoExpert : static_cast<uint16_t>(expert);
+    if (expert >= 0) atomicAdd(&lists.begin[expert], 1);
   }
   __syncthreads();
   const int each = (p.experts + kThreads - 1) / kThreads, from = threadIdx.x * each, to = min(from + each, p.experts);
   int mine = 0;
-  for (int e = from; e < to; ++e) mine += (count[e] + kRows - 1) / kRows;
+  for (int e = from; e < to; ++e) mine += (lists.begin[e] + kRows - 1) / kRows;
   int through = mine;
   for (int offset = 1; offset < 32; offset *= 2) {
     const int other = __shfl_up_sync(~0u, through, offset);
@@ -88,24 +51,61 @@ __device__ void find_runs(const FewFp8Args& p, int tiles, int* count, BlockRuns&
     if (i < warp) at += warp_runs[i];
     total += warp_runs[i];
   }
-  const int shared_pairs = p.with_shared ? static_cast<int>(p.tokens) : 0;
-  const int64_t items = static_cast<int64_t>(total + (shared_pairs + kRows - 1) / kRows) * tiles;
-  const int begin = static_cast<int>(items * blockIdx.x / gridDim.x);
-  const int end = static_cast<int>(items * (blockIdx.x + 1) / gridDim.x);
-  const int first = begin / tiles, last = end > begin ? (end - 1) / tiles : first - 1;
-  if (threadIdx.x == 0) {
-    block.begin = begin;
-    block.end = end;
-    block.first = first;
-    block.count = last + 1 - first;
-  }
-  __syncthreads();
   for (int e = from; e < to; ++e) {
-    put_runs<kRows>(block, last, e, at, count[e]);
-    at += (count[e] + kRows - 1) / kRows;
+    const int runs = (lists.begin[e] + kRows - 1) / kRows;
+    lists.begin[e] = at;
+    at += runs;
   }
-  if (threadIdx.x == 0) put_runs<kRows>(block, last, p.experts, total, shared_pairs);
+  if (threadIdx.x == 0) lists.begin[p.experts] = total;
   __syncthreads();
+  return total + (p.with_shared ? (static_cast<int>(p.tokens) + kRows - 1) / kRows : 0);
+}
+
+// Whose run it is: the last expert that begins there or before.
+__device__ __forceinline__ int expert_of_run(const FewFp8Args& p, const RunLists& lists, int run) {
+  int low = 0, high = p.experts;  // begins: low's is not behind the run
+  if (lists.begin[high] <= run) return p.experts;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (lists.begin[middle] <= run ? low : high) = middle;
+  }
+  return low;
+}
+
+// The run's pairs, in ascending order. One warp.
+template <int kRows>
+__device__ FewRun take_run(const FewFp8Args& p, const RunLists& lists, int run, int* pair) {
+  const int lane = threadIdx.x % 32, pairs = static_cast<int>(p.tokens) * p.k;
+  FewRun taken = {expert_of_run(p, lists, run), 0};
+  const int first = (run - lists.begin[taken.expert]) * kRows;
+  __syncwarp();
+  if (taken.expert == p.experts) {
+    taken.rows = min(kRows, static_cast<int>(p.tokens) - first);
+    if (lane < taken.rows) pair[lane] = pairs + first + lane;
+  } else {
+    int before = 0;
+    for (int from = 0; from < pairs && before < first + kRows; from += 128) {
+      const auto four = *reinterpret_cast<const ushort4*>(lists.expert + from + 4 * lane);
+      const uint16_t mine[] = {four.x, four.y, four.z, four.w};
+      unsigned all[4];
+      int rank = before;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        all[j] = __ballot_sync(~0u, mine[j] == taken.expert);
+        rank += __popc(all[j] & ((1u << lane) - 1));
+        before += __popc(all[j]);
+      }
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (mine[j] != taken.expert) continue;
+        if (rank >= first && rank < first + kRows) pair[rank - first] = from + 4 * lane + j;
+        ++rank;
+      }
+    }
+    taken.rows = min(kRows, before - first);
+  }
+  __syncwarp();
+  return taken;
 }
 
 }  // namespace hylas::cuda

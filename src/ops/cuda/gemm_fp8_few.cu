@@ -36,18 +36,61 @@ __host__ __device__ constexpr int groups_of(int64_t inputs) {
   return static_cast<int>((inputs / kGroup + kStageGroups - 1) / kStageGroups * kStageGroups);
 }
 
-// Shared memory behind its alignment: the run's rows [groups][kRows][128] and their scales [groups][kRows] (before that
-// find_runs' counts), then the ring.
+// Shared memory behind its alignment: the run's rows [groups][kRows][128] and their scales [groups][kRows], lists of
+// runs, then the ring.
 struct Layout {
-  int rows_bytes, scales_bytes, ring;
-  __host__ __device__ Layout(int64_t inputs, int rows) {
-    const int groups = groups_of(inputs);
-    rows_bytes = groups * rows * kGroup;
-    scales_bytes = groups * rows * static_cast<int>(sizeof(float));
-    const int counts = kExpertsMax * static_cast<int>(sizeof(int)), all = rows_bytes + scales_bytes;
-    ring = ((all > counts ? all : counts) + kAlignment - 1) / kAlignment * kAlignment;
+  int pairs;  // up to a multiple of 128
+  int scales, begins, experts, ring;
+  __host__ __device__ Layout(const FewFp8Args& args, int rows)
+      : pairs((static_cast<int>(args.tokens) * args.k + 127) / 128 * 128) {
+    const int groups = groups_of(args.inputs);
+    scales = groups * rows * kGroup;
+    experts = scales + groups * rows * static_cast<int>(sizeof(float));
+    begins = experts + pairs * static_cast<int>(sizeof(uint16_t));
+    ring = (begins + (args.experts + 1) * static_cast<int>(sizeof(int)) + kAlignment - 1) / kAlignment * kAlignment;
   }
   int bytes(int stages) const { return kAlignment + ring + stages * kStageBytes; }
+};
+
+// How items are shared out: `own` of each block, one block's behind the other's, and the others in units of so many, by
+// a counter.
+struct Shares {
+  int items, own, unit;
+  __device__ explicit Shares(int items) : items(items) {
+    const int blocks = static_cast<int>(gridDim.x);
+    own = items * 5 / 8 / blocks;
+    if (own == 0 && items >= blocks) own = 1;
+    unit = min(4, max(1, items / (16 * blocks)));
+  }
+  __device__ int begin() const { return static_cast<int>(blockIdx.x) * own; }
+  __device__ int rest() const { return static_cast<int>(gridDim.x) * own; }
+};
+
+// Units on their way from the thread that copies to those that multiply: it is never further ahead than the ring is
+// long, so a place is free when its turn comes.
+constexpr int kUnits = 16;
+static_assert(kUnits >= kStagesMax + 3);
+struct Units {
+  int* begin;  // [kUnits] negative: no more
+  uint64_t* known;
+  int at = 0;
+  uint32_t round = 0;
+  __device__ void put(int item) {
+    begin[at] = item;
+    barrier_arrive(known + at);
+    next();
+  }
+  __device__ int take() {
+    barrier_wait(known + at, round);
+    const int item = begin[at];
+    next();
+    return item;
+  }
+  __device__ void next() {
+    if (++at < kUnits) return;
+    at = 0;
+    round ^= 1;
+  }
 };
 
 struct Ring {
@@ -65,37 +108,58 @@ struct Ring {
   }
 };
 
-// One thread: copies of all weights that the block's items want, as the ring has room.
 template <class K>
-__device__ void copy_weights(const FewFp8Args& p, const BlockRuns& block, int tiles, Ring ring) {
+__device__ __forceinline__ void copy_item(const FewFp8Args& p, int expert, int tile, Ring& ring) {
   constexpr int kBoxGroups = K::kOutputs / 8;  // of 8 outputs
   const int groups = groups_of(p.inputs);
-  for (int item = block.begin; item < block.end; ++item) {
-    const int expert = block.run[item / tiles - block.first].expert, tile = item % tiles;
-    const bool shared = expert == p.experts;
-    const CUtensorMap* map = shared ? &p.shared.map : &p.weights.map;
-    const int matrix = (shared ? 0 : expert) * (K::kPaired ? 2 : 1);
-    for (int group = 0; group < groups; group += kStageGroups, ring.next()) {
-      barrier_wait(ring.empty + ring.at, ring.round ^ 1);
-      barrier_arrive_expecting(ring.full + ring.at, kStageBytes);
-      for (int i = 0; i < kStageGroups; ++i) {  // behind the last input the copy engine writes zeros
-        copy_box(ring.stage() + i * kGroupBytes, map, (group + i) * kGroup, 0, matrix, tile * kBoxGroups,
-                 ring.full + ring.at);
-      }
+  const bool shared = expert == p.experts;
+  const CUtensorMap* map = shared ? &p.shared.map : &p.weights.map;
+  const int matrix = (shared ? 0 : expert) * (K::kPaired ? 2 : 1);
+  for (int group = 0; group < groups; group += kStageGroups, ring.next()) {
+    barrier_wait(ring.empty + ring.at, ring.round ^ 1);
+    barrier_arrive_expecting(ring.full + ring.at, kStageBytes);
+    for (int i = 0; i < kStageGroups; ++i) {  // behind the last input the copy engine writes zeros
+      copy_box(ring.stage() + i * kGroupBytes, map, (group + i) * kGroup, 0, matrix, tile * kBoxGroups,
+               ring.full + ring.at);
     }
   }
 }
 
+// One thread: takes items for the block, and copies of all weights that they want, as the ring has room.
+template <class K>
+__device__ void copy_weights(const FewFp8Args& p, const RunLists& lists, const Shares& shares, int tiles, Units units,
+                             Ring ring) {
+  int item = shares.begin(), end = item + shares.own, run = -1, expert = 0;
+  while (true) {
+    int more = item < end ? 0 : atomicAdd(p.counters, shares.unit);
+    for (; item < end; ++item) {
+      if (item + 1 == end) more = atomicAdd(p.counters, shares.unit);  // it comes while the last item is copied
+      if (item / tiles != run) {
+        run = item / tiles;
+        expert = expert_of_run(p, lists, run);
+      }
+      copy_item<K>(p, expert, item % tiles, ring);
+    }
+    item = shares.rest() + more;
+    end = min(item + shares.unit, shares.items);
+    units.put(item < end ? item : -1);
+    if (item >= end) break;
+  }
+  // The last block of all leaves the counters as it found them.
+  if (atomicAdd(p.counters + 1, 1) == static_cast<int>(gridDim.x) - 1) p.counters[0] = p.counters[1] = 0;
+}
+
 // The run's rows in e4m3, where the tensor cores look for them, and their scales. The multiplying threads.
 template <class K>
-__device__ void take_rows(const FewFp8Args& p, const BlockRuns& block, int run, unsigned char* rows, float* scales) {
+__device__ void take_rows(const FewFp8Args& p, const FewRun& run, const int* pairs_of, unsigned char* rows,
+                          float* scales) {
   constexpr int kEach = 16, kLanes = kGroup / kEach;  // values of a thread, threads of a group
   const int groups = groups_of(p.inputs), pairs = static_cast<int>(p.tokens) * p.k;
-  const int items = (block.run[run].end - block.run[run].begin) * groups, lane = threadIdx.x % kLanes;
+  const int items = run.rows * groups, lane = threadIdx.x % kLanes;
   const unsigned mask = ((1u << kLanes) - 1) << (threadIdx.x % 32 / kLanes * kLanes);
 #pragma unroll 2
   for (int i = threadIdx.x / kLanes; i < items; i += kMultiplying / kLanes) {
-    const int r = i / groups, group = i % groups, pair = block.pair[run][r];
+    const int r = i / groups, group = i % groups, pair = pairs_of[r];
     const int64_t row = p.by_pair ? pair : pair < pairs ? pair / p.k : pair - pairs;
     const auto* from = reinterpret_cast<const uint4*>(static_cast<const Bf16*>(p.x.data) + row * p.x.stride +
                                                       group * kGroup + lane * kEach);
@@ -165,18 +229,17 @@ __device__ __forceinline__ void multiply_stage(const unsigned char* weight, cons
 }
 
 template <class K>
-__device__ __forceinline__ void put(const FewFp8Args& p, const BlockRuns& block, int run, int output,
+__device__ __forceinline__ void put(const FewFp8Args& p, const FewRun& run, const int* pair, int output,
                                     const float (&sum)[K::kTiles][4]) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-  const int rows = block.run[run].end - block.run[run].begin;
-  const bool in_order = (block.run[run].expert == p.experts ? p.shared : p.weights).other_is_gated;
+  const bool in_order = (run.expert == p.experts ? p.shared : p.weights).other_is_gated;
 #pragma unroll
   for (int m = 0; m < K::kTiles; ++m) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int row = 8 * m + 2 * t + j;
-      if (row >= rows) continue;
-      const int64_t at = block.pair[run][row] * p.out.stride + output + warp * (K::kPaired ? 8 : 16) + g;
+      if (row >= run.rows) continue;
+      const int64_t at = pair[row] * p.out.stride + output + warp * (K::kPaired ? 8 : 16) + g;
       if constexpr (K::kPaired) {
         const float first = to_f32(from_f32<Bf16>(sum[m][j])), second = to_f32(from_f32<Bf16>(sum[m][2 + j]));
         const float value = in_order ? silu(first) * second : silu(second) * first;
@@ -190,27 +253,36 @@ __device__ __forceinline__ void put(const FewFp8Args& p, const BlockRuns& block,
 }
 
 template <class K>
-__device__ void multiply_items(const FewFp8Args& p, const BlockRuns& block, int tiles, Ring ring, unsigned char* rows,
-                               float* row_scales) {
+__device__ void multiply_items(const FewFp8Args& p, const RunLists& lists, const Shares& shares, int tiles, Units units,
+                               Ring ring, unsigned char* rows, float* row_scales) {
+  __shared__ int pairs[kMultiplying / 32][K::kRows];
+  int* pair = pairs[threadIdx.x / 32];
   const int groups = groups_of(p.inputs);
+  FewRun run;
   int held = -1;
-  for (int item = block.begin; item < block.end; ++item) {
-    const int run = item / tiles - block.first, output = item % tiles * K::kOutputs;
-    if (run != held) {
-      multiplying_threads_meet();  // nobody reads the rows before any more
-      take_rows<K>(p, block, run, rows, row_scales);
-      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the tensor cores read them
-      multiplying_threads_meet();
-      held = run;
+  for (int item = shares.begin(), end = item + shares.own;;) {
+    for (; item < end; ++item) {
+      const int output = item % tiles * K::kOutputs;
+      if (item / tiles != held) {
+        held = item / tiles;
+        run = take_run<K::kRows>(p, lists, held, pair);
+        multiplying_threads_meet();  // nobody reads the rows before any more
+        take_rows<K>(p, run, pair, rows, row_scales);
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the tensor cores read them
+        multiplying_threads_meet();
+      }
+      float sum[K::kTiles][4] = {};
+      for (int group = 0; group < groups; group += kStageGroups, ring.next()) {
+        const Scales scales = weight_scales<K>(p, run.expert, output, group);
+        barrier_wait(ring.full + ring.at, ring.round);
+        multiply_stage<K>(ring.stage(), rows + group * K::kRows * kGroup, row_scales + group * K::kRows, scales, sum);
+        if (threadIdx.x % 32 == 0) barrier_arrive(ring.empty + ring.at);
+      }
+      put<K>(p, run, pair, output, sum);
     }
-    float sum[K::kTiles][4] = {};
-    for (int group = 0; group < groups; group += kStageGroups, ring.next()) {
-      const Scales scales = weight_scales<K>(p, block.run[run].expert, output, group);
-      barrier_wait(ring.full + ring.at, ring.round);
-      multiply_stage<K>(ring.stage(), rows + group * K::kRows * kGroup, row_scales + group * K::kRows, scales, sum);
-      if (threadIdx.x % 32 == 0) barrier_arrive(ring.empty + ring.at);
-    }
-    put<K>(p, block, run, output, sum);
+    item = units.take();
+    if (item < 0) return;
+    end = min(item + shares.unit, shares.items);
   }
 }
 
@@ -218,11 +290,12 @@ template <class K>
 __global__ void __launch_bounds__(kThreads, 2)
     few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles, int stages) {
   extern __shared__ unsigned char anywhere[];
-  __shared__ BlockRuns block;
-  __shared__ uint64_t full[kStagesMax], empty[kStagesMax];
-  const int warp = threadIdx.x / 32;
+  __shared__ int unit_begin[kUnits];
+  __shared__ uint64_t full[kStagesMax], empty[kStagesMax], unit_known[kUnits];
   unsigned char* memory = anywhere + (kAlignment - shared_address(anywhere) % kAlignment) % kAlignment;
-  const Layout layout(p.inputs, K::kRows);
+  const Layout layout(p, K::kRows);
+  const RunLists lists = {reinterpret_cast<int*>(memory + layout.begins),
+                          reinterpret_cast<uint16_t*>(memory + layout.experts)};
   if (threadIdx.x == 0) {
     prefetch_map(&p.weights.map);
     if (p.with_shared) prefetch_map(&p.shared.map);
@@ -230,19 +303,20 @@ __global__ void __launch_bounds__(kThreads, 2)
       barrier_init(full + i, 1);
       barrier_init(empty + i, kMultiplying / 32);
     }
+    for (int i = 0; i < kUnits; ++i) barrier_init(unit_known + i, 1);
     barriers_made();
   }
   if constexpr (K::kPaired) follow();
-  find_runs<K::kRows, kThreads>(p, tiles, reinterpret_cast<int*>(memory), block);
+  const Shares shares(find_runs<K::kRows, kThreads>(p, layout.pairs, lists) * tiles);
   const Ring ring = {memory + layout.ring, full, empty, stages};
-  if (warp == kMultiplying / 32) {
-    if (threadIdx.x == kMultiplying) copy_weights<K>(p, block, tiles, ring);
+  const Units units = {unit_begin, unit_known};
+  if (threadIdx.x >= kMultiplying) {
+    if (threadIdx.x == kMultiplying) copy_weights<K>(p, lists, shares, tiles, units, ring);
     if constexpr (!K::kPaired) follow();
     return;
   }
-  for (int i = warp; i < block.count; i += kMultiplying / 32) fill_run(p, block, i);
   if constexpr (!K::kPaired) follow();
-  multiply_items<K>(p, block, tiles, ring, memory, reinterpret_cast<float*>(memory + layout.rows_bytes));
+  multiply_items<K>(p, lists, shares, tiles, units, ring, memory, reinterpret_cast<float*>(memory + layout.scales));
 }
 
 // Rows of a run for so many rows of so many experts; hardly an expert has more.
@@ -261,8 +335,8 @@ void launch(const FewFp8Args& args, Stream stream) {
   const int64_t items = runs_max(pairs, args.experts, args.with_shared ? args.tokens : 0, K::kRows) * tiles;
   // Few tokens: half a multiprocessor's memory, so that the next kernel's blocks can be there and fetch what they may.
   constexpr int64_t kFewPairs = 32;
-  constexpr int kStatic = sizeof(BlockRuns) + 1024;
-  const Layout layout(args.inputs, K::kRows);
+  constexpr int kStatic = 1024;
+  const Layout layout(args, K::kRows);
   int stages = pairs <= kFewPairs ? kStagesMax / 2 : kStagesMax;
   while (layout.bytes(stages) + kStatic > kFp8SharedBytesMax) --stages;
   static SharedLimit limit;
@@ -274,10 +348,9 @@ void launch(const FewFp8Args& args, Stream stream) {
 
 }  // namespace
 
-bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs, int64_t experts) {
-  // A block has at most the share of runs that it would have if each were one item, and a part of one more at each end.
-  const int64_t runs = runs_max(pairs, experts, pairs, run_rows(pairs, experts)) / kFp8Blocks + 2;
-  return hidden % kGroup == 0 && width % kGroup == 0 && std::max(hidden, width) <= kInputsMax && runs <= kBlockRunsMax;
+bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs) {
+  constexpr int64_t kPairsMax = 8192;  // their experts are kept in shared memory
+  return hidden % kGroup == 0 && width % kGroup == 0 && std::max(hidden, width) <= kInputsMax && pairs <= kPairsMax;
 }
 
 void few_fp8(const FewFp8Args& args, Stream stream) {

@@ -35,13 +35,16 @@ struct FewFp8Args {
   int64_t inputs = 0;
   int64_t outputs = 0;  // multiples of 128 both
   View out;             // by pair
+  // Two zeros on the device, and again when the kernel is done. One that is running has no other beside it that has
+  // them.
+  int32_t* counters = nullptr;
 };
 
 // `count` matrices of `outputs` rows from `first` on; with `up` as many pairs, of which `first` and `up` are one, and
 // the next lie twice as far from each as they do from each other.
 FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t count, int64_t outputs, int64_t inputs);
-// Whether matrices of these inputs are taken, for so many pairs of so many experts.
-bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs, int64_t experts);
+// Whether matrices of these inputs are taken, for so many pairs.
+bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs);
 // The kernel before this one in the stream does not write ids unless `paired`. The sum over each block of 128 inputs is
 // multiplied by both scales and added in f32, in ascending order: a row's bits do not depend on other rows.
 void few_fp8(const FewFp8Args& args, Stream stream);

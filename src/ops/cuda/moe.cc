@@ -61,6 +61,9 @@ int64_t rows_elements_bytes(const Tensor& x, int64_t width, int slices, int64_t 
 Result<std::unique_ptr<Moe>> Moe::make(CudaDevice& device, Fork& fork, const CudaFp8Options& fp8) {
   std::unique_ptr<Moe> moe(new Moe(device, fork, fp8));
   HYLAS_ASSIGN(moe->memory_, Buffer::make(device, kTableBytes));
+  const std::byte zeros[256] = {};
+  device.copy_from_host(moe->memory_.data(), zeros, sizeof zeros);
+  moe->used_ = sizeof zeros;
   return moe;
 }
 

@@ -131,7 +131,7 @@ bool Moe::takes_few(const Tensor& x, int64_t choices, const ExpertWeights& exper
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t pairs = x.dim(0) * choices;
   return fp8_.experts && x.dtype == DType::kBF16 && pairs / count <= kFewRows && table(experts).together &&
-         few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0), pairs, count) && x.row_stride % 8 == 0 &&
+         few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0), pairs) && x.row_stride % 8 == 0 &&
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
 
@@ -159,7 +159,9 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids,
   up.inputs = hidden;
   up.outputs = width;
   up.out = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
+  up.counters = static_cast<int32_t*>(memory_.data());
   FewFp8Args down = up;
+  down.counters = up.counters + 2;  // this kernel begins before the other one ends
   down.x = up.out;
   down.by_pair = true;
   down.paired = false;
@@ -203,7 +205,7 @@ Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const Sha
   // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
   constexpr int64_t kManyTokens = 512;
   const int64_t width = shared.gate.weight.dim(0);
-  if (x.dim(0) >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, x.dim(0), 1)) {
+  if (x.dim(0) >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, 0)) {
     return fp8_shared(workspace, x, shared, device_.stream());
   }
   return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, nullptr);
