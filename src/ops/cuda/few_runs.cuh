@@ -1,6 +1,7 @@
 #pragma once
 // Which rows of which experts the items of gemm_fp8_few.cu are: every block counts all choices for itself, which takes
 // less time than a kernel before it would. All blocks find the same runs, in ascending order of experts and pairs.
+#include "ops/cuda/bulk_copy.cuh"
 #include "ops/cuda/gemm_fp8_few.h"
 
 namespace hylas::cuda {
@@ -12,7 +13,7 @@ struct RunLists {
 };
 constexpr uint16_t kNoExpert = 0xffff;
 
-// A run of one expert, in registers; its pairs are in `pair`, a warp's own.
+// A run of one expert; its pairs stand beside it.
 struct FewRun {
   int expert = 0;
   int rows = 0;
@@ -72,7 +73,7 @@ __device__ __forceinline__ int expert_of_run(const FewFp8Args& p, const RunLists
   return low;
 }
 
-// The run's pairs, in ascending order. One warp.
+// The run's pairs, in ascending order. One warp; several may write the same.
 template <int kRows>
 __device__ FewRun take_run(const FewFp8Args& p, const RunLists& lists, int run, int* pair) {
   const int lane = threadIdx.x % 32, pairs = static_cast<int>(p.tokens) * p.k;
@@ -107,5 +108,45 @@ __device__ FewRun take_run(const FewFp8Args& p, const RunLists& lists, int run, 
   __syncwarp();
   return taken;
 }
+
+// How items are shared out: `own` of each block, one block's behind the other's, and the others in units of so many, by
+// a counter.
+struct Shares {
+  int items, own, unit;
+  __device__ explicit Shares(int items) : items(items) {
+    const int blocks = static_cast<int>(gridDim.x);
+    own = items * 5 / 8 / blocks;
+    if (own == 0 && items >= blocks) own = 1;
+    unit = min(4, max(1, items / (16 * blocks)));
+  }
+  __device__ int begin() const { return static_cast<int>(blockIdx.x) * own; }
+  __device__ int rest() const { return static_cast<int>(gridDim.x) * own; }
+};
+
+// Units on their way from the thread that copies to the others. It is never further ahead than its ring of copies is
+// long, fewer than kUnits - 2, so a place is free when its turn comes.
+constexpr int kUnits = 16;
+struct Units {
+  int* begin;  // [kUnits] negative: no more
+  uint64_t* known;
+  int at = 0;
+  uint32_t round = 0;
+  __device__ void put(int item) {
+    begin[at] = item;
+    barrier_arrive(known + at);
+    next();
+  }
+  __device__ int take() {
+    barrier_wait(known + at, round);
+    const int item = begin[at];
+    next();
+    return item;
+  }
+  __device__ void next() {
+    if (++at < kUnits) return;
+    at = 0;
+    round ^= 1;
+  }
+};
 
 }  // namespace hylas::cuda

@@ -1,6 +1,7 @@
-// A block stays on its multiprocessor and goes through items, tiles of 64 rows of a weight for a run of rows; all
-// blocks have as many. One thread keeps a ring of copies of weights going, from item to item without a break; a
-// warpgroup multiplies them by the run's rows, both in shared memory.
+// A block stays on its multiprocessor and goes through items, tiles of 64 rows of a weight for a run of rows: most of
+// them its own, the last ones as it gets them, since some multiprocessors fetch faster than others. One thread keeps a
+// ring of copies of weights going, from item to item without a break; a warpgroup lays the runs' rows ready, another
+// one multiplies, both operands in shared memory.
 #include <algorithm>
 
 #include "ops/cuda/few_runs.cuh"
@@ -13,13 +14,14 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr int kMultiplying = 128;  // threads
-constexpr int kThreads = kMultiplying + 32;
+constexpr int kWarpgroup = 128;  // threads: the first ones multiply, the next prepare rows, one of the last copies
+constexpr int kThreads = 2 * kWarpgroup + 32;
 constexpr int kGroup = 128;  // inputs of a scale
 constexpr int kGroupBytes = kFewTileRows * kGroup;
 constexpr int kStageGroups = 4;  // groups of inputs of a stage of the ring
 constexpr int kStageBytes = kStageGroups * kGroupBytes;
 constexpr int kStagesMax = 6;
+constexpr int kRowsBuffers = 2;
 constexpr int kAlignment = 1024;  // of what is swizzled
 constexpr int64_t kInputsMax = 4096;
 
@@ -36,109 +38,92 @@ __host__ __device__ constexpr int groups_of(int64_t inputs) {
   return static_cast<int>((inputs / kGroup + kStageGroups - 1) / kStageGroups * kStageGroups);
 }
 
-// Shared memory behind its alignment: the run's rows [groups][kRows][128] and their scales [groups][kRows], lists of
-// runs, then the ring.
+// Shared memory behind its alignment: buffers of a run's rows [groups][kRows][128] and their scales [groups][kRows],
+// lists of runs, then the ring.
 struct Layout {
   int pairs;  // up to a multiple of 128
-  int scales, begins, experts, ring;
-  __host__ __device__ Layout(const FewFp8Args& args, int rows)
+  int scales, buffer, experts, begins, ring;
+  __host__ __device__ Layout(const FewFp8Args& args, int rows, int buffers)
       : pairs((static_cast<int>(args.tokens) * args.k + 127) / 128 * 128) {
     const int groups = groups_of(args.inputs);
     scales = groups * rows * kGroup;
-    experts = scales + groups * rows * static_cast<int>(sizeof(float));
+    buffer = aligned(scales + groups * rows * static_cast<int>(sizeof(float)));
+    experts = buffers * buffer;
     begins = experts + pairs * static_cast<int>(sizeof(uint16_t));
-    ring = (begins + (args.experts + 1) * static_cast<int>(sizeof(int)) + kAlignment - 1) / kAlignment * kAlignment;
+    ring = aligned(begins + (args.experts + 1) * static_cast<int>(sizeof(int)));
   }
+  __host__ __device__ static int aligned(int bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
   int bytes(int stages) const { return kAlignment + ring + stages * kStageBytes; }
 };
 
-// How items are shared out: `own` of each block, one block's behind the other's, and the others in units of so many, by
-// a counter.
-struct Shares {
-  int items, own, unit;
-  __device__ explicit Shares(int items) : items(items) {
-    const int blocks = static_cast<int>(gridDim.x);
-    own = items * 5 / 8 / blocks;
-    if (own == 0 && items >= blocks) own = 1;
-    unit = min(4, max(1, items / (16 * blocks)));
-  }
-  __device__ int begin() const { return static_cast<int>(blockIdx.x) * own; }
-  __device__ int rest() const { return static_cast<int>(gridDim.x) * own; }
-};
-
-// Units on their way from the thread that copies to those that multiply: it is never further ahead than the ring is
-// long, so a place is free when its turn comes.
-constexpr int kUnits = 16;
-static_assert(kUnits >= kStagesMax + 3);
-struct Units {
-  int* begin;  // [kUnits] negative: no more
-  uint64_t* known;
-  int at = 0;
-  uint32_t round = 0;
-  __device__ void put(int item) {
-    begin[at] = item;
-    barrier_arrive(known + at);
-    next();
-  }
-  __device__ int take() {
-    barrier_wait(known + at, round);
-    const int item = begin[at];
-    next();
-    return item;
-  }
-  __device__ void next() {
-    if (++at < kUnits) return;
-    at = 0;
-    round ^= 1;
-  }
-};
-
-struct Ring {
-  unsigned char* memory;
+// Buffers that one side fills and the other empties, in turn.
+struct Turns {
   uint64_t* full;
   uint64_t* empty;
-  int stages;
+  int count;
   int at = 0;
   uint32_t round = 0;
-  __device__ unsigned char* stage() const { return memory + at * kStageBytes; }
+  __device__ void wait_full() const { barrier_wait(full + at, round); }
+  __device__ void wait_empty() const { barrier_wait(empty + at, round ^ 1); }
   __device__ void next() {
-    if (++at < stages) return;
+    if (++at < count) return;
     at = 0;
     round ^= 1;
   }
+  // By all lanes of a warp.
+  __device__ void arrive(uint64_t* barrier) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(barrier + at);
+  }
+};
+
+// What all threads of a block know.
+template <class K>
+struct Block {
+  unsigned char* memory;
+  Layout layout;
+  RunLists lists;
+  Shares shares;
+  int tiles;
+  FewRun* run;            // [kRowsBuffers] whose rows a buffer holds
+  int (*pair)[K::kRows];  // the same
+  __device__ unsigned char* stage(int i) const { return memory + layout.ring + i * kStageBytes; }
+  __device__ unsigned char* rows(int i) const { return memory + i * layout.buffer; }
+  __device__ float* scales(int i) const { return reinterpret_cast<float*>(rows(i) + layout.scales); }
 };
 
 template <class K>
-__device__ __forceinline__ void copy_item(const FewFp8Args& p, int expert, int tile, Ring& ring) {
+__device__ __forceinline__ void copy_item(const FewFp8Args& p, const Block<K>& block, int expert, int tile,
+                                          Turns& stages) {
   constexpr int kBoxGroups = K::kOutputs / 8;  // of 8 outputs
   const int groups = groups_of(p.inputs);
   const bool shared = expert == p.experts;
   const CUtensorMap* map = shared ? &p.shared.map : &p.weights.map;
   const int matrix = (shared ? 0 : expert) * (K::kPaired ? 2 : 1);
-  for (int group = 0; group < groups; group += kStageGroups, ring.next()) {
-    barrier_wait(ring.empty + ring.at, ring.round ^ 1);
-    barrier_arrive_expecting(ring.full + ring.at, kStageBytes);
+  for (int group = 0; group < groups; group += kStageGroups, stages.next()) {
+    stages.wait_empty();
+    barrier_arrive_expecting(stages.full + stages.at, kStageBytes);
     for (int i = 0; i < kStageGroups; ++i) {  // behind the last input the copy engine writes zeros
-      copy_box(ring.stage() + i * kGroupBytes, map, (group + i) * kGroup, 0, matrix, tile * kBoxGroups,
-               ring.full + ring.at);
+      copy_box(block.stage(stages.at) + i * kGroupBytes, map, (group + i) * kGroup, 0, matrix, tile * kBoxGroups,
+               stages.full + stages.at);
     }
   }
 }
 
 // One thread: takes items for the block, and copies of all weights that they want, as the ring has room.
 template <class K>
-__device__ void copy_weights(const FewFp8Args& p, const RunLists& lists, const Shares& shares, int tiles, Units units,
-                             Ring ring) {
+__device__ void copy_weights(const FewFp8Args& p, const Block<K>& block, Units units, Turns stages) {
+  const Shares& shares = block.shares;
   int item = shares.begin(), end = item + shares.own, run = -1, expert = 0;
   while (true) {
     int more = item < end ? 0 : atomicAdd(p.counters, shares.unit);
     for (; item < end; ++item) {
       if (item + 1 == end) more = atomicAdd(p.counters, shares.unit);  // it comes while the last item is copied
-      if (item / tiles != run) {
-        run = item / tiles;
-        expert = expert_of_run(p, lists, run);
+      if (item / block.tiles != run) {
+        run = item / block.tiles;
+        expert = expert_of_run(p, block.lists, run);
       }
-      copy_item<K>(p, expert, item % tiles, ring);
+      copy_item<K>(p, block, expert, item % block.tiles, stages);
     }
     item = shares.rest() + more;
     end = min(item + shares.unit, shares.items);
@@ -149,7 +134,7 @@ __device__ void copy_weights(const FewFp8Args& p, const RunLists& lists, const S
   if (atomicAdd(p.counters + 1, 1) == static_cast<int>(gridDim.x) - 1) p.counters[0] = p.counters[1] = 0;
 }
 
-// The run's rows in e4m3, where the tensor cores look for them, and their scales. The multiplying threads.
+// The run's rows in e4m3, where the tensor cores look for them, and their scales. A warpgroup.
 template <class K>
 __device__ void take_rows(const FewFp8Args& p, const FewRun& run, const int* pairs_of, unsigned char* rows,
                           float* scales) {
@@ -158,7 +143,7 @@ __device__ void take_rows(const FewFp8Args& p, const FewRun& run, const int* pai
   const int items = run.rows * groups, lane = threadIdx.x % kLanes;
   const unsigned mask = ((1u << kLanes) - 1) << (threadIdx.x % 32 / kLanes * kLanes);
 #pragma unroll 2
-  for (int i = threadIdx.x / kLanes; i < items; i += kMultiplying / kLanes) {
+  for (int i = threadIdx.x % kWarpgroup / kLanes; i < items; i += kWarpgroup / kLanes) {
     const int r = i / groups, group = i % groups, pair = pairs_of[r];
     const int64_t row = p.by_pair ? pair : pair < pairs ? pair / p.k : pair - pairs;
     const auto* from = reinterpret_cast<const uint4*>(static_cast<const Bf16*>(p.x.data) + row * p.x.stride +
@@ -172,9 +157,30 @@ __device__ void take_rows(const FewFp8Args& p, const FewRun& run, const int* pai
   }
 }
 
-// The multiplying threads meet, without the one that copies.
-__device__ __forceinline__ void multiplying_threads_meet() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kMultiplying) : "memory");
+// A warpgroup: the rows of all runs that the block's items are of.
+template <class K>
+__device__ void prepare_rows(const FewFp8Args& p, const Block<K>& block, Units units, Turns buffers) {
+  const Shares& shares = block.shares;
+  int held = -1;
+  for (int item = shares.begin(), end = item + shares.own;;) {
+    while (item < end) {
+      const int run = item / block.tiles;
+      item = min(end, (run + 1) * block.tiles);
+      if (run == held) continue;
+      held = run;
+      buffers.wait_empty();
+      int* pair = block.pair[buffers.at];
+      const FewRun taken = take_run<K::kRows>(p, block.lists, run, pair);
+      take_rows<K>(p, taken, pair, block.rows(buffers.at), block.scales(buffers.at));
+      block.run[buffers.at] = taken;
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the tensor cores read the rows
+      buffers.arrive(buffers.full);
+      buffers.next();
+    }
+    item = units.take();
+    if (item < 0) return;
+    end = min(item + shares.unit, shares.items);
+  }
 }
 
 // What an item's rows of the weight are scaled by: for groups of inputs from `group` on, of both matrices.
@@ -252,33 +258,35 @@ __device__ __forceinline__ void put(const FewFp8Args& p, const FewRun& run, cons
   }
 }
 
+// A warpgroup.
 template <class K>
-__device__ void multiply_items(const FewFp8Args& p, const RunLists& lists, const Shares& shares, int tiles, Units units,
-                               Ring ring, unsigned char* rows, float* row_scales) {
-  __shared__ int pairs[kMultiplying / 32][K::kRows];
-  int* pair = pairs[threadIdx.x / 32];
+__device__ void multiply_items(const FewFp8Args& p, const Block<K>& block, Units units, Turns buffers, Turns stages) {
   const int groups = groups_of(p.inputs);
-  FewRun run;
+  const Shares& shares = block.shares;
   int held = -1;
   for (int item = shares.begin(), end = item + shares.own;;) {
     for (; item < end; ++item) {
-      const int output = item % tiles * K::kOutputs;
-      if (item / tiles != held) {
-        held = item / tiles;
-        run = take_run<K::kRows>(p, lists, held, pair);
-        multiplying_threads_meet();  // nobody reads the rows before any more
-        take_rows<K>(p, run, pair, rows, row_scales);
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the tensor cores read them
-        multiplying_threads_meet();
+      if (item / block.tiles != held) {
+        if (held >= 0) {
+          buffers.arrive(buffers.empty);
+          buffers.next();
+        }
+        held = item / block.tiles;
+        buffers.wait_full();
       }
+      const FewRun run = block.run[buffers.at];
+      const unsigned char* rows = block.rows(buffers.at);
+      const float* row_scales = block.scales(buffers.at);
+      const int output = item % block.tiles * K::kOutputs;
       float sum[K::kTiles][4] = {};
-      for (int group = 0; group < groups; group += kStageGroups, ring.next()) {
+      for (int group = 0; group < groups; group += kStageGroups, stages.next()) {
         const Scales scales = weight_scales<K>(p, run.expert, output, group);
-        barrier_wait(ring.full + ring.at, ring.round);
-        multiply_stage<K>(ring.stage(), rows + group * K::kRows * kGroup, row_scales + group * K::kRows, scales, sum);
-        if (threadIdx.x % 32 == 0) barrier_arrive(ring.empty + ring.at);
+        stages.wait_full();
+        multiply_stage<K>(block.stage(stages.at), rows + group * K::kRows * kGroup, row_scales + group * K::kRows,
+                          scales, sum);
+        stages.arrive(stages.empty);
       }
-      put<K>(p, run, pair, output, sum);
+      put<K>(p, run, block.pair[buffers.at], output, sum);
     }
     item = units.take();
     if (item < 0) return;
@@ -288,35 +296,40 @@ __device__ void multiply_items(const FewFp8Args& p, const RunLists& lists, const
 
 template <class K>
 __global__ void __launch_bounds__(kThreads, 2)
-    few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles, int stages) {
+    few_fp8_kernel(const __grid_constant__ FewFp8Args p, int tiles, int stages, int buffers) {
   extern __shared__ unsigned char anywhere[];
-  __shared__ int unit_begin[kUnits];
-  __shared__ uint64_t full[kStagesMax], empty[kStagesMax], unit_known[kUnits];
-  unsigned char* memory = anywhere + (kAlignment - shared_address(anywhere) % kAlignment) % kAlignment;
-  const Layout layout(p, K::kRows);
-  const RunLists lists = {reinterpret_cast<int*>(memory + layout.begins),
-                          reinterpret_cast<uint16_t*>(memory + layout.experts)};
+  __shared__ int unit_begin[kUnits], pair[kRowsBuffers][K::kRows];
+  __shared__ FewRun run[kRowsBuffers];
+  __shared__ uint64_t stage_full[kStagesMax], stage_empty[kStagesMax], unit_known[kUnits];
+  __shared__ uint64_t rows_full[kRowsBuffers], rows_empty[kRowsBuffers];
   if (threadIdx.x == 0) {
     prefetch_map(&p.weights.map);
     if (p.with_shared) prefetch_map(&p.shared.map);
-    for (int i = 0; i < stages; ++i) {
-      barrier_init(full + i, 1);
-      barrier_init(empty + i, kMultiplying / 32);
-    }
+    for (int i = 0; i < kStagesMax; ++i) barrier_init(stage_full + i, 1), barrier_init(stage_empty + i, 4);
+    for (int i = 0; i < kRowsBuffers; ++i) barrier_init(rows_full + i, 4), barrier_init(rows_empty + i, 4);
     for (int i = 0; i < kUnits; ++i) barrier_init(unit_known + i, 1);
     barriers_made();
   }
   if constexpr (K::kPaired) follow();
-  const Shares shares(find_runs<K::kRows, kThreads>(p, layout.pairs, lists) * tiles);
-  const Ring ring = {memory + layout.ring, full, empty, stages};
+  unsigned char* memory = anywhere + (kAlignment - shared_address(anywhere) % kAlignment) % kAlignment;
+  const Layout layout(p, K::kRows, buffers);
+  const RunLists lists = {reinterpret_cast<int*>(memory + layout.begins),
+                          reinterpret_cast<uint16_t*>(memory + layout.experts)};
+  const int runs = find_runs<K::kRows, kThreads>(p, layout.pairs, lists);
+  const Block<K> block = {memory, layout, lists, Shares(runs * tiles), tiles, run, pair};
   const Units units = {unit_begin, unit_known};
-  if (threadIdx.x >= kMultiplying) {
-    if (threadIdx.x == kMultiplying) copy_weights<K>(p, lists, shares, tiles, units, ring);
+  const Turns of_stages = {stage_full, stage_empty, stages}, of_rows = {rows_full, rows_empty, buffers};
+  if (threadIdx.x >= 2 * kWarpgroup) {
+    if (threadIdx.x == 2 * kWarpgroup) copy_weights<K>(p, block, units, of_stages);
     if constexpr (!K::kPaired) follow();
     return;
   }
   if constexpr (!K::kPaired) follow();
-  multiply_items<K>(p, lists, shares, tiles, units, ring, memory, reinterpret_cast<float*>(memory + layout.scales));
+  if (threadIdx.x >= kWarpgroup) {
+    prepare_rows<K>(p, block, units, of_rows);
+  } else {
+    multiply_items<K>(p, block, units, of_rows, of_stages);
+  }
 }
 
 // Rows of a run for so many rows of so many experts; hardly an expert has more.
@@ -334,16 +347,17 @@ void launch(const FewFp8Args& args, Stream stream) {
   const int64_t pairs = args.tokens * args.k, tiles = args.outputs / K::kOutputs;
   const int64_t items = runs_max(pairs, args.experts, args.with_shared ? args.tokens : 0, K::kRows) * tiles;
   // Few tokens: half a multiprocessor's memory, so that the next kernel's blocks can be there and fetch what they may.
-  constexpr int64_t kFewPairs = 32;
-  constexpr int kStatic = 1024;
-  const Layout layout(args, K::kRows);
-  int stages = pairs <= kFewPairs ? kStagesMax / 2 : kStagesMax;
-  while (layout.bytes(stages) + kStatic > kFp8SharedBytesMax) --stages;
+  constexpr int64_t kFewPairs = 16;
+  constexpr int kStatic = 1024, kStagesEnough = 4;
+  const auto bytes = [&](int stages, int buffers) { return Layout(args, K::kRows, buffers).bytes(stages); };
+  int stages = pairs <= kFewPairs ? kStagesMax / 2 : kStagesMax, buffers = pairs <= kFewPairs ? 1 : kRowsBuffers;
+  if (bytes(kStagesEnough, buffers) + kStatic > kFp8SharedBytesMax) buffers = 1;
+  while (bytes(stages, buffers) + kStatic > kFp8SharedBytesMax) --stages;
   static SharedLimit limit;
   limit.raise(few_fp8_kernel<K>, static_cast<int>(kFp8SharedBytesMax) - kStatic, "moe (fp8, shared memory)");
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(items, kFp8Blocks));
-  launch_following(few_fp8_kernel<K>, blocks, kThreads, static_cast<size_t>(layout.bytes(stages)), stream, "moe (fp8)",
-                   args, static_cast<int>(tiles), stages);
+  launch_following(few_fp8_kernel<K>, blocks, kThreads, static_cast<size_t>(bytes(stages, buffers)), stream,
+                   "moe (fp8)", args, static_cast<int>(tiles), stages, buffers);
 }
 
 }  // namespace
