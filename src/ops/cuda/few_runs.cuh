@@ -113,10 +113,11 @@ __device__ FewRun take_run(const FewFp8Args& p, const RunLists& lists, int run, 
 // a counter.
 struct Shares {
   int items, own, unit;
-  __device__ explicit Shares(int items) : items(items) {
+  // With 16 rows a run's are not ready in the time that a unit's weights take: only what does not go up is left over.
+  __device__ Shares(int items, int run_rows) : items(items) {
     const int blocks = static_cast<int>(gridDim.x);
-    own = items * 5 / 8 / blocks;
-    if (own == 0 && items >= blocks) own = 1;
+    own = items / blocks;
+    if (run_rows <= 8 && own >= 16) own = own * 7 / 8;
     unit = min(4, max(1, items / (16 * blocks)));
   }
   __device__ int begin() const { return static_cast<int>(blockIdx.x) * own; }

@@ -316,7 +316,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const RunLists lists = {reinterpret_cast<int*>(memory + layout.begins),
                           reinterpret_cast<uint16_t*>(memory + layout.experts)};
   const int runs = find_runs<K::kRows, kThreads>(p, layout.pairs, lists);
-  const Block<K> block = {memory, layout, lists, Shares(runs * tiles), tiles, run, pair};
+  const Block<K> block = {memory, layout, lists, Shares(runs * tiles, K::kRows), tiles, run, pair};
   const Units units = {unit_begin, unit_known};
   const Turns of_stages = {stage_full, stage_empty, stages}, of_rows = {rows_full, rows_empty, buffers};
   if (threadIdx.x >= 2 * kWarpgroup) {
