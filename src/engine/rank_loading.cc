@@ -11,6 +11,7 @@
 #include "comm/node_pipe.h"
 #include "engine/gpu_kernels.h"
 #include "model/manifest.h"
+#include "model/shard_bytes.h"
 #include "weights/checkpoint_source.h"
 #include "weights/dummy_source.h"
 
@@ -30,6 +31,18 @@ Result<std::vector<std::unique_ptr<WeightSource>>> open_weights(const EngineOpti
   HYLAS_TRY(check_complete(*checkpoint, model));
   for (int32_t rank = 0; rank < ranks; ++rank) sources.push_back(std::make_unique<CheckpointSource>(checkpoint));
   return sources;
+}
+
+// What is stored is read while it is copied to the GPUs, and made-up weights are there in no time.
+std::unique_ptr<Progress> show_placing(const EngineConfiguration& chosen, int32_t first,
+                                       std::span<const std::unique_ptr<WeightSource>> sources) {
+  int64_t bytes = 0;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    bytes += shard_bytes(chosen.model, chosen.decoder_of(first + static_cast<int32_t>(i)));
+  }
+  auto progress = std::make_unique<Progress>("Loading weights", bytes);
+  for (const auto& source : sources) source->on_taken([&bar = *progress](size_t taken) { bar.add(taken); });
+  return progress;
 }
 
 void prefetch(const LoadedRanks& loaded) {
@@ -143,6 +156,8 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
   loaded.ranks.resize(count);
   // What the FP8 kernels for experts want; gpu_kernels.h says whether they are chosen.
   const bool experts_together = cuda && cuda_ops_options(options, chosen, 0).fp8.experts;
+  std::unique_ptr<Progress> progress;
+  if (cuda) progress = show_placing(chosen, first, sources);
   HYLAS_TRY(for_ranks(count, cuda, [&](size_t i) -> Status {
     if (cuda) sources[i]->place_on(ops[i]->device(), experts_together);
     const RankOptions rank_options{chosen.model, chosen.decoder_of(first + static_cast<int32_t>(i)), chosen.limits,
@@ -154,7 +169,11 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
   for (size_t i = 0; i < count; ++i) {
     loaded.memories[loaded.memory_of[i]].weight_bytes += static_cast<int64_t>(loaded.ranks[i]->weights().bytes_used());
   }
-  prefetch(loaded);
+  if (progress) {
+    for (const std::unique_ptr<Rank>& rank : loaded.ranks) rank->weights().on_taken({});
+  } else {
+    prefetch(loaded);
+  }
   return loaded;
 }
 

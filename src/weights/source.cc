@@ -254,6 +254,7 @@ Result<LinearWeight> WeightSource::placed(const LinearWeight& weight) {
 bool WeightSource::count(const std::string& name, size_t bytes) {
   const bool added = names_used_.insert(name).second;
   if (added) bytes_used_ += bytes;
+  if (added && on_taken_) on_taken_(bytes);
   return added;
 }
 

@@ -35,6 +35,9 @@ class WeightSource {
   // and the scales.
   void place_on(Device& device, bool experts_together = false);
 
+  // Called with the bytes of every part that is handed out for the first time: with place_on() that is when it is read.
+  void on_taken(std::function<void(size_t bytes)> call) { on_taken_ = std::move(call); }
+
   virtual bool has(const std::string& name) const = 0;
 
   // A tensor in f32 or bf16. kNotFound: names the tensor. kInvalid: another shape (both are named). kUnsupported:
@@ -112,6 +115,7 @@ class WeightSource {
   std::set<const void*> made_placed_;
   std::set<std::string> names_used_;
   size_t bytes_used_ = 0;
+  std::function<void(size_t bytes)> on_taken_;
 };
 
 }  // namespace hylas

@@ -132,12 +132,15 @@ TEST(CheckpointSource, PerExpertMatricesAreReadOnlyForThisRank) {
 
 TEST(CheckpointSource, CountsEveryTensorOnce) {
   CheckpointSource source = golden_source("mtp-moe");
+  size_t taken = 0;
+  source.on_taken([&](size_t bytes) { taken += bytes; });
   const std::string prefix = std::string(kLayer0) + "mlp.experts";
   ASSERT_TRUE(source.experts(prefix, {0, 4}, 128, 32, {}).ok());
   const size_t quarter = source.bytes_used();
   EXPECT_EQ(quarter, 4u * 3 * 128 * 32 * 2);
   ASSERT_TRUE(source.experts(prefix, {0, 4}, 128, 32, {}).ok());
   EXPECT_EQ(source.bytes_used(), quarter);
+  EXPECT_EQ(taken, quarter);
   EXPECT_TRUE(source.names_used().contains(prefix + ".down_proj[rows 384:512]"));
   size_t loaded = 0;
   source.prefetch([&](size_t done, size_t) { loaded = done; });
