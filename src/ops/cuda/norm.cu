@@ -7,7 +7,8 @@ namespace hylas::cuda {
 namespace {
 
 // The row that a block works on stays in registers where it has at most this many elements per thread.
-constexpr int kHeld = 4;  // packs of N elements
+constexpr int kHeld = 2;  // packs of N elements
+constexpr int kThreadsMax = 768;
 
 template <class T, class W, int N>
 struct NormPointers {
@@ -43,20 +44,25 @@ struct NormPointers {
     store<N>(at, x);
     for (int i = 0; i < N; ++i) x[i] = to_f32(from_f32<T>(x[i]));  // the norm reads what was stored
   }
-  __device__ void put(int64_t row, int64_t c, float (&x)[N], float scale) const {
-    float w[N];
-    load<N>(weight + c, w);
-    for (int i = 0; i < N; ++i) x[i] = x[i] * scale * (1.f + w[i]);
+  __device__ Pack<W, N> weights(int64_t c) const { return *reinterpret_cast<const Pack<W, N>*>(weight + c); }
+  __device__ void put(int64_t row, int64_t c, float (&x)[N], const Pack<W, N>& w, float scale) const {
+    for (int i = 0; i < N; ++i) x[i] = x[i] * scale * (1.f + to_f32(w.value[i]));
     store<N>(out + row * out_stride + c, x);
   }
 };
 
 template <class T, class W, int N>
-__global__ void add_rms_norm_kernel(const NormPointers<T, W, N> p) {
+__global__ void __launch_bounds__(kThreadsMax) add_rms_norm_kernel(const NormPointers<T, W, N> p) {
   __shared__ float memory[32];
-  follow();
   const int64_t row = blockIdx.x, step = blockDim.x * N;
+  Pack<W, N> weights[kHeld];
   float held[kHeld][N], sum = 0.f;
+#pragma unroll
+  for (int j = 0; j < kHeld; ++j) {  // nobody writes them, so they come while the kernel before this one ends
+    const int64_t c = threadIdx.x * N + j * step;
+    if (p.out && c < p.columns) weights[j] = p.weights(c);
+  }
+  follow();
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
     const int64_t c = threadIdx.x * N + j * step;
@@ -75,12 +81,12 @@ __global__ void add_rms_norm_kernel(const NormPointers<T, W, N> p) {
   for (int j = 0; j < kHeld; ++j) {
     const int64_t c = threadIdx.x * N + j * step;
     if (c >= p.columns) break;
-    p.put(row, c, held[j], scale);
+    p.put(row, c, held[j], weights[j], scale);
   }
   for (int64_t c = threadIdx.x * N + kHeld * step; c < p.columns; c += step) {
     float x[N];
     load<N>(p.residual + row * p.residual_stride + c, x);
-    p.put(row, c, x, scale);
+    p.put(row, c, x, p.weights(c), scale);
   }
 }
 
@@ -113,10 +119,11 @@ __global__ void gated_rms_norm_kernel(const T* x, int64_t x_stride, const T* z, 
   }
 }
 
-// Threads of a block: by the columns alone, so that a row's sum has one order.
+// Threads of a block: by the columns alone, so that a row's sum has one order. One pack for each where that is
+// possible: a second one would be fetched after the first has come.
 int threads_for(int64_t columns, int width) {
   const int64_t packs = (columns + width - 1) / width;
-  return packs >= 512 ? 512 : packs >= 256 ? 256 : packs >= 128 ? 128 : packs >= 64 ? 64 : 32;
+  return packs > kThreadsMax ? 512 : static_cast<int>((packs + 31) / 32 * 32);
 }
 
 }  // namespace
