@@ -48,10 +48,7 @@ Tensor Mlp::forward(const Step& step, const Tensor& own) const {
   ArenaScope scope(step.arena);
   const Tensor gate = step.arena.allocate(x.dtype, {tokens, width_});
   const Tensor up = step.arena.allocate(x.dtype, {tokens, width_});
-  const LinearWeight weights[] = {gate_, up_};
-  const Tensor outs[] = {gate, up};
-  step.ops.linear(x, weights, outs);
-  step.ops.silu_mul(gate, up, gate);
+  step.ops.linear_silu_mul(x, gate_, up_, gate, up);
   step.ops.linear_partial(gate, down_, partials);
   return own_group(step, dp_group_, sum_over(step.comms.stage, partials));
 }

@@ -6,12 +6,12 @@
 
 namespace hylas {
 
-// Which products of FP8 weights go to DeepGEMM's kernels, with activations quantized to FP8 in groups of 128. Products
-// of fewer rows stay with the other kernels, which read the weights as fast and round nothing.
+// Which products of FP8 weights quantize activations to FP8 in groups of 128: those of many rows by DeepGEMM's kernels,
+// of few by ours.
 struct CudaFp8Options {
-  bool linear = false;   // --fp8-gemm-backend deep_gemm
-  bool experts = false;  // --moe-runner-backend deep_gemm
-  int64_t rows_min = 17;
+  bool linear = false;           // --fp8-gemm-backend deep_gemm
+  bool experts = false;          // --moe-runner-backend deep_gemm
+  int64_t rows_min = 17;         // of a matrix's product by DeepGEMM
   int64_t expert_rows_min = 16;  // of an expert, on average
 };
 

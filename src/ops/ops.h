@@ -138,6 +138,16 @@ class Ops {
   // out = silu(gate) * up.                                           [T, I] act each
   virtual void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) = 0;
 
+  // out = silu(x gate^T) * (x up^T), the products rounded to out's type before; `scratch` may be written.
+  //                                                                  x [T, K] act, out, scratch [T, N] act
+  virtual void linear_silu_mul(const Tensor& x, const LinearWeight& gate, const LinearWeight& up, const Tensor& out,
+                               const Tensor& scratch) {
+    const LinearWeight weights[] = {gate, up};
+    const Tensor outs[] = {out, scratch};
+    linear(x, weights, outs);
+    silu_mul(out, scratch, out);
+  }
+
   // Softmax over all experts in f32, the k largest (lowest id on ties), renormalised to sum 1, in descending order.
   // logits [T, E] f32, ids [T, k] i32, weights [T, k] f32
   virtual void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) = 0;

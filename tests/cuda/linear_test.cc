@@ -66,6 +66,22 @@ TEST_P(CudaLinear, SlicesEqualTheCpu) {
   }
 }
 
+// Gate and up of a gated MLP, in one launch or in several.
+TEST_P(CudaLinear, GateAndUpEqualTheCpu) {
+  const auto [act, kind, rows, inputs, outputs, gap] = GetParam();
+  const Matrix x = random_matrix(random_, act, rows, inputs, 1.f, gap);
+  const Matrix gate = random_matrix(random_, kind, outputs, inputs, 0.05f, gap),
+               up = random_matrix(random_, kind, outputs, inputs, 0.05f);
+  HostTensor out = poisoned(act, {rows, outputs}, gap), scratch = poisoned(act, {rows, outputs});
+  const OnDevice dx(x), dout(out), dscratch(scratch);
+  const WeightOnDevice dgate(gate), dup(up);
+  cpu_ops().linear_silu_mul(x.view, gate.weight(), up.weight(), out, scratch);
+  cuda_ops().linear_silu_mul(dx, dgate.weight(), dup.weight(), dout, dscratch);
+  // A product that is rounded the other way moves its factor by a whole step of bf16.
+  EXPECT_TRUE(equal(dout, out, act == DType::kBF16 ? 1e-2 : 2e-5, 4 * rounding(act)));
+  EXPECT_TRUE(near(dout, out, act == DType::kBF16 ? 3e-3 : 1e-5));
+}
+
 // Many rows go another way: FP8 weights are rounded to bf16 there.
 TEST(CudaLinearRows, ManyRowsEqualTheCpu) {
   std::mt19937 random(80);
@@ -122,6 +138,25 @@ TEST(CudaLinearRows, ARowIsTheSameInEveryBatch) {
           ASSERT_EQ(std::memcmp(mine, wanted, static_cast<size_t>(rows) * 2048 * sizeof(float)), 0) << rows << " rows";
         }
       }
+    }
+  }
+}
+
+// Gate and up of up to 64 rows go one way.
+TEST(CudaLinearBits, GateAndUpDoNotDependOnTheRows) {
+  std::mt19937 random(74);
+  const OnDevice x(random_matrix(random, DType::kBF16, 64, 1024, 1.f));
+  for (DType kind : {DType::kBF16, DType::kF8E4M3}) {
+    const WeightOnDevice gate(random_matrix(random, kind, 320, 1024, 0.05f)),
+        up(random_matrix(random, kind, 320, 1024, 0.05f));
+    const auto run = [&](int64_t begin, int64_t rows) {
+      const OnDevice out(poisoned(DType::kBF16, {rows, 320})), scratch(poisoned(DType::kBF16, {rows, 320}));
+      cuda_ops().linear_silu_mul(x.view.rows(begin, rows), gate.weight(), up.weight(), out, scratch);
+      return out.host();
+    };
+    const HostTensor all = run(0, 64);
+    for (const auto& [begin, rows] : {std::pair<int64_t, int64_t>{0, 1}, {63, 1}, {5, 7}, {9, 16}, {20, 33}}) {
+      EXPECT_EQ(values(run(begin, rows)), values(all, begin, rows)) << rows << " rows from " << begin;
     }
   }
 }

@@ -66,7 +66,7 @@ void SequenceRunner::build(std::unique_ptr<WeightSource> source) {
   source_ = std::move(source);
   const bool fp8 = options_.fp8_tensor_cores;
   const CudaOpsOptions cuda{.workspace_bytes = size_t{128} << 20,
-                            .fp8 = {.linear = fp8, .experts = fp8, .rows_min = 1, .expert_rows_min = 0}};
+                            .fp8 = {.linear = fp8, .experts = fp8, .expert_rows_min = 0}};
   ops_ = options_.device == "cuda" ? make_cuda_ops(cuda).value() : make_cpu_ops({.threads = options_.threads}).value();
   if (options_.device == "cuda") source_->place_on(ops_->device(), fp8);
   const DecoderOptions decoder{.act = options_.act,

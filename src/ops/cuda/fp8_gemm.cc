@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "ops/cuda/deep_gemm.h"
+#include "ops/cuda/gemm_fp8_rows.h"
 #include "ops/cuda/rows.h"
 #include "ops/cuda/tensor_map.h"
 #include "tensor/cuda/cuda_error.h"
@@ -54,6 +55,17 @@ DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outpu
   return args;
 }
 
+// Of several slices the first got the whole sum. They lie one behind the other, or apart.
+void clear_other_slices(const Product& p, Stream stream) {
+  if (p.slices == 1) return;
+  const auto bytes = static_cast<size_t>(dtype_bytes(p.out.dtype));
+  const size_t apart = static_cast<size_t>(p.slice_stride) * bytes;
+  check(
+      cudaMemset2DAsync(static_cast<std::byte*>(p.out.data) + apart, apart, 0,
+                        static_cast<size_t>(p.rows * p.out.stride) * bytes, static_cast<size_t>(p.slices - 1), stream),
+      "linear (fp8, the other slices)");
+}
+
 bool direct(const View& out) { return out.dtype == DType::kBF16 && out.stride % 8 == 0 && at_unit(out.data); }
 
 }  // namespace
@@ -102,13 +114,12 @@ void fp8_run(const Product& p, const Fp8Rows* rows, Workspace& workspace, Stream
   const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
   fp8_multiply(*rows, p.weight, p.outputs, whole, stream);
   copy_columns(whole, p.rows, p.outputs, p.out, stream);
-  if (p.slices == 1) return;
-  // Partial sums lie one behind the other, or apart.
-  auto* next = static_cast<std::byte*>(p.out.data) + p.slice_stride * dtype_bytes(p.out.dtype);
-  check(cudaMemset2DAsync(next, static_cast<size_t>(p.slice_stride * dtype_bytes(p.out.dtype)), 0,
-                          static_cast<size_t>(p.rows * p.out.stride * dtype_bytes(p.out.dtype)),
-                          static_cast<size_t>(p.slices - 1), stream),
-        "linear (fp8, the other slices)");
+  clear_other_slices(p, stream);
+}
+
+void fp8_run_few(const Product& p, Stream stream) {
+  gemm_fp8_rows(p, {}, stream);
+  clear_other_slices(p, stream);
 }
 
 }  // namespace hylas::cuda

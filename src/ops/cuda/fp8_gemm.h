@@ -25,5 +25,7 @@ void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t o
 // A single product of fp8_takes, whose x may have been quantized before (`rows` not null). An f32 out gets the bf16
 // result; of several slices the first gets the whole sum, the others zeros.
 void fp8_run(const Product& product, const Fp8Rows* rows, Workspace& workspace, Stream stream);
+// The same of a product that gemm_fp8_rows_takes, by that kernel: an f32 out gets the sum as it is.
+void fp8_run_few(const Product& product, Stream stream);
 
 }  // namespace hylas::cuda

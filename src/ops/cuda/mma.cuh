@@ -1,6 +1,5 @@
 #pragma once
-// The tensor cores' m16n8k16 on bf16, fed 32 inputs at a time, and m16n8k32 on e4m3; copies that run beside the
-// arithmetic.
+// The tensor cores' m16n8k16 on bf16, fed 32 inputs at a time, and copies that run beside the arithmetic.
 //
 // A lane reads eight neighbouring inputs of a row with one access: for lane 4 g + t inputs 8 t .. 8 t + 7 of row g. The
 // sum over K does not ask for an order within a step, so the first four of them serve as the inputs that the
@@ -24,17 +23,6 @@ __device__ __forceinline__ void mma_bf16(float (&sum)[4], uint32_t a0, uint32_t 
 __device__ __forceinline__ void mma_32(float (&sum)[4], const uint4& low, const uint4& high, const uint4& column) {
   mma_bf16(sum, low.x, high.x, low.y, high.y, column.x, column.y);
   mma_bf16(sum, low.z, high.z, low.w, high.w, column.z, column.w);
-}
-
-// The same of m16n8k32 on e4m3: a lane's 16 neighbouring inputs 16 t .. 16 t + 15 of 64 serve in two instructions, the
-// first eight of them in the one and the others in the next, on both sides alike.
-__device__ __forceinline__ void mma_e4m3(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                         uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 // Two e4m3 values in the low bytes of `x`'s halves' high byte positions as two bf16: sign and magnitude move to their

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/cuda/fp8_gemm.h"
+#include "ops/cuda/gemm_fp8_rows.h"
 #include "ops/cuda/norm.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/rows.h"
@@ -103,30 +104,32 @@ bool OpsCuda::takes_fp8(const Product& p) const {
   return fp8_rows_bytes(p.rows, p.inputs) + out_bytes <= memory_.bytes();
 }
 
+// Fewer rows: their own kernel quantizes them on the way.
+bool OpsCuda::takes_fp8_rows(const Product& p) const {
+  return fp8_.linear && p.rows < fp8_.rows_min && gemm_fp8_rows_takes(p);
+}
+
 void OpsCuda::multiply(const Product& product) {
   workspace_.reset();
   if (takes_fp8(product)) return fp8_run(product, nullptr, workspace_, stream());
+  if (takes_fp8_rows(product)) return fp8_run_few(product, stream());
   if (large_->takes(product, workspace_)) return large_->run(product, workspace_, stream());
   cuda::multiply(product, stream());
 }
 
-// Few rows: the matrices of one type in one launch, those of two types beside each other.
-void OpsCuda::multiply_together(const Product& bf16, const Product& fp8) {
-  const Stream main = stream();
-  if (bf16.parts > 0 && fp8.parts > 0) {
-    gemm_bf16(bf16, fork_.begin(main));
-    gemm_bf16(fp8, main);
-    return fork_.end(main);
-  }
-  for (const Product* product : {&bf16, &fp8}) {
-    if (product->parts > 0) gemm_bf16(*product, main);
-  }
+// The matrices of one type in one launch; small bf16 ones beside those of FP8, so that the next kernel has one to
+// follow.
+void OpsCuda::multiply_together(const Together& together) {
+  const bool beside = together.fp8_rows.parts > 0 && together.bf16.parts > 0 && gemm_small_takes(together.bf16);
+  if (together.fp8_rows.parts > 0) gemm_fp8_rows(together.fp8_rows, beside ? together.bf16 : Product(), stream());
+  if (together.bf16.parts > 0 && !beside) gemm_bf16(together.bf16, stream());
+  if (together.fp8.parts > 0) gemm_bf16(together.fp8, stream());
 }
 
 void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
   check_act(x);
   HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
-  Product bf16, fp8;
+  Together few;
   std::vector<Product> quantized;  // that share their quantized rows
   for (size_t i = 0; i < weights.size(); ++i) {
     check_weight(weights[i]);
@@ -144,20 +147,21 @@ void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std
     product.outputs = outs[i].dim(1);
     product.out = view(outs[i]);
     set_slices(product, 1);
-    Product& together = product.weight_dtype == DType::kF8E4M3 ? fp8 : bf16;
     workspace_.reset();
     if (takes_fp8(product)) {
       quantized.push_back(product);
       continue;
     }
-    const bool few = !large_->takes(product, workspace_) && gemm_bf16_takes(product);
-    if (few && together.parts < kPartsMax) {
+    const bool fp8_rows = takes_fp8_rows(product);
+    Product& together = fp8_rows ? few.fp8_rows : product.weight_dtype == DType::kF8E4M3 ? few.fp8 : few.bf16;
+    const bool fits = fp8_rows || (!large_->takes(product, workspace_) && gemm_bf16_takes(product));
+    if (fits && together.parts < kPartsMax) {
       add_part(together, product);
     } else {
       multiply(product);
     }
   }
-  multiply_together(bf16, fp8);
+  multiply_together(few);
   if (quantized.empty()) return;
   workspace_.reset();
   const Fp8Rows rows = take_fp8_rows(workspace_, x.dim(0), x.dim(1));
@@ -193,6 +197,34 @@ void OpsCuda::silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) 
   HYLAS_CHECK(up.dtype == gate.dtype && out.dtype == gate.dtype && up.row_elements() == gate.row_elements(),
               "a gate of {} values for {}", gate.row_elements(), up.row_elements());
   silu_mul_rows(view(gate), view(up), view(out), gate.dim(0), gate.row_elements(), stream());
+}
+
+// Few rows: both products and silu in one launch.
+void OpsCuda::linear_silu_mul(const Tensor& x, const LinearWeight& gate, const LinearWeight& up, const Tensor& out,
+                              const Tensor& scratch) {
+  check_act(x);
+  check_weight(gate);
+  check_weight(up);
+  HYLAS_CHECK(out.dtype == x.dtype && out.dim(0) == x.dim(0) && gate.weight.dim(1) == x.dim(1) &&
+                  up.weight.dim(1) == x.dim(1) && gate.weight.dim(0) == out.dim(1) && up.weight.dim(0) == out.dim(1),
+              "out [{}, {}] for x [{}, {}]", out.dim(0), out.dim(1), x.dim(0), x.dim(1));
+  Product product;
+  product.x = view(x);
+  product.weight_dtype = gate.weight.dtype;
+  product.weight = view(gate);
+  product.rows = x.dim(0);
+  product.inputs = x.dim(1);
+  product.outputs = out.dim(1);
+  product.out = view(out);
+  set_slices(product, 1);
+  workspace_.reset();
+  const bool many = takes_fp8(product) || large_->takes(product, workspace_);
+  product.paired = true;
+  product.other = view(up);
+  const bool one_type = gate.weight.dtype == up.weight.dtype;
+  if (one_type && !many && takes_fp8_rows(product)) return gemm_fp8_rows(product, {}, stream());
+  if (one_type && !many && gemm_bf16_takes(product)) return gemm_bf16(product, stream());
+  Ops::linear_silu_mul(x, gate, up, out, scratch);
 }
 
 void OpsCuda::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) {

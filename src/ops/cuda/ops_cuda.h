@@ -44,6 +44,8 @@ class OpsCuda final : public Ops {
                    const DeltaShape& shape, const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch,
                    const Tensor& c, const Tensor& out) override;
   void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) override;
+  void linear_silu_mul(const Tensor& x, const LinearWeight& gate, const LinearWeight& up, const Tensor& out,
+                       const Tensor& scratch) override;
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
   void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
@@ -70,8 +72,13 @@ class OpsCuda final : public Ops {
         graphs_(*device_) {}
   Stream stream() const { return device_->stream(); }
   void multiply(const Product& product);
-  void multiply_together(const Product& bf16, const Product& fp8);
+  // Matrices over the same few rows, by the kernel that takes them.
+  struct Together {
+    Product bf16, fp8, fp8_rows;
+  };
+  void multiply_together(const Together& together);
   bool takes_fp8(const Product& product) const;
+  bool takes_fp8_rows(const Product& product) const;
 
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
   CudaFp8Options fp8_;
