@@ -72,7 +72,8 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   moe.expert_ranks_ = shard.sizes.ep;
   // Ranks that share an expert need the same tokens: with several dp groups, all of them.
   moe.gathers_ = shard.sizes.dp > 1 && shard.sizes.moe_tp() > 1;
-  moe.exchange_ = ExpertExchange(shard, shard.sizes.dp == 1 || moe.gathers_, context.dispatch_tokens);
+  moe.exchange_ =
+      ExpertExchange(shard, shard.sizes.dp == 1 || moe.gathers_, context.dispatch_tokens, context.dispatches_on_device);
   MoeWeights& weights = moe.weights_;
   weights.experts_total = config.experts;
   weights.experts_per_token = config.experts_per_token;
@@ -84,6 +85,7 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   HYLAS_ASSIGN(weights.shared_gate, source.linear(prefix + "shared_expert_gate", 1, hidden));
   HYLAS_ASSIGN(weights.experts, source.experts(prefix + "experts", experts_held(config, shard), hidden,
                                                config.moe_intermediate_size, expert_widths(config, shard)));
+  weights.experts.experts_total = config.experts;
   const std::string name = prefix + "shared_expert.";
   HYLAS_ASSIGN(weights.shared.gate, source.linear_rows(name + "gate_proj", shared, hidden, {&columns, 1}));
   HYLAS_ASSIGN(weights.shared.up, source.linear_rows(name + "up_proj", shared, hidden, {&columns, 1}));

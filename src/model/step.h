@@ -19,6 +19,7 @@ struct LoadContext {
   int32_t dispatch_tokens;
   int32_t expert_slices_total;  // the operators' (ops.h)
   int32_t linear_slices_total;
+  bool dispatches_on_device;  // RankComms::experts is there
 };
 
 struct Step {

@@ -5,72 +5,16 @@
 #include <algorithm>
 #include <barrier>
 #include <cstring>
-#include <functional>
-#include <thread>
 
-#include "comm/device_comms.h"
-#include "comm/local.h"
-#include "cuda/parity.h"
+#include "cuda/device_ranks.h"
 
 namespace hylas::test {
 namespace {
 
-// Every rank's operators, and with them its stream.
-std::vector<std::unique_ptr<Ops>> make_ranks(int32_t ranks) {
-  cuda_load_all_kernels();
-  const int gpus = cuda_device_count();
-  std::vector<std::unique_ptr<Ops>> ops;
-  for (int32_t r = 0; r < ranks; ++r) {
-    ops.push_back(make_cuda_ops({.device = r % gpus, .workspace_bytes = size_t{1} << 20}).value());
-  }
-  return ops;
-}
-
-// One handle of every rank, over its device.
-std::vector<RankComms> on_devices_of(const std::vector<std::unique_ptr<Ops>>& ops,
-                                     const std::function<void(RankComms&, int32_t rank)>& give) {
-  std::vector<RankComms> handles(ops.size());
-  std::vector<Device*> devices;
-  for (size_t r = 0; r < ops.size(); ++r) {
-    give(handles[r], static_cast<int32_t>(r));
-    devices.push_back(&ops[r]->device());
-  }
-  const Status connected = on_devices(handles, devices);
-  EXPECT_TRUE(connected.ok()) << connected.error().message;
-  return handles;
-}
 std::vector<RankComms> groups_on_devices(const std::vector<std::unique_ptr<Ops>>& ops) {
   std::vector<std::unique_ptr<Comm>> comms = make_local_comms(static_cast<int32_t>(ops.size()));
   return on_devices_of(ops, [&](RankComms& handles, int32_t r) { handles.stage = std::move(comms[r]); });
 }
-
-void on_every_rank(int32_t ranks, const std::function<void(int32_t)>& body) {
-  std::vector<std::thread> threads;
-  for (int32_t r = 0; r < ranks; ++r) threads.emplace_back(body, r);
-  for (std::thread& thread : threads) thread.join();
-}
-
-// A tensor of a rank, in its own memory.
-class Local {
- public:
-  Local(Device& device, const HostTensor& host)
-      : device_(device), memory_(Buffer::make(device, host.bytes.size()).value()), view(host.view) {
-    device.copy_from_host(memory_.data(), host.bytes.data(), host.bytes.size());
-    view.data = memory_.data();
-  }
-  std::vector<std::byte> bytes() const {
-    std::vector<std::byte> all(memory_.bytes());
-    device_.copy_to_host(all.data(), memory_.data(), all.size());
-    return all;
-  }
-
- private:
-  Device& device_;
-  Buffer memory_;
-
- public:
-  Tensor view;
-};
 
 // One collective of `ins` into `outs` by rank, over host memory and over the GPU's, several times; the outs must agree.
 using Collective = std::function<void(Comm&, const Tensor& in, const Tensor& out)>;
@@ -178,6 +122,16 @@ TEST(DeviceComm, GathersRowsAndColumns) {
               [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_rows(in, counts, out); });
   expect_same(random_tensors(DType::kF32, {7, 7}, 33), poisoned_tensors(DType::kF32, {7, 7}, 66),
               [](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_columns(in, out); });
+}
+
+// Ranks with a GPU each fetch few rows in one kernel, in units of what the rows are long, and many by copies.
+TEST(DeviceComm, GathersRowsOfEverySize) {
+  for (const auto& [rows, columns] : {std::pair{3, 40}, {0, 64}, {1, 33}, {100, 4096}, {3000, 1024}}) {
+    const std::vector<int32_t> counts = {rows, 5};
+    expect_same(random_tensors(DType::kBF16, {rows, 5}, columns),
+                poisoned_tensors(DType::kBF16, {rows + 5, rows + 5}, columns),
+                [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_rows(in, counts, out); });
+  }
 }
 
 // Rank r sends r + to rows to rank `to`: some send none to some.

@@ -52,6 +52,7 @@ class DeviceComm final : public Comm {
   void leave();
   void sum_by_events(const Tensor& partials, const Tensor& out);
   void sum_by_signals(const Tensor& partials, const Tensor& out);
+  void gather_by_signals(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out);
   // The tree over all slices shown at the last meeting.
   void sum(int64_t begin, int64_t end, float* out);
   void copy(void* to, const void* from, size_t bytes);

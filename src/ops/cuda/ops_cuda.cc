@@ -239,8 +239,13 @@ void OpsCuda::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, con
   moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials);
 }
 
-void OpsCuda::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) {
-  moe_->expert_rows(workspace_, x, ids, experts, rows);
+DType OpsCuda::expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
+  return moe_->rows_type(workspace_, x, ids, experts, slices);
+}
+
+void OpsCuda::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+                              const SharedRows& shared) {
+  moe_->expert_rows(workspace_, x, ids, experts, rows, shared);
 }
 
 void OpsCuda::moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
