@@ -4,7 +4,8 @@
 #                                           build/cuda; -DHYLAS_BENCH=ON); LAYERS of the 397B model (default: as many of its
 #                                           60 as should fit in the memory of the GPUs)
 # One table: the seed's load (3500 tokens in, 1 out, concurrency 256) for the layouts that these GPUs allow, beside what
-# the simulator predicts for the same load; then decode. Sums over peer memory beside NCCL's come first.
+# the simulator predicts for the same load; then decode. Sums over peer memory beside NCCL's, and the
+# exchange with experts, come first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-build/cuda}
