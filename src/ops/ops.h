@@ -32,6 +32,8 @@ struct RopeConfig {
   int32_t sections[3] = {11, 11, 10};  // T, H, W; only read when positions have three rows
 };
 
+struct PeerPartials;  // tensor/cuda/peers.h
+
 // Shapes of a Gated DeltaNet layer on this rank.
 struct DeltaShape {
   int32_t key_heads;
@@ -94,6 +96,11 @@ class Ops {
   // tree: ((p0 + p1) + (p2 + p3)) in f32.                            partials [S, T, H] f32, residual [T, H] act
   virtual void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
                             const Tensor& out) = 0;
+
+  // The same over the partial sums of a group of ranks, whose tree goes on over their slices in rank order; every rank
+  // of the group calls it. Where Comm::show_partials gives some.
+  virtual void add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
+                                 const Tensor& out) = 0;
 
   // out = w * (x * rsqrt(mean(x^2) + eps)) * silu(z) over the last dimension (plain w).
   //                                                                  x, z, out [T, heads, D] act, w [D] f32|bf16

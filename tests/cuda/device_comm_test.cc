@@ -116,6 +116,58 @@ TEST(DeviceComm, SumsInAGraphWhereEveryRankHasAGpu) {
   });
 }
 
+// One kernel instead of two: the sum over the ranks, the residual and its norm have the bits of the two. More rows than
+// blocks, rows of any length, also recorded.
+TEST(DeviceComm, NormsOverPartialSumsOfRanksWithAGpuEach) {
+  constexpr int kRanks = 2;
+  if (cuda_device_count() < kRanks) GTEST_SKIP() << "needs two GPUs";
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(kRanks);
+  const std::vector<RankComms> handles = groups_on_devices(ops);
+  uint64_t key = 0;
+  for (const DType act : {DType::kBF16, DType::kF32}) {
+    for (const auto& [rows, columns, slices] :
+         {std::tuple{1, 2048, 1}, {3, 40, 2}, {60, 4096, 2}, {250, 2048, 1}, {5, 37, 1}, {0, 64, 1}}) {
+      ++key;
+      std::mt19937 random(83);
+      const HostTensor residual = random_tensor(random, act, {rows, columns}, 1.f);
+      const HostTensor weight = random_tensor(random, DType::kBF16, {columns}, 1.f);
+      std::vector<HostTensor> partials;
+      for (int r = 0; r < kRanks; ++r) {
+        partials.push_back(random_tensor(random, DType::kF32, {slices, rows, columns}, 1.f));
+      }
+      on_every_rank(kRanks, [&](int32_t r) {
+        Device& device = ops[r]->device();
+        Comm& comm = *handles[r].stage;
+        Local mine(device, partials[r]), w(device, weight), summed(device, partials[r]);
+        Local x(device, residual), out(device, poisoned(act, {rows, columns}));
+        Local wanted_x(device, residual), wanted(device, poisoned(act, {rows, columns}));
+        const Tensor first = summed.view.rows(0, 1);
+        comm.all_reduce_slices(summed.view, first.reshaped({rows, columns}));
+        ops[r]->add_rms_norm(first, wanted_x.view, w.view, 1e-6f, wanted.view);
+        const auto body = [&] {
+          const PeerPartials* shown = comm.show_partials(mine.view);
+          ASSERT_NE(shown, nullptr);
+          ops[r]->add_rms_norm_over(*shown, x.view, w.view, 1e-6f, out.view);
+        };
+        body();
+        EXPECT_EQ(x.bytes(), wanted_x.bytes()) << rows << " x " << columns;
+        EXPECT_EQ(out.bytes(), wanted.bytes()) << rows << " x " << columns;
+        x.set(residual);
+        ops[r]->replay(key, body);  // runs it, and records it
+        x.set(residual);
+        ops[r]->replay(key, body);
+        EXPECT_EQ(x.bytes(), wanted_x.bytes()) << rows << " x " << columns << ", recorded";
+        EXPECT_EQ(out.bytes(), wanted.bytes()) << rows << " x " << columns << ", recorded";
+      });
+    }
+  }
+  // Too many for every rank to read them all.
+  on_every_rank(kRanks, [&](int32_t r) {
+    Local large(ops[r]->device(), poisoned(DType::kF32, {1, 400, 2048}));
+    EXPECT_EQ(handles[r].stage->show_partials(large.view), nullptr);
+  });
+}
+
 TEST(DeviceComm, GathersRowsAndColumns) {
   const std::vector<int32_t> counts = {3, 1, 6};
   expect_same(random_tensors(DType::kBF16, {3, 1, 6}, 40), poisoned_tensors(DType::kBF16, {10, 10, 10}, 40),

@@ -36,6 +36,7 @@ class DeviceComm final : public Comm {
   int32_t rank() const override { return host_->rank(); }
   int32_t size() const override { return host_->size(); }
   void all_reduce_slices(const Tensor& partials, const Tensor& out) override;
+  const PeerPartials* show_partials(const Tensor& partials) override;
   void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) override;
   void all_gather_columns(const Tensor& in, const Tensor& out) override;
   void all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
@@ -65,6 +66,7 @@ class DeviceComm final : public Comm {
   int turn_ = 0;
   std::vector<Shown> shown_;
   Peers peers_;
+  PeerPartials shown_partials_;
   std::vector<int32_t> ones_;
 };
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "comm/cuda/peer_meet.cuh"
 #include "tensor/cuda/launch.cuh"
+#include "tensor/cuda/peer_meet.cuh"
 
 namespace hylas::cuda {
 namespace {

@@ -27,6 +27,8 @@ class OpsCuda final : public Ops {
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
                     const Tensor& out) override;
+  void add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
+                         const Tensor& out) override;
   void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) override;
   void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
   void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) override;

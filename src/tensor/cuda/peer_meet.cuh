@@ -1,6 +1,6 @@
 #pragma once
-// How the kernels of ranks on GPUs of their own meet (peer_sum.h says what Signals hold).
-#include "comm/cuda/peer_sum.h"
+// How the kernels of ranks on GPUs of their own meet.
+#include "tensor/cuda/peers.h"
 
 namespace hylas::cuda {
 
