@@ -217,7 +217,7 @@ void Rank::for_logits(std::span<const int32_t> tokens, const Tensor& hidden, Use
 // Whether nobody needs to know the tokens before the next step: their sequences' penalties would, and logprobs are made
 // of them.
 bool Rank::can_draw_ahead(std::span<const PlanRow> rows) const {
-  if (!draws_ahead_ || unsettled_.size() + 1 > DrawnTokens::kFetchesMax) return false;
+  if (!draws_ahead_ || unsettled_.size() >= DrawnTokens::kFetchesMax) return false;
   return std::ranges::all_of(rows, [&](const PlanRow& row) {
     if (row.want_logits || row.want_drafts || row.prompt_logprobs_from >= 0) return false;
     if (!row.sample) return true;

@@ -8,12 +8,11 @@
 
 namespace hylas::cuda {
 
-StagedMessages::StagedMessages(Pipe& host, CudaDevice& device)
-    : host_(host), device_(device), thread_(start_thread("stage sender", [this] { run(); })) {}
+StagedMessages::StagedMessages(Pipe& host, CudaDevice& device) : host_(host), device_(device) {}
 
 StagedMessages::~StagedMessages() {
   outgoing_.close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   sent_.close();
   while (auto place = sent_.pop()) to_send_.push_back(*std::move(place));
   check(cudaStreamSynchronize(device_.stream()), "the last messages of a stage");
@@ -31,6 +30,7 @@ std::unique_ptr<StagedMessages::Place> StagedMessages::make_place(size_t bytes) 
 
 void StagedMessages::send(const Tensor& tensor, int32_t to_stage) {
   HYLAS_CHECK(tensor.contiguous());
+  if (!thread_.joinable()) thread_ = start_thread("stage sender", [this] { run(); });
   while (auto place = sent_.pop_for(0)) to_send_.push_back(*std::move(place));
   const auto found =
       std::ranges::find_if(to_send_, [&](const auto& place) { return place->memory.size() >= tensor.bytes(); });

@@ -47,7 +47,7 @@ class StagedMessages {
   Queue<std::unique_ptr<Place>> sent_{SIZE_MAX};
   std::vector<std::unique_ptr<Place>> to_send_;   // free; as many are made as messages were under way
   std::vector<std::unique_ptr<Place>> received_;  // the oldest message first; free once copied
-  std::jthread thread_;
+  std::jthread thread_;                           // from the first message on
 };
 
 }  // namespace hylas::cuda

@@ -1,6 +1,7 @@
 #pragma once
 // Keys and values as operands of the tensor cores, by the type that they are stored in.
 #include "ops/cuda/attention_bf16.cuh"
+#include "ops/cuda/e4m3.cuh"
 
 namespace hylas::cuda {
 
@@ -52,11 +53,7 @@ struct Feed<F8> {
   }
   static __device__ __forceinline__ void mma(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                              uint32_t b0, uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    mma_f16(sum, a0, a1, a2, a3, b0, b1);
   }
   static __device__ __forceinline__ void widen(uint32_t four, uint32_t& low, uint32_t& high) {
     asm("{.reg .b16 a, b; mov.b32 {a, b}, %2; cvt.rn.f16x2.e4m3x2 %0, a; cvt.rn.f16x2.e4m3x2 %1, b;}"
