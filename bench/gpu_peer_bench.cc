@@ -1,4 +1,5 @@
-// Sums over GPUs of one host, in recorded steps: the engine's over peer memory beside NCCL's, for a step's sizes.
+// Sums over GPUs of one host, in recorded steps: the engine's over peer memory beside NCCL's, for a step's sizes; and
+// tokens on their way to the experts of other GPUs and back.
 //   gpu_peer_bench [GPUS]        default: 2, 4, 8, as many as there are
 // The engine's sum takes f32 and adds in a fixed order, whatever the number of ranks; NCCL is asked for f32 and for
 // bf16. The bound: each rank sends and receives 2 (n - 1) / n of the bytes at 450 GB/s, NVLink's 18 links in one
@@ -7,8 +8,10 @@
 #include <dlfcn.h>
 
 #include <barrier>
+#include <cmath>
 #include <cstdlib>
 #include <functional>
+#include <random>
 #include <string>
 #include <thread>
 
@@ -22,7 +25,7 @@ namespace hylas {
 namespace {
 
 constexpr double kLinkBytesPerSecond = 450e9;
-constexpr int kSumsOfAStep = 16, kSteps = 20;
+constexpr int kCallsOfAStep = 16, kSteps = 20;
 
 // The few names of NCCL's interface that are needed; the library is looked for at run time.
 struct Nccl {
@@ -44,12 +47,13 @@ struct Nccl {
 class Group {
  public:
   explicit Group(int32_t size) {
-    std::vector<std::unique_ptr<Comm>> comms = make_local_comms(size);
+    std::vector<std::unique_ptr<Comm>> comms = make_local_comms(size), expert_comms = make_local_comms(size);
     std::vector<Device*> devices;
     for (int32_t r = 0; r < size; ++r) {
       ops_.push_back(make_cuda_ops({.device = r, .workspace_bytes = size_t{1} << 20}).value());
       devices.push_back(&ops_.back()->device());
       handles_.emplace_back().stage = std::move(comms[r]);
+      handles_.back().ep = std::move(expert_comms[r]);
     }
     const Status connected = on_devices(handles_, devices);
     HYLAS_CHECK(connected.ok(), "{}", connected.error().message);
@@ -57,9 +61,11 @@ class Group {
 
   int32_t size() const { return static_cast<int32_t>(ops_.size()); }
 
-  // Microseconds of one sum of `bytes` in `call`(comm, stream, in, out, rank), the slowest rank's.
-  using Call = std::function<void(Comm&, cudaStream_t, const Tensor&, const Tensor&, int32_t)>;
-  double us(int64_t bytes, const Call& call) {
+  // Microseconds of one call of what `make`(rank, device, handles) answers, the slowest rank's. It is called on the
+  // rank's thread, and what it answers keeps the rank's memory.
+  using Body = std::function<void()>;
+  using Make = std::function<Body(int32_t, CudaDevice&, const RankComms&)>;
+  double us(const Make& make) {
     const uint64_t key = ++keys_;
     std::vector<double> times(ops_.size());
     std::barrier together(size());
@@ -67,11 +73,9 @@ class Group {
     for (int32_t r = 0; r < size(); ++r) {
       threads.emplace_back([&, r] {
         auto& device = static_cast<CudaDevice&>(ops_[r]->device());
-        const Buffer in = Buffer::make(device, bytes).value(), out = Buffer::make(device, bytes).value();
-        const Tensor from(in.data(), DType::kF32, {1, 1, bytes / 4}), to(out.data(), DType::kF32, {1, bytes / 4});
-        Comm& comm = *handles_[r].stage;
+        const Body body = make(r, device, handles_[r]);
         const auto step = [&] {
-          for (int i = 0; i < kSumsOfAStep; ++i) call(comm, device.stream(), from, to, r);
+          for (int i = 0; i < kCallsOfAStep; ++i) body();
         };
         ops_[r]->replay(key, step);
         cudaStreamSynchronize(device.stream());
@@ -79,12 +83,25 @@ class Group {
         const int64_t begin_us = now_us();
         for (int i = 0; i < kSteps; ++i) ops_[r]->replay(key, step);
         cudaStreamSynchronize(device.stream());
-        times[r] = static_cast<double>(now_us() - begin_us) / (kSteps * kSumsOfAStep);
+        times[r] = static_cast<double>(now_us() - begin_us) / (kSteps * kCallsOfAStep);
         together.arrive_and_wait();
       });
     }
     for (std::thread& thread : threads) thread.join();
     return *std::max_element(times.begin(), times.end());
+  }
+
+  // Of one sum of `bytes` in `call`(comm, stream, in, out, rank).
+  using Call = std::function<void(Comm&, cudaStream_t, const Tensor&, const Tensor&, int32_t)>;
+  double sum_us(int64_t bytes, const Call& call) {
+    return us([&](int32_t r, CudaDevice& device, const RankComms& handles) -> Body {
+      const auto in = std::make_shared<Buffer>(Buffer::make(device, bytes).value());
+      const auto out = std::make_shared<Buffer>(Buffer::make(device, bytes).value());
+      return [=, &device, &handles, &call] {
+        const Tensor from(in->data(), DType::kF32, {1, 1, bytes / 4}), to(out->data(), DType::kF32, {1, bytes / 4});
+        call(*handles.stage, device.stream(), from, to, r);
+      };
+    });
   }
 
  private:
@@ -99,11 +116,11 @@ void measure(int32_t gpus, const Nccl& nccl) {
   if (nccl.init_all) HYLAS_CHECK(nccl.init_all(handles.data(), gpus, nullptr) == 0, "ncclCommInitAll failed");
   const auto with_nccl = [&](int64_t bytes, int type) {
     const int64_t count = type == Nccl::kBfloat16 ? bytes / 2 : bytes / 4;
-    return group.us(bytes,
-                    [&, count, type](Comm&, cudaStream_t stream, const Tensor& in, const Tensor& out, int32_t r) {
-                      HYLAS_CHECK(nccl.all_reduce(in.data, out.data, static_cast<size_t>(count), type, Nccl::kSum,
-                                                  handles[r], stream) == 0);
-                    });
+    return group.sum_us(bytes,
+                        [&, count, type](Comm&, cudaStream_t stream, const Tensor& in, const Tensor& out, int32_t r) {
+                          HYLAS_CHECK(nccl.all_reduce(in.data, out.data, static_cast<size_t>(count), type, Nccl::kSum,
+                                                      handles[r], stream) == 0);
+                        });
   };
   fmt::print(
       "\n| {} GPUs, elements | hylas f32, us | NCCL f32, us | NCCL bf16, us | hylas / NCCL f32 | bound f32, us | of it "
@@ -112,7 +129,7 @@ void measure(int32_t gpus, const Nccl& nccl) {
   fmt::print("|---|---|---|---|---|---|---|\n");
   for (int64_t elements = 4096; elements <= int64_t{64} << 20; elements *= 4) {
     const int64_t bytes = elements * 4;
-    const double ours = group.us(bytes, [](Comm& comm, cudaStream_t, const Tensor& in, const Tensor& out, int32_t) {
+    const double ours = group.sum_us(bytes, [](Comm& comm, cudaStream_t, const Tensor& in, const Tensor& out, int32_t) {
       comm.all_reduce_slices(in, out);
     });
     const double f32 = nccl.all_reduce ? with_nccl(bytes, Nccl::kFloat32) : 0;
@@ -120,6 +137,69 @@ void measure(int32_t gpus, const Nccl& nccl) {
     const double bound = 2.0 * (gpus - 1) / gpus * static_cast<double>(bytes) / kLinkBytesPerSecond * 1e6;
     fmt::print("| {} ({} KiB) | {:.1f} | {:.1f} | {:.1f} | {:.2f} | {:.1f} | {:.0f} % |\n", elements, bytes >> 10, ours,
                f32, bf16, f32 > 0 ? ours / f32 : 0, bound, 100 * bound / ours);
+  }
+}
+
+// 397B-A17B.
+constexpr int32_t kExperts = 512, kChoices = 10;
+constexpr int64_t kHidden = 4096;
+
+// A rank's tokens in one exchange.
+struct Tokens {
+  Tokens(CudaDevice& device, int32_t rank, int32_t ranks, int32_t own) : counts(ranks, own) {
+    const int64_t all = int64_t{own} * ranks;
+    const auto take = [&](DType dtype, std::initializer_list<int64_t> dims) {
+      Tensor tensor(nullptr, dtype, dims);
+      memory.push_back(Buffer::make(device, tensor.bytes()).value());
+      tensor.data = memory.back().data();
+      return tensor;
+    };
+    sums = {.rows = take(DType::kF32, {1, all * kChoices, kHidden}),
+            .weights = take(DType::kF32, {own, kChoices}),
+            .shared = take(DType::kF32, {1, own, kHidden}),
+            .shared_logit = take(DType::kF32, {own, 1}),
+            .sums = take(DType::kF32, {1, own, kHidden})};
+    tokens = {.counts = counts,
+              .held = {kExperts / ranks * rank, kExperts / ranks},
+              .ids = take(DType::kI32, {own, kChoices}),
+              .x = take(DType::kBF16, {own, kHidden}),
+              .all_ids = take(DType::kI32, {all, kChoices}),
+              .all_x = take(DType::kBF16, {all, kHidden}),
+              .returned = take(DType::kF32, {1, own * kChoices, kHidden})};
+    std::mt19937 random(rank);
+    std::vector<int32_t> ids(static_cast<size_t>(own) * kChoices);
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % kExperts);
+    device.copy_from_host(tokens.ids.data, ids.data(), ids.size() * sizeof(int32_t));
+  }
+  std::vector<int32_t> counts;
+  std::vector<Buffer> memory;
+  ExpertSums sums;
+  ExpertTokens tokens;
+};
+
+void measure_experts(int32_t gpus) {
+  Group group(gpus);
+  fmt::print(
+      "\n| {} GPUs, tokens of each | to the experts and back, us | of it the rows back and their sum | bound, us | of "
+      "it |\n",
+      gpus);
+  fmt::print("|---|---|---|---|---|\n");
+  for (const int32_t own : {1, 8, 32, 64, 128, 256, 1024}) {
+    const auto us = [&](bool there_too) {
+      return group.us([&](int32_t r, CudaDevice& device, const RankComms& handles) -> Group::Body {
+        const auto tokens = std::make_shared<Tokens>(device, r, gpus, own);
+        handles.experts->dispatch(tokens->tokens);
+        return [=, &handles] {
+          if (there_too) handles.experts->dispatch(tokens->tokens);
+          handles.experts->combine(tokens->sums);
+        };
+      });
+    };
+    const double both = us(true), back = us(false);
+    const double elsewhere = (gpus - 1.0) / gpus, wanted = 1 - std::pow(elsewhere, kChoices);
+    const double bytes = own * (wanted * (gpus - 1) * 2 + kChoices * elsewhere * 4) * kHidden;
+    const double bound = bytes / kLinkBytesPerSecond * 1e6;
+    fmt::print("| {} | {:.1f} | {:.1f} | {:.1f} | {:.0f} % |\n", own, both, back, bound, 100 * bound / both);
   }
 }
 
@@ -133,7 +213,9 @@ int main_of(int count, char** arguments) {
   const Nccl nccl;
   if (!nccl.all_reduce) fmt::print("no libnccl.so.2 here: without NCCL's figures\n");
   for (const int gpus : {2, 4, 8}) {
-    if (asked ? gpus == asked : gpus <= there) measure(gpus, nccl);
+    if (asked ? gpus != asked : gpus > there) continue;
+    measure(gpus, nccl);
+    measure_experts(gpus);
   }
   return 0;
 }

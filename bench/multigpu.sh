@@ -4,7 +4,8 @@
 #                                           build/cuda; -DHYLAS_BENCH=ON); LAYERS of the 397B model (default: as many of its
 #                                           60 as should fit in the memory of the GPUs)
 # One table: the seed's load (3500 tokens in, 1 out, concurrency 256) for the layouts that these GPUs allow, beside what
-# the simulator predicts for the same load; then decode. Sums over peer memory beside NCCL's come first.
+# the simulator predicts for the same load; then decode. Sums over peer memory beside NCCL's, and the
+# exchange with experts, come first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-build/cuda}
@@ -67,6 +68,11 @@ if [ "$gpus" -ge 8 ]; then
   for chunk in 4096 16384; do row "pp$((gpus / 2))tp2" $chunk 3500 1 "$prompts"; done
 fi
 for chunk in 4096 16384; do row "pp$gpus" $chunk 3500 1 "$prompts"; done
+groups=$([ "$gpus" -ge 8 ] && echo 4 || echo "$gpus")
 header "the same, 256 sequences: 1024 in, 64 out"
-row "tp$gpus" 16384 1024 64 256
-row "tp${gpus}ep${gpus}dp$([ "$gpus" -ge 8 ] && echo 4 || echo "$gpus")" 16384 1024 64 256
+for layout in "tp$gpus" "tp${gpus}ep$gpus" "tp${gpus}ep${gpus}dp$groups"; do row "$layout" 16384 1024 64 256; done
+# So short that decode alone makes the time of an output token.
+for sequences in 2 64; do
+  header "the same, $sequences sequences: 128 in, 128 out"
+  for layout in "tp$gpus" "tp${gpus}ep$gpus" "tp${gpus}ep${gpus}dp$groups"; do row "$layout" 16384 128 128 "$sequences"; done
+done

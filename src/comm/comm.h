@@ -12,6 +12,8 @@
 
 namespace hylas {
 
+struct PeerPartials;  // tensor/cuda/peers.h
+
 class Comm {
  public:
   virtual ~Comm() = default;
@@ -23,6 +25,11 @@ class Comm {
   // Ops::add_rms_norm, so that one rank with four slices and four ranks with one add alike. `out` may be partials'
   // first slice.
   virtual void all_reduce_slices(const Tensor& partials, const Tensor& out) = 0;
+
+  // For few partial sums on devices that reach each other's memory: what an operator adds them from by itself
+  // (Ops::add_rms_norm_over), instead of all_reduce_slices. Valid until the next call. Null: not here, or not for so
+  // many; every rank gets the same answer.
+  virtual const PeerPartials* show_partials(const Tensor& partials) { return static_cast<void>(partials), nullptr; }
 
   // out = the ranks' rows one after another; rank r brings row_counts[r] rows (may be 0).   in [rows, ...], contiguous
   virtual void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) = 0;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "comm/comm.h"
+#include "comm/expert_dispatch.h"
 #include "comm/pipe.h"
 #include "comm/topology.h"
 
@@ -17,6 +18,8 @@ struct RankComms {
   std::unique_ptr<Comm> ep;     // the same moe_rank in every expert group, by ep_rank
   std::unique_ptr<Comm> moe;    // the ranks that share their experts, by moe_rank; only with ep > 1
   std::unique_ptr<Pipe> pipe;   // the same tp_rank in every stage, by stage
+  // Of `ep`, where its ranks reach each other's memory without the host; otherwise null.
+  std::unique_ptr<ExpertDispatch> experts;
 };
 
 // The ranks of stages [stage_begin, stage_end) as threads of this process, by rank, without pipes.

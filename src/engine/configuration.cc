@@ -155,9 +155,7 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
                    .rows_max = chosen.running_bound,
                    .context_length = chosen.context_length,
                    .page_size = options.page_size};
-  // Groups have other numbers of rows than each other, and expert parallelism counts on the host.
-  const bool records = options.parallel.dp == 1 && options.parallel.ep == 1;
-  if (cuda && !options.disable_cuda_graph && records) {
+  if (cuda && !options.disable_cuda_graph) {
     const int32_t rows_max = std::min(options.cuda_graph_rows_max, chosen.running_bound);
     chosen.graph_rows = decode_graph_rows(options.cuda_graph_rows, rows_max);
   }

@@ -13,16 +13,16 @@ DecodeGraphs::DecodeGraphs(std::span<const int32_t> rows, int32_t pages_max) {
   }
 }
 
-DecodeGraph* DecodeGraphs::find(std::span<const PlanRow> rows, int32_t page_size) {
+DecodeGraph* DecodeGraphs::find(std::span<const PlanRow> rows, std::span<const int32_t> group_tokens,
+                                int32_t page_size) {
   int32_t pages = 1;
   for (const PlanRow& row : rows) {
     const bool plain = row.kind == RowKind::kDecode && row.sample && !row.want_logits && row.prompt_logprobs_from < 0;
     if (!plain) return nullptr;
     pages = std::max(pages, (row.begin + row.length + page_size - 1) / page_size);
   }
-  const auto fits = [&](const DecodeGraph& graph) {
-    return graph.shape.rows >= static_cast<int32_t>(rows.size()) && graph.shape.pages >= pages;
-  };
+  const int32_t most = *std::max_element(group_tokens.begin(), group_tokens.end());  // a row has one
+  const auto fits = [&](const DecodeGraph& graph) { return graph.shape.rows >= most && graph.shape.pages >= pages; };
   const auto found = std::find_if(graphs_.begin(), graphs_.end(), fits);
   return rows.empty() || found == graphs_.end() ? nullptr : &*found;
 }

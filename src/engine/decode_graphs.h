@@ -26,9 +26,10 @@ class DecodeGraphs {
   DecodeGraphs(std::span<const int32_t> rows, int32_t pages_max);
 
   std::span<DecodeGraph> all() { return graphs_; }
-  // The smallest that a step of these rows fits in; null if there is none, or the step does more than decode and
-  // sample.
-  DecodeGraph* find(std::span<const PlanRow> rows, int32_t page_size);
+  // The smallest that a step of these rows fits in, which are those of all dp groups; `group_tokens`: how many tokens
+  // each group has. The same for all groups, so that all take the same one. Null if there is none, or the step does
+  // more than decode and sample.
+  DecodeGraph* find(std::span<const PlanRow> rows, std::span<const int32_t> group_tokens, int32_t page_size);
 
  private:
   static constexpr int32_t kPages = 32;

@@ -132,7 +132,7 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
   const auto last_tokens = feeds ? feed_.resolve(plan.id, plan.known, rows) : sampler_.last_tokens();
   wait_us_ += feed_.wait_us() - fed_us;
   if (clock_) marks_.begin = marks_.input = clock_->mark();
-  if (DecodeGraph* graph = graphs_.find(rows, options_.limits.page_size)) {
+  if (DecodeGraph* graph = graphs_.find(plan.rows, group_tokens_, options_.limits.page_size)) {
     const Batch padded = batches_.build(rows, last_tokens, graph->shape);
     if (!options_.is_first()) enter_stage(padded);  // where the recorded step expects it: first in the arena
     replay(*graph, padded);
@@ -146,12 +146,14 @@ void Rank::run_rows(const StepPlan& plan, std::vector<RowResult>& results) {
 }
 
 // A stage's whole step, up to the logits on the last; the arena lies alike in every step of the same shape. Padded rows
-// travel from stage to stage too: they hold numbers, not what an earlier step left there.
+// travel from stage to stage too: they hold numbers, not what an earlier step left there. So do those of a dp group
+// that has none of its own in this step: all groups have as many.
 void Rank::replay(DecodeGraph& graph, const Batch& batch) {
   ops_->replay(graph.key(), [&] {
     arena_.reset();
+    std::fill(group_tokens_.begin(), group_tokens_.end(), graph.shape.rows);
     graph.hidden = options_.is_first() ? embed(batch) : incoming(batch);
-    decoder_->forward(batch, pools_, graph.hidden, arena_);
+    decoder_->forward(batch, pools_, graph.hidden, arena_, group_tokens_);
     if (!options_.is_last()) return;
     const Tensor all = batch.row_begin.rows(0, batch.rows);  // row i is token i
     graph.logits = decoder_->logits(decoder_->final_norm(graph.hidden, all, arena_), arena_);

@@ -28,8 +28,13 @@ struct Decoder::Impl {
 
 Status Decoder::Impl::load(WeightSource& source) {
   const std::string& prefix = config.prefix;
-  const LoadContext context{
-      config, options.shard, source, options.dispatch_tokens, ops->expert_slices_total(), ops->linear_slices_total()};
+  const LoadContext context{config,
+                            options.shard,
+                            source,
+                            options.dispatch_tokens,
+                            ops->expert_slices_total(),
+                            ops->linear_slices_total(),
+                            comms->experts != nullptr};
   if (first() || (last() && (config.tie_word_embeddings || options.with_mtp))) {
     HYLAS_ASSIGN(embedding, TokenEmbedding::load(context));
   }

@@ -17,11 +17,11 @@ namespace hylas {
 
 // Which part of the model a rank holds, and in which types it computes. One value says it all.
 struct DecoderOptions {
-  DType act = DType::kBF16;       // activations: f32 | bf16
-  DType kv = DType::kBF16;        // KV pages: f32 | bf16 | fp8_e4m3
-  DType state = DType::kF32;      // recurrent state: f32 | f16 | bf16
+  DType act = DType::kBF16;   // activations: f32 | bf16
+  DType kv = DType::kBF16;    // KV pages: f32 | bf16 | fp8_e4m3
+  DType state = DType::kF32;  // recurrent state: f32 | f16 | bf16
   int32_t layer_begin = 0;
-  int32_t layer_end = -1;         // -1: all layers
+  int32_t layer_end = -1;  // -1: all layers
   bool with_mtp = false;
   int32_t page_size = 64;
   Shard shard;

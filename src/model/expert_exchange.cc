@@ -64,12 +64,12 @@ Routing route(Ops& ops, Arena& arena, const MoeWeights& weights, const Tensor& x
 }
 
 struct ExpertExchange::Buffers {
-  Tensor index, position;      // [sent], [tokens, k] i32
-  Tensor sent_x, sent_ids;     // [sent, H] act, [sent, 1] i32
-  Tensor x, ids;               // [received, H] act, [received, 1] i32
-  Tensor rows;                 // [slices, received, H] f32
-  Tensor returned;             // [slices, sent, H] f32
-  Tensor partials;             // [slices, tokens, H] f32
+  Tensor index, position;   // [sent], [tokens, k] i32
+  Tensor sent_x, sent_ids;  // [sent, H] act, [sent, 1] i32
+  Tensor x, ids;            // [received, H] act, [received, 1] i32
+  Tensor rows;              // [slices, received, H] f32
+  Tensor returned;          // [slices, sent, H] f32
+  Tensor partials;          // [slices, tokens, H] f32
 };
 
 ExpertExchange::Buffers ExpertExchange::allocate_block(Arena& arena, const MoeWeights& w, int64_t sent,
@@ -107,7 +107,7 @@ void ExpertExchange::run_block(const Step& step, const MoeWeights& w, const Tens
   to_device(step, d.position, b.position);
   step.comms.ep->all_to_all_rows(b.sent_x, d.counts, b.x, received);
   step.comms.ep->all_to_all_rows(b.sent_ids, d.counts, b.ids, received);
-  step.ops.moe_expert_rows(b.x, b.ids.reshaped({b.ids.dim(0)}), w.experts, b.rows);
+  step.ops.moe_expert_rows(b.x, b.ids, w.experts, b.rows, {});
   for (int64_t s = 0; s < w.slices; ++s) {
     const auto slice = [&](const Tensor& all) { return all.rows(s, 1).reshaped({all.dim(1), w.hidden}); };
     step.comms.ep->all_to_all_rows(slice(b.rows), received, slice(b.returned), d.counts);
@@ -115,6 +115,54 @@ void ExpertExchange::run_block(const Step& step, const MoeWeights& w, const Tens
   if (pairs == 0) return;
   step.ops.moe_combine(b.returned, b.position, routing.weights, x, &w.shared, routing.shared_logit, b.partials);
   step.comms.moe->all_reduce_slices(b.partials, out);
+}
+
+struct ExpertExchange::DeviceBuffers {
+  Tensor ids, x;          // [all, k] i32, [all, H] act
+  Tensor rows, returned;  // [slices, all * k, H], [slices, own * k, H], as the operators make them
+  Tensor shared;          // [slices, own, H] f32
+  Tensor partials;        // the same
+};
+
+ExpertExchange::DeviceBuffers ExpertExchange::allocate_device_block(Arena& arena, const MoeWeights& w, int64_t own,
+                                                                    const Tensor& all_x, Ops* ops) const {
+  const int64_t all = all_x.dim(0), k = w.experts_per_token;
+  const Tensor ids = arena.allocate(DType::kI32, {all, k});
+  const Tensor x = all_x ? all_x : arena.allocate(all_x.dtype, {all, w.hidden});
+  const DType type = ops ? ops->expert_rows_type(x, ids, w.experts, static_cast<int32_t>(w.slices)) : DType::kF32;
+  return DeviceBuffers{
+      .ids = ids,
+      .x = x,
+      .rows = arena.allocate(type, {w.slices, all * k, w.hidden}),
+      .returned = arena.allocate(type, {w.slices, own * k, w.hidden}),
+      .shared = arena.allocate(DType::kF32, {w.slices, own, w.hidden}),
+      .partials = arena.allocate(DType::kF32, {w.slices, own, w.hidden}),
+  };
+}
+
+void ExpertExchange::run_device_block(const Step& step, const MoeWeights& w, const Tensor& x,
+                                      std::span<const int32_t> counts, const Tensor& all_x, const Tensor& out) const {
+  ArenaScope scope(step.arena);
+  ExpertDispatch& dispatch = *step.comms.experts;
+  const Routing routing = route(step.ops, step.arena, w, x);
+  const Tensor wanted = all_x ? all_x : Tensor(nullptr, x.dtype, {total(counts), w.hidden});
+  const DeviceBuffers b = allocate_device_block(step.arena, w, x.dim(0), wanted, &step.ops);
+  dispatch.dispatch({.counts = counts,
+                     .held = {w.experts.expert_begin, static_cast<int32_t>(w.experts.gate.size())},
+                     .ids = routing.ids,
+                     .x = x,
+                     .all_ids = b.ids,
+                     .all_x = all_x ? Tensor() : b.x,
+                     .returned = b.returned});
+  step.ops.moe_expert_rows(b.x, b.ids, w.experts, b.rows, {&w.shared, x, b.shared});
+  const bool whole = w.slices == 1 && step.comms.moe->size() == 1;  // nothing to add
+  const Tensor partials = whole ? out.reshaped({1, x.dim(0), w.hidden}) : b.partials;
+  dispatch.combine({.rows = b.rows,
+                    .weights = routing.weights,
+                    .shared = b.shared,
+                    .shared_logit = routing.shared_logit,
+                    .sums = partials});
+  if (!whole && x.dim(0) > 0) step.comms.moe->all_reduce_slices(partials, out);
 }
 
 // Tokens that each rank of the expert group is home to.
@@ -135,22 +183,25 @@ Tensor ExpertExchange::forward(const Step& step, const MoeWeights& w, const Tens
   const int32_t holders = common_ ? shard_.sizes.ep : shard_.sizes.attn_tp();
   const int32_t me = common_ ? shard_.place.ep_rank : shard_.place.attn_rank;
   const int64_t begin = share_begin(tokens, holders, me), count = homes[shard_.place.ep_rank];
-  const Tensor own = x.rows(begin, count);
-  const Tensor home = step.arena.allocate(DType::kF32, {count, w.hidden});
+  const Tensor own = x.rows(begin, count), all = sums.reshaped({tokens, w.hidden});
+  const auto& group = common_ ? step.comms.ep : step.comms.attn;
+  const Tensor home = group ? step.arena.allocate(DType::kF32, {count, w.hidden}) : all;
   const int32_t most = *std::max_element(homes.begin(), homes.end());
-  for (int64_t from = 0; from < most; from += dispatch_tokens_) {
-    const int64_t first = std::min(from, count), n = std::min<int64_t>(dispatch_tokens_, count - first);
-    run_block(step, w, own.rows(first, n), home.rows(first, n));
+  for (int32_t from = 0; from < most; from += dispatch_tokens_) {
+    std::vector<int32_t> counts = homes;
+    for (int32_t& one : counts) one = std::clamp(one - from, 0, dispatch_tokens_);
+    const int64_t first = std::min<int64_t>(from, count), n = counts[shard_.place.ep_rank];
+    if (on_device_) {
+      const bool has_all = common_ && most <= dispatch_tokens_;
+      run_device_block(step, w, own.rows(first, n), counts, has_all ? x : Tensor(), home.rows(first, n));
+    } else {
+      run_block(step, w, own.rows(first, n), home.rows(first, n));
+    }
   }
+  if (!group) return sums;
   std::vector<int32_t> counts(holders);
   for (int32_t r = 0; r < holders; ++r) counts[r] = share(tokens, holders, r);
-  const Tensor all = sums.reshaped({tokens, w.hidden});
-  const auto& group = common_ ? step.comms.ep : step.comms.attn;
-  if (group) {
-    group->all_gather_rows(home, counts, all);
-  } else {
-    step.ops.device().copy(all.data, home.data, home.bytes());
-  }
+  group->all_gather_rows(home, counts, all);
   return sums;
 }
 
@@ -162,7 +213,11 @@ void ExpertExchange::allocate(Arena& arena, const MoeWeights& w, int64_t tokens,
   const int64_t everywhere = tokens * (common_ ? 1 : shard_.sizes.dp);
   const int64_t received = std::min<int64_t>(everywhere, int64_t{dispatch_tokens_} * shard_.sizes.ep);
   allocate_routing(arena, w, sent);
-  allocate_block(arena, w, sent * w.experts_per_token, received * w.experts_per_token, act);
+  if (on_device_) {
+    allocate_device_block(arena, w, sent, Tensor(nullptr, act, {received, w.hidden}), nullptr);
+  } else {
+    allocate_block(arena, w, sent * w.experts_per_token, received * w.experts_per_token, act);
+  }
 }
 
 }  // namespace hylas

@@ -1,7 +1,10 @@
 #pragma once
 // Expert parallelism: tokens travel to the ranks that hold their experts, the experts' rows travel back, and each
-// token's home adds them in top-k order: the lone rank's sum, bit for bit.
+// token's home adds them in top-k order: the lone rank's sum, bit for bit. Where ranks reach each other's memory
+// (RankComms::experts) a token's row travels once to each rank, and nothing is known on the host but how many tokens
+// there are; otherwise the host counts and sends the row once for each expert.
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "model/step.h"
@@ -11,10 +14,10 @@ namespace hylas {
 struct MoeWeights {
   int32_t experts_total = 0, experts_per_token = 0;
   int64_t hidden = 0;
-  int64_t slices = 1;         // partial sums of a down projection on this rank
-  LinearWeight router;        // [experts_total, H]
-  LinearWeight shared_gate;   // [1, H]
-  ExpertWeights experts;      // those of this rank
+  int64_t slices = 1;        // partial sums of a down projection on this rank
+  LinearWeight router;       // [experts_total, H]
+  LinearWeight shared_gate;  // [1, H]
+  ExpertWeights experts;     // those of this rank
   SharedExpertWeights shared;
 };
 
@@ -33,8 +36,8 @@ class ExpertExchange {
   ExpertExchange() = default;
   // `common`: the tokens given to forward() are those of the whole stage (or of its only dp group); otherwise those of
   // the own dp group. A rank sends out `dispatch_tokens` at a time, so that what arrives fits a buffer of known size.
-  ExpertExchange(const Shard& shard, bool common, int32_t dispatch_tokens)
-      : shard_(shard), common_(common), dispatch_tokens_(dispatch_tokens) {}
+  ExpertExchange(const Shard& shard, bool common, int32_t dispatch_tokens, bool on_device)
+      : shard_(shard), common_(common), on_device_(on_device), dispatch_tokens_(dispatch_tokens) {}
 
   // x [tokens, H] act -> [1, tokens, H] f32 from the arena: the same on all ranks that hold these tokens.
   Tensor forward(const Step& step, const MoeWeights& weights, const Tensor& x) const;
@@ -44,10 +47,18 @@ class ExpertExchange {
   struct Buffers;
   Buffers allocate_block(Arena& arena, const MoeWeights& weights, int64_t sent, int64_t received, DType act) const;
   void run_block(const Step& step, const MoeWeights& weights, const Tensor& x, const Tensor& out) const;
+  struct DeviceBuffers;
+  // `all_x` [all, H]: the tokens of all ranks, or without memory: room for them. `ops` null: to count only.
+  DeviceBuffers allocate_device_block(Arena& arena, const MoeWeights& weights, int64_t own, const Tensor& all_x,
+                                      Ops* ops) const;
+  // The same on the device alone. `counts`: the block's tokens of every rank; `all_x`: theirs, or null.
+  void run_device_block(const Step& step, const MoeWeights& weights, const Tensor& x, std::span<const int32_t> counts,
+                        const Tensor& all_x, const Tensor& out) const;
   std::vector<int32_t> home_counts(const Step& step, int64_t tokens) const;
 
   Shard shard_;
   bool common_ = true;
+  bool on_device_ = false;
   int32_t dispatch_tokens_ = 128;
 };
 

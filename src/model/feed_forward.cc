@@ -22,6 +22,13 @@ Tensor own_group(const Step& step, int32_t dp_group, const Tensor& sums) {
   return sums.reshaped({sums.dim(1), sums.dim(2)}).rows(begin, count).reshaped({1, count, sums.dim(2)});
 }
 
+// Partial sums of tokens that were gathered from the dp groups are added at once: a group that is idle takes part in
+// the sum, and does nothing with it.
+GroupSums sums_of(const Step& step, bool gathered, int32_t dp_group, const Tensor& partials) {
+  if (!gathered) return {partials, step.comms.stage.get()};
+  return {own_group(step, dp_group, sum_over(step.comms.stage.get(), partials))};
+}
+
 }  // namespace
 
 Result<Mlp> Mlp::load(const LoadContext& context, const std::string& prefix) {
@@ -41,7 +48,7 @@ Result<Mlp> Mlp::load(const LoadContext& context, const std::string& prefix) {
   return mlp;
 }
 
-Tensor Mlp::forward(const Step& step, const Tensor& own) const {
+GroupSums Mlp::forward(const Step& step, const Tensor& own) const {
   const Tensor x = gather_groups(step, own);
   const int64_t tokens = x.dim(0);
   const Tensor partials = step.arena.allocate(DType::kF32, {slices_, tokens, hidden_});
@@ -50,7 +57,7 @@ Tensor Mlp::forward(const Step& step, const Tensor& own) const {
   const Tensor up = step.arena.allocate(x.dtype, {tokens, width_});
   step.ops.linear_silu_mul(x, gate_, up_, gate, up);
   step.ops.linear_partial(gate, down_, partials);
-  return own_group(step, dp_group_, sum_over(step.comms.stage, partials));
+  return sums_of(step, step.comms.dp != nullptr, dp_group_, partials);
 }
 
 void Mlp::allocate(Arena& arena, int64_t tokens, DType act) const {
@@ -72,7 +79,8 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   moe.expert_ranks_ = shard.sizes.ep;
   // Ranks that share an expert need the same tokens: with several dp groups, all of them.
   moe.gathers_ = shard.sizes.dp > 1 && shard.sizes.moe_tp() > 1;
-  moe.exchange_ = ExpertExchange(shard, shard.sizes.dp == 1 || moe.gathers_, context.dispatch_tokens);
+  moe.exchange_ =
+      ExpertExchange(shard, shard.sizes.dp == 1 || moe.gathers_, context.dispatch_tokens, context.dispatches_on_device);
   MoeWeights& weights = moe.weights_;
   weights.experts_total = config.experts;
   weights.experts_per_token = config.experts_per_token;
@@ -84,6 +92,7 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   HYLAS_ASSIGN(weights.shared_gate, source.linear(prefix + "shared_expert_gate", 1, hidden));
   HYLAS_ASSIGN(weights.experts, source.experts(prefix + "experts", experts_held(config, shard), hidden,
                                                config.moe_intermediate_size, expert_widths(config, shard)));
+  weights.experts.experts_total = config.experts;
   const std::string name = prefix + "shared_expert.";
   HYLAS_ASSIGN(weights.shared.gate, source.linear_rows(name + "gate_proj", shared, hidden, {&columns, 1}));
   HYLAS_ASSIGN(weights.shared.up, source.linear_rows(name + "up_proj", shared, hidden, {&columns, 1}));
@@ -91,18 +100,17 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   return moe;
 }
 
-Tensor Moe::forward(const Step& step, const Tensor& own) const {
+GroupSums Moe::forward(const Step& step, const Tensor& own) const {
   const Tensor x = gathers_ ? gather_groups(step, own) : own;
   if (expert_ranks_ > 1) {
     const Tensor sums = exchange_.forward(step, weights_, x);
-    return gathers_ ? own_group(step, dp_group_, sums) : sums;
+    return {gathers_ ? own_group(step, dp_group_, sums) : sums};
   }
   const Tensor partials = step.arena.allocate(DType::kF32, {weights_.slices, x.dim(0), weights_.hidden});
   ArenaScope scope(step.arena);
   const Routing r = route(step.ops, step.arena, weights_, x);
   step.ops.moe(x, r.ids, r.weights, weights_.experts, &weights_.shared, r.shared_logit, partials);
-  const Tensor sums = sum_over(step.comms.stage, partials);
-  return gathers_ ? own_group(step, dp_group_, sums) : sums;
+  return sums_of(step, gathers_, dp_group_, partials);
 }
 
 void Moe::allocate(Arena& arena, int64_t tokens, DType act) const {

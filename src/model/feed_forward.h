@@ -14,8 +14,8 @@ namespace hylas {
 class Mlp {
  public:
   static Result<Mlp> load(const LoadContext& context, const std::string& prefix);
-  // x [tokens, H] act -> what add_rms_norm takes, [S, tokens, H] f32, from the arena.
-  Tensor forward(const Step& step, const Tensor& x) const;
+  // x [tokens, H] act -> what add_rms_norm (step.h) takes, [S, tokens, H] f32, from the arena.
+  GroupSums forward(const Step& step, const Tensor& x) const;
   // Accounts in `arena` for what forward() allocates at most, for `tokens` of this rank's group.
   void allocate(Arena& arena, int64_t tokens, DType act) const;
 
@@ -30,7 +30,7 @@ class Mlp {
 class Moe {
  public:
   static Result<Moe> load(const LoadContext& context, const std::string& prefix);
-  Tensor forward(const Step& step, const Tensor& x) const;
+  GroupSums forward(const Step& step, const Tensor& x) const;
   void allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
@@ -45,7 +45,7 @@ class Moe {
 class FeedForward {
  public:
   static Result<FeedForward> load(const LoadContext& context, const std::string& prefix);
-  Tensor forward(const Step& step, const Tensor& x) const {
+  GroupSums forward(const Step& step, const Tensor& x) const {
     return std::visit([&](const auto& ffn) { return ffn.forward(step, x); }, ffn_);
   }
   void allocate(Arena& arena, int64_t tokens, DType act) const {

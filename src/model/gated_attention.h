@@ -19,11 +19,11 @@ class GatedAttention {
   void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
 
   struct Scratch {
-    Tensor qg;  // [tokens, heads, 2 * head_dim] act
-    Tensor k;   // [tokens, kv_heads, head_dim] act
-    Tensor v;   // [tokens, kv_heads, head_dim] act
-    Tensor q;   // [tokens, heads, head_dim] act
-    Tensor out; // [tokens, heads, head_dim] act
+    Tensor qg;   // [tokens, heads, 2 * head_dim] act
+    Tensor k;    // [tokens, kv_heads, head_dim] act
+    Tensor v;    // [tokens, kv_heads, head_dim] act
+    Tensor q;    // [tokens, heads, head_dim] act
+    Tensor out;  // [tokens, heads, head_dim] act
   };
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
 
@@ -33,10 +33,10 @@ class GatedAttention {
   float eps_ = 0;
   std::string kind_;
   int32_t layer_ = 0;
-  LinearWeight q_;         // [heads * 2 * head_dim, H]: per head the query's rows, then the gate's
-  LinearWeight k_, v_;     // [kv_heads * head_dim, H]
-  LinearWeight o_;         // [H, heads * head_dim]
-  Tensor q_norm_, k_norm_; // [head_dim]
+  LinearWeight q_;          // [heads * 2 * head_dim, H]: per head the query's rows, then the gate's
+  LinearWeight k_, v_;      // [kv_heads * head_dim, H]
+  LinearWeight o_;          // [H, heads * head_dim]
+  Tensor q_norm_, k_norm_;  // [head_dim]
 };
 
 }  // namespace hylas

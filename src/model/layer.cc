@@ -37,11 +37,11 @@ void Layer::forward(const Step& step, const Tensor& hidden, const Tensor& normed
     ArenaScope scope(step.arena);
     const Tensor partials = step.arena.allocate(DType::kF32, {slices_, step.batch.tokens, hidden_size_});
     std::visit([&](const auto& mixer) { mixer.forward(step, normed, partials); }, mixer_);
-    step.ops.add_rms_norm(sum_over(step.comms.attn, partials), hidden, post_norm_, eps, normed);
+    add_rms_norm(step, {partials, step.comms.attn.get()}, hidden, post_norm_, eps, normed);
   }
   ArenaScope scope(step.arena);
-  const Tensor sums = ffn_.forward(step, normed);
-  if (!idle) step.ops.add_rms_norm(sums, hidden, next_norm, eps, next_norm ? normed : Tensor());
+  const GroupSums sums = ffn_.forward(step, normed);
+  if (!idle) add_rms_norm(step, sums, hidden, next_norm, eps, next_norm ? normed : Tensor());
 }
 
 void Layer::allocate(Arena& arena, int64_t tokens, DType act) const {

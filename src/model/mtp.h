@@ -35,9 +35,9 @@ class Mtp {
   float eps_ = 0;
   int64_t hidden_size_ = 0;
   TokenEmbedding embedding_;
-  Tensor embedding_norm_, hidden_norm_;    // [H]
-  Tensor norm_;                            // [H]
-  LinearWeight fc_;                        // [H, 2 H]
+  Tensor embedding_norm_, hidden_norm_;  // [H]
+  Tensor norm_;                          // [H]
+  LinearWeight fc_;                      // [H, 2 H]
 };
 
 }  // namespace hylas

@@ -19,6 +19,7 @@ struct LoadContext {
   int32_t dispatch_tokens;
   int32_t expert_slices_total;  // the operators' (ops.h)
   int32_t linear_slices_total;
+  bool dispatches_on_device;  // RankComms::experts is there
 };
 
 struct Step {
@@ -34,11 +35,28 @@ struct Step {
 
 // The sum of a row-parallel product over a group, ready for add_rms_norm: partials [S, T, H] f32 as they are on a lone
 // rank, [1, T, H] f32 (in their place) otherwise.
-inline Tensor sum_over(const std::unique_ptr<Comm>& group, const Tensor& partials) {
+inline Tensor sum_over(Comm* group, const Tensor& partials) {
   if (!group || partials.dim(1) == 0) return partials;
   const Tensor first = partials.rows(0, 1);
   group->all_reduce_slices(partials, first.reshaped({partials.dim(1), partials.dim(2)}));
   return first;
+}
+
+// Partial sums [S, T, H] f32 that are still to be added over the ranks of `group`; null: they are complete.
+struct GroupSums {
+  Tensor partials;
+  Comm* group = nullptr;
+};
+
+// residual += their sum, out = its norm (Ops::add_rms_norm).
+inline void add_rms_norm(const Step& step, const GroupSums& sums, const Tensor& residual, const Tensor& weight,
+                         float eps, const Tensor& out) {
+  if (sums.group) {
+    if (const PeerPartials* shown = sums.group->show_partials(sums.partials)) {
+      return step.ops.add_rms_norm_over(*shown, residual, weight, eps, out);
+    }
+  }
+  step.ops.add_rms_norm(sum_over(sums.group, sums.partials), residual, weight, eps, out);
 }
 
 }  // namespace hylas

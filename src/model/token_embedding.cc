@@ -8,9 +8,8 @@ Result<TokenEmbedding> TokenEmbedding::load(const LoadContext& context) {
   TokenEmbedding embedding;
   embedding.vocab_begin_ = static_cast<int32_t>(rows.begin);
   embedding.is_shard_ = rows.count < config.vocab_size;
-  HYLAS_ASSIGN(embedding.table_,
-               context.source.tensor_rows(config.prefix + "embed_tokens.weight",
-                                          {config.vocab_size, config.hidden_size}, {&rows, 1}));
+  HYLAS_ASSIGN(embedding.table_, context.source.tensor_rows(config.prefix + "embed_tokens.weight",
+                                                            {config.vocab_size, config.hidden_size}, {&rows, 1}));
   return embedding;
 }
 

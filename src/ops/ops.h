@@ -32,6 +32,8 @@ struct RopeConfig {
   int32_t sections[3] = {11, 11, 10};  // T, H, W; only read when positions have three rows
 };
 
+struct PeerPartials;  // tensor/cuda/peers.h
+
 // Shapes of a Gated DeltaNet layer on this rank.
 struct DeltaShape {
   int32_t key_heads;
@@ -61,6 +63,13 @@ constexpr int64_t slice_begin(int64_t size, int64_t unit, int index, int slices 
   return begin < size ? begin : size;
 }
 
+// The shared expert's down products over tokens of their own: rows[s][t] = slice s of that over x[t], not scaled.
+struct SharedRows {
+  const SharedExpertWeights* weights = nullptr;
+  Tensor x;     // [T, H] act; T may be 0
+  Tensor rows;  // [slices, T, H] f32
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -87,6 +96,11 @@ class Ops {
   // tree: ((p0 + p1) + (p2 + p3)) in f32.                            partials [S, T, H] f32, residual [T, H] act
   virtual void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
                             const Tensor& out) = 0;
+
+  // The same over the partial sums of a group of ranks, whose tree goes on over their slices in rank order; every rank
+  // of the group calls it. Where Comm::show_partials gives some.
+  virtual void add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
+                                 const Tensor& out) = 0;
 
   // out = w * (x * rsqrt(mean(x^2) + eps)) * silu(z) over the last dimension (plain w).
   //                                                                  x, z, out [T, heads, D] act, w [D] f32|bf16
@@ -161,11 +175,17 @@ class Ops {
 
   // moe() in two halves, for expert parallelism: bit for bit the same, wherever and in whatever order the rows were
   // computed.
-  // First: down products of single experts. rows[s][i] = slice s of expert ids[i]'s product over x[i], unweighted. This
-  // rank holds every one of the ids. May have no rows.
-  // x [P, H] act, ids [P] i32 (the model's), rows [slices, P, H] f32
-  virtual void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-                               const Tensor& rows) = 0;
+  // What moe_expert_rows makes of this, without a rounding: f32, or bf16. Shapes alone decide.
+  virtual DType expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
+    static_cast<void>(x), static_cast<void>(ids), static_cast<void>(experts), static_cast<void>(slices);
+    return DType::kF32;
+  }
+  // First: down products of single experts. rows[s][t * k + j] = slice s of expert ids[t][j]'s product over x[t],
+  // unweighted; left as it is where this rank does not hold that expert. May have no tokens. Beside them the shared
+  // expert's, if `shared` has weights.
+  // x [T, H] act, ids [T, k] i32 (the model's), rows [slices, T * k, H] f32 or of expert_rows_type
+  virtual void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+                               const SharedRows& shared) = 0;
   // Then: partials[s][t] = sum over k in top-k order of weights[t][k] * rows[s][index[t][k]], then the shared expert as
   // in moe(). `shared` may be null; no tokens are fine.
   // rows [slices, P, H] f32, index [T, k] i32, weights [T, k] f32, x [T, H] act, shared_logit [T, 1] f32,

@@ -19,6 +19,7 @@ struct ExpertWeights {
   std::vector<LinearWeight> gate;  // each [expert width, hidden]
   std::vector<LinearWeight> up;    // each [expert width, hidden]
   std::vector<LinearWeight> down;  // each [hidden, expert width]
+  int32_t experts_total = 0;       // of the layer, all ranks': how many of a token's choices to expect here; 0: all
 };
 
 // The shared expert: a dense SwiGLU whose output is scaled by sigmoid(gate logit) (model.md section 3.3).

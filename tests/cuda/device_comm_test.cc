@@ -5,72 +5,16 @@
 #include <algorithm>
 #include <barrier>
 #include <cstring>
-#include <functional>
-#include <thread>
 
-#include "comm/device_comms.h"
-#include "comm/local.h"
-#include "cuda/parity.h"
+#include "cuda/device_ranks.h"
 
 namespace hylas::test {
 namespace {
 
-// Every rank's operators, and with them its stream.
-std::vector<std::unique_ptr<Ops>> make_ranks(int32_t ranks) {
-  cuda_load_all_kernels();
-  const int gpus = cuda_device_count();
-  std::vector<std::unique_ptr<Ops>> ops;
-  for (int32_t r = 0; r < ranks; ++r) {
-    ops.push_back(make_cuda_ops({.device = r % gpus, .workspace_bytes = size_t{1} << 20}).value());
-  }
-  return ops;
-}
-
-// One handle of every rank, over its device.
-std::vector<RankComms> on_devices_of(const std::vector<std::unique_ptr<Ops>>& ops,
-                                     const std::function<void(RankComms&, int32_t rank)>& give) {
-  std::vector<RankComms> handles(ops.size());
-  std::vector<Device*> devices;
-  for (size_t r = 0; r < ops.size(); ++r) {
-    give(handles[r], static_cast<int32_t>(r));
-    devices.push_back(&ops[r]->device());
-  }
-  const Status connected = on_devices(handles, devices);
-  EXPECT_TRUE(connected.ok()) << connected.error().message;
-  return handles;
-}
 std::vector<RankComms> groups_on_devices(const std::vector<std::unique_ptr<Ops>>& ops) {
   std::vector<std::unique_ptr<Comm>> comms = make_local_comms(static_cast<int32_t>(ops.size()));
   return on_devices_of(ops, [&](RankComms& handles, int32_t r) { handles.stage = std::move(comms[r]); });
 }
-
-void on_every_rank(int32_t ranks, const std::function<void(int32_t)>& body) {
-  std::vector<std::thread> threads;
-  for (int32_t r = 0; r < ranks; ++r) threads.emplace_back(body, r);
-  for (std::thread& thread : threads) thread.join();
-}
-
-// A tensor of a rank, in its own memory.
-class Local {
- public:
-  Local(Device& device, const HostTensor& host)
-      : device_(device), memory_(Buffer::make(device, host.bytes.size()).value()), view(host.view) {
-    device.copy_from_host(memory_.data(), host.bytes.data(), host.bytes.size());
-    view.data = memory_.data();
-  }
-  std::vector<std::byte> bytes() const {
-    std::vector<std::byte> all(memory_.bytes());
-    device_.copy_to_host(all.data(), memory_.data(), all.size());
-    return all;
-  }
-
- private:
-  Device& device_;
-  Buffer memory_;
-
- public:
-  Tensor view;
-};
 
 // One collective of `ins` into `outs` by rank, over host memory and over the GPU's, several times; the outs must agree.
 using Collective = std::function<void(Comm&, const Tensor& in, const Tensor& out)>;
@@ -172,12 +116,74 @@ TEST(DeviceComm, SumsInAGraphWhereEveryRankHasAGpu) {
   });
 }
 
+// One kernel instead of two: the sum over the ranks, the residual and its norm have the bits of the two. More rows than
+// blocks, rows of any length, also recorded.
+TEST(DeviceComm, NormsOverPartialSumsOfRanksWithAGpuEach) {
+  constexpr int kRanks = 2;
+  if (cuda_device_count() < kRanks) GTEST_SKIP() << "needs two GPUs";
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(kRanks);
+  const std::vector<RankComms> handles = groups_on_devices(ops);
+  uint64_t key = 0;
+  for (const DType act : {DType::kBF16, DType::kF32}) {
+    for (const auto& [rows, columns, slices] :
+         {std::tuple{1, 2048, 1}, {3, 40, 2}, {60, 4096, 2}, {250, 2048, 1}, {5, 37, 1}, {0, 64, 1}}) {
+      ++key;
+      std::mt19937 random(83);
+      const HostTensor residual = random_tensor(random, act, {rows, columns}, 1.f);
+      const HostTensor weight = random_tensor(random, DType::kBF16, {columns}, 1.f);
+      std::vector<HostTensor> partials;
+      for (int r = 0; r < kRanks; ++r) {
+        partials.push_back(random_tensor(random, DType::kF32, {slices, rows, columns}, 1.f));
+      }
+      on_every_rank(kRanks, [&](int32_t r) {
+        Device& device = ops[r]->device();
+        Comm& comm = *handles[r].stage;
+        Local mine(device, partials[r]), w(device, weight), summed(device, partials[r]);
+        Local x(device, residual), out(device, poisoned(act, {rows, columns}));
+        Local wanted_x(device, residual), wanted(device, poisoned(act, {rows, columns}));
+        const Tensor first = summed.view.rows(0, 1);
+        comm.all_reduce_slices(summed.view, first.reshaped({rows, columns}));
+        ops[r]->add_rms_norm(first, wanted_x.view, w.view, 1e-6f, wanted.view);
+        const auto body = [&] {
+          const PeerPartials* shown = comm.show_partials(mine.view);
+          ASSERT_NE(shown, nullptr);
+          ops[r]->add_rms_norm_over(*shown, x.view, w.view, 1e-6f, out.view);
+        };
+        body();
+        EXPECT_EQ(x.bytes(), wanted_x.bytes()) << rows << " x " << columns;
+        EXPECT_EQ(out.bytes(), wanted.bytes()) << rows << " x " << columns;
+        x.set(residual);
+        ops[r]->replay(key, body);  // runs it, and records it
+        x.set(residual);
+        ops[r]->replay(key, body);
+        EXPECT_EQ(x.bytes(), wanted_x.bytes()) << rows << " x " << columns << ", recorded";
+        EXPECT_EQ(out.bytes(), wanted.bytes()) << rows << " x " << columns << ", recorded";
+      });
+    }
+  }
+  // Too many for every rank to read them all.
+  on_every_rank(kRanks, [&](int32_t r) {
+    Local large(ops[r]->device(), poisoned(DType::kF32, {1, 400, 2048}));
+    EXPECT_EQ(handles[r].stage->show_partials(large.view), nullptr);
+  });
+}
+
 TEST(DeviceComm, GathersRowsAndColumns) {
   const std::vector<int32_t> counts = {3, 1, 6};
   expect_same(random_tensors(DType::kBF16, {3, 1, 6}, 40), poisoned_tensors(DType::kBF16, {10, 10, 10}, 40),
               [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_rows(in, counts, out); });
   expect_same(random_tensors(DType::kF32, {7, 7}, 33), poisoned_tensors(DType::kF32, {7, 7}, 66),
               [](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_columns(in, out); });
+}
+
+// Ranks with a GPU each fetch few rows in one kernel, in units of what the rows are long, and many by copies.
+TEST(DeviceComm, GathersRowsOfEverySize) {
+  for (const auto& [rows, columns] : {std::pair{3, 40}, {0, 64}, {1, 33}, {100, 4096}, {3000, 1024}}) {
+    const std::vector<int32_t> counts = {rows, 5};
+    expect_same(random_tensors(DType::kBF16, {rows, 5}, columns),
+                poisoned_tensors(DType::kBF16, {rows + 5, rows + 5}, columns),
+                [&](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_gather_rows(in, counts, out); });
+  }
 }
 
 // Rank r sends r + to rows to rank `to`: some send none to some.

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <numeric>
 
@@ -166,13 +167,13 @@ HostTensor halves(const Layer& layer, Ops& on, const SharedExpertWeights* shared
     place[static_cast<size_t>(pair)] = i;
   }
   const OnDevice dx(layer.x), dweights(layer.weights), dlogit(layer.logit), dtoken(int_tensor(token, {pairs})),
-      dexpert(int_tensor(expert, {pairs})), dplace(int_tensor(place, {c.tokens, c.choices}));
+      dexpert(int_tensor(expert, {pairs, 1})), dplace(int_tensor(place, {c.tokens, c.choices}));
   const OnDevice rows_x(poisoned(DType::kBF16, {pairs, c.hidden})), rows(poisoned(DType::kF32, {1, pairs, c.hidden})),
       partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
   const ExpertWeights experts = layer.experts();
   run_on(on, [&](Ops& ops) {
     ops.gather_rows(dx, dtoken, rows_x);
-    ops.moe_expert_rows(rows_x, dexpert, experts, rows);
+    ops.moe_expert_rows(rows_x, dexpert, experts, rows, {});
     ops.moe_combine(rows, dplace, dweights, dx, shared, dlogit, partials);
   });
   return partials.host();
@@ -186,6 +187,47 @@ HostTensor whole(const Layer& layer, Ops& on, const SharedExpertWeights* shared,
   const ExpertWeights experts = layer.experts(begin);
   run_on(on, [&](Ops& ops) { ops.moe(dx, dids, dweights, experts, shared, dlogit, partials); });
   return partials.host();
+}
+
+// The same with all choices of a token at once, as ranks have them that hold some of the experts: those from `begin`
+// on. Rows of others stay; the type that the operator likes best gives the same numbers.
+void expect_rows_in_place(const Layer& layer, Ops& on, int begin) {
+  const Case& c = layer.c;
+  const int64_t pairs = c.tokens * c.choices;
+  const OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
+      dlogit(layer.logit);
+  const ExpertWeights experts = layer.experts(begin);
+  const DType type = on.expert_rows_type(dx, dids, experts, 1);
+  const OnDevice rows(poisoned(DType::kF32, {1, pairs, c.hidden})), typed(poisoned(type, {1, pairs, c.hidden})),
+      shared(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+  run_on(on, [&](Ops& ops) {
+    ops.moe_expert_rows(dx, dids, experts, rows, {});
+    ops.moe_expert_rows(dx, dids, experts, typed, {&layer.shared, dx, shared});
+  });
+  HostTensor f32 = rows.host();
+  const HostTensor others = typed.host(), empty = poisoned(DType::kF32, {1, c.hidden});
+  for (int64_t i = 0; i < pairs; ++i) {
+    float* row = f32.view.row<float>(0) + i * c.hidden;
+    const bool held = layer.ids[static_cast<size_t>(i)] >= begin;
+    ASSERT_EQ(std::memcmp(row, empty.view.data, c.hidden * sizeof(float)) == 0, !held) << "row " << i;
+    for (int64_t h = 0; h < c.hidden && held && type == DType::kBF16; ++h) {
+      const uint32_t bits = others.view.row<uint16_t>(0)[i * c.hidden + h];
+      ASSERT_EQ(std::bit_cast<uint32_t>(row[h]), bits << 16) << "row " << i;
+    }
+    if (!held) std::fill_n(row, c.hidden, 0.f);
+  }
+  if (type == DType::kF32) {
+    EXPECT_EQ(rows.host().bytes, others.bytes);
+  }
+  std::vector<int32_t> place(static_cast<size_t>(pairs));
+  std::iota(place.begin(), place.end(), 0);
+  const OnDevice dplace(int_tensor(place, {c.tokens, c.choices})), drows(f32),
+      partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+  run_on(on, [&](Ops& ops) { ops.moe_combine(drows, dplace, dweights, dx, nullptr, dlogit, partials); });
+  EXPECT_EQ(partials.host().bytes, whole(layer, on, nullptr, begin).bytes);
+  HostTensor of_shared = expert_rows(layer.x.view, layer.gate.back(), layer.up.back(), layer.down.back());
+  of_shared.view = of_shared.view.reshaped({1, c.tokens, c.hidden});
+  EXPECT_TRUE(near(shared, of_shared, 1e-2));
 }
 
 void compare(const Layer& layer, Ops& on, int begin, bool with_shared) {
@@ -210,6 +252,10 @@ TEST_P(CudaFp8Moe, TheHalvesMakeTheWhole) {
   EXPECT_TRUE(near(OnDevice(halves(layer, fp8_ops(), &layer.shared)), wanted_sums(layer, 0, true), 1e-2));
 }
 
+TEST_P(CudaFp8Moe, RowsOfAllChoicesAtOnce) {
+  for (const int begin : {0, 1}) expect_rows_in_place(Layer(GetParam()), fp8_ops(), begin);
+}
+
 class CudaFp8FewRows : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8FewRows,
                          testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{1, 2048, 512, 512, 12, 8, 12},
@@ -232,6 +278,10 @@ TEST_P(CudaFp8FewRows, TheHalvesMakeTheWhole) {
   for (const SharedExpertWeights* shared : {static_cast<const SharedExpertWeights*>(nullptr), &layer.shared}) {
     EXPECT_EQ(whole(layer, few_rows_ops(), shared).bytes, halves(layer, few_rows_ops(), shared).bytes);
   }
+}
+
+TEST_P(CudaFp8FewRows, RowsOfAllChoicesAtOnce) {
+  for (const int begin : {0, 1}) expect_rows_in_place(Layer(GetParam()), few_rows_ops(), begin);
 }
 
 // A token alone, and among others that crowd its experts: the same bits.

@@ -112,13 +112,45 @@ TEST_P(CudaMoe, TheHalvesMakeTheWhole) {
     expert[static_cast<size_t>(i)] = ids_.view.as<int32_t>()[pair];
     place[static_cast<size_t>(pair)] = i;
   }
-  OnDevice dtoken(int_tensor(token, {pairs})), dexpert(int_tensor(expert, {pairs})),
+  OnDevice dtoken(int_tensor(token, {pairs})), dexpert(int_tensor(expert, {pairs, 1})),
       dplace(int_tensor(place, {c.tokens, c.choices}));
   OnDevice drows_x(poisoned(c.act, {pairs, c.hidden})), drows(poisoned(DType::kF32, {2, pairs, c.hidden}));
   cuda_ops().gather_rows(dx, dtoken, drows_x);
-  cuda_ops().moe_expert_rows(drows_x, dexpert, dexperts, drows);
+  cuda_ops().moe_expert_rows(drows_x, dexpert, dexperts, drows, {});
   cuda_ops().moe_combine(drows, dplace, dweights, dx, &dshared, dlogit, halves);
   EXPECT_EQ(whole.host().bytes, halves.host().bytes);
+}
+
+// So do several ranks that each get all tokens and write the rows of the experts that they hold.
+TEST_P(CudaMoe, RanksWriteTheRowsOfTheirExperts) {
+  const MoeCase& c = GetParam();
+  const Matrix x = random_matrix(random_, c.act, c.tokens, c.hidden, 1.f);
+  OnDevice dx(x), dids(ids_), dweights(weights_), dlogit(logit_);
+  const SharedExpertWeights dshared{device(3 * c.experts), device(3 * c.experts + 1), device(3 * c.experts + 2)};
+  ExpertWeights all;
+  layer_.fill(0, c.experts, [&](int i) { return device(i); }, all);
+  OnDevice whole(poisoned(DType::kF32, {2, c.tokens, c.hidden})), parts(poisoned(DType::kF32, {2, c.tokens, c.hidden}));
+  cuda_ops().moe(dx, dids, dweights, all, &dshared, dlogit, whole);
+  OnDevice drows(poisoned(DType::kF32, {2, c.tokens * c.choices, c.hidden})),
+      dshared_rows(poisoned(DType::kF32, {2, c.tokens, c.hidden})),
+      alone(poisoned(DType::kF32, {2, c.tokens, c.hidden}));
+  for (const auto& [begin, end] : {std::pair{1, c.experts}, {0, 1}, {0, 0}}) {
+    ExpertWeights held;
+    layer_.fill(begin, end, [&](int i) { return device(i); }, held);
+    const SharedRows shared{begin == 0 && end == 1 ? nullptr : &dshared, dx, dshared_rows};
+    cuda_ops().moe_expert_rows(dx, dids, held, drows, shared);
+  }
+  std::vector<int32_t> in_place(static_cast<size_t>(c.tokens * c.choices));
+  std::iota(in_place.begin(), in_place.end(), 0);
+  OnDevice dplace(int_tensor(in_place, {c.tokens, c.choices}));
+  cuda_ops().moe_combine(drows, dplace, dweights, dx, &dshared, dlogit, parts);
+  EXPECT_EQ(whole.host().bytes, parts.host().bytes);
+  // sigmoid(100) is 1 in f32.
+  HostTensor open = poisoned(DType::kF32, {c.tokens, 1});
+  for (int64_t t = 0; t < c.tokens; ++t) *open.view.row<float>(t) = 100.f;
+  OnDevice dopen(open);
+  cuda_ops().moe(dx, dids, dweights, {}, &dshared, dopen, alone);
+  EXPECT_EQ(alone.host().bytes, dshared_rows.host().bytes);
 }
 
 }  // namespace

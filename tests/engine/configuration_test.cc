@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "support/layout_models.h"
+
 namespace hylas {
 namespace {
 
@@ -117,6 +119,16 @@ TEST(Configuration, OneGpuRecordsDecodeStepsUpToItsSequences) {
   EXPECT_THAT(chosen(options).graph_rows, ElementsAre(2, 3)) << "every stage records its own";
   options.disable_cuda_graph = true;
   EXPECT_THAT(chosen(options).graph_rows, IsEmpty());
+}
+
+TEST(Configuration, DpGroupsRecordStepsOfTheSequencesOfOne) {
+  EngineOptions options;
+  options.device = "cuda";
+  options.parallel = {.tp = 2, .ep = 2, .dp = 2};
+  options.enable_dp_attention = true;
+  options.max_running_requests = 8;
+  const ModelConfig model = parse_model_config(test::layout_model_path({test::LayoutKind::kMoe, 8})).value();
+  EXPECT_THAT(configure(options, model, {}).value().graph_rows, ElementsAre(1, 2, 4));
 }
 
 TEST(Configuration, RanksTakeAGpuEach) {

@@ -4,15 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <bit>
-
-#include "engine/configuration.h"
-#include "engine/rank.h"
-#include "model/manifest.h"
-#include "ops/cuda_ops.h"
+#include "engine/graph_rig.h"
 #include "support/layout_models.h"
-#include "support/test_device.h"
-#include "weights/dummy_source.h"
 
 namespace hylas {
 namespace {
@@ -28,8 +21,10 @@ PlanRow decode_row(int32_t position) {
   return row;
 }
 
-StepShape shape_for(DecodeGraphs& graphs, std::vector<PlanRow> rows) {
-  const DecodeGraph* graph = graphs.find(rows, 64);
+StepShape shape_for(DecodeGraphs& graphs, const std::vector<PlanRow>& rows, int32_t groups = 1) {
+  std::vector<int32_t> group_tokens(groups, 0);
+  for (const PlanRow& row : rows) group_tokens.at(row.group) += row.length;
+  const DecodeGraph* graph = graphs.find(rows, group_tokens, 64);
   return graph ? graph->shape : StepShape{0, 0};
 }
 
@@ -50,6 +45,23 @@ TEST(DecodeGraphs, TakesTheSmallestShapeThatRowsAndPagesFitIn) {
   expect_shape(shape_for(graphs, {}), 0, 0);
 }
 
+// The largest group decides for all, the idle ones too, and every group's pages count.
+TEST(DecodeGraphs, AllGroupsTakeTheSameShape) {
+  const int32_t rows[] = {1, 2, 4};
+  DecodeGraphs graphs(rows, 300);
+  const auto of_group = [](int32_t group, int32_t position) {
+    PlanRow row = decode_row(position);
+    row.group = group;
+    return row;
+  };
+  expect_shape(shape_for(graphs, {of_group(0, 0), of_group(1, 0)}, 2), 1, 32);
+  expect_shape(shape_for(graphs, {of_group(0, 0), of_group(1, 32 * 64), of_group(1, 0)}, 2), 2, 128);
+  expect_shape(shape_for(graphs, {of_group(2, 0), of_group(2, 0), of_group(2, 0)}, 3), 4, 32);
+  PlanRow prefill = of_group(1, 0);
+  prefill.kind = RowKind::kPrefill;
+  expect_shape(shape_for(graphs, {of_group(0, 0), prefill}, 2), 0, 0);
+}
+
 TEST(DecodeGraphs, LeavesOutStepsThatDoMore) {
   const int32_t rows[] = {4};
   DecodeGraphs graphs(rows, 32);
@@ -68,85 +80,8 @@ TEST(DecodeGraphs, RowsAreWhatWasAskedForOrChosen) {
   EXPECT_THAT(decode_graph_rows(asked, 10), ElementsAre(1, 8, 10));
 }
 
-constexpr int32_t kPages = 20;
-constexpr int32_t kSlots = 5;
-
-// A rank of its own with steps that are written by hand.
-class Rig {
- public:
-  Rig(const std::string& model_path, std::vector<int32_t> graph_rows) {
-    EngineOptions options;
-    options.model_path = model_path;
-    options.device = test::test_device();
-    options.max_running_requests = kSlots;
-    options.context_length = 512;
-    const ModelConfig model = parse_model_config(model_path).value();
-    const EngineConfiguration chosen = configure(options, model, {}).value();
-    std::unique_ptr<Ops> ops =
-        options.device == "cuda" ? make_cuda_ops({}).value() : make_cpu_ops({.threads = 2}).value();
-    auto source = std::make_unique<DummySource>(manifest(model));
-    if (options.device == "cuda") source->place_on(ops->device());
-    rank_ = Rank::load({chosen.model, chosen.decoder_of(0), chosen.limits, chosen.vocab_tokens, std::move(graph_rows)},
-                       std::move(ops), std::move(source))
-                .value();
-    HYLAS_CHECK(rank_->allocate(kPages, kSlots).ok());
-    rank_->record_graphs();
-  }
-
-  void prefill(SequenceIndex sequence, int32_t tokens) {
-    StepPlan plan;
-    SequenceStart start;
-    start.sequence = sequence;
-    start.sampling.seed = sequence;
-    start.sampling.temperature = sequence % 2 ? 0.8f : 0.f;
-    start.sampling.top_logprobs = 2;
-    plan.starts = {start};
-    PlanRow row = row_of(sequence, tokens);
-    for (int32_t i = 0; i < tokens; ++i) row.tokens.push_back((i * 37 + sequence * 11) % 97);
-    plan.rows = {row};
-    lengths_[sequence] = tokens;
-    execute(plan);
-  }
-  // One token of each, in one step.
-  void decode(const std::vector<SequenceIndex>& sequences) {
-    StepPlan plan;
-    for (SequenceIndex sequence : sequences) {
-      PlanRow row = row_of(sequence, 1);
-      row.kind = RowKind::kDecode;
-      row.begin = lengths_[sequence]++;
-      row.state_read = sequence;
-      row.step = row.begin;
-      plan.rows.push_back(row);
-    }
-    execute(plan);
-  }
-  // Of each sequence: tokens and the bits of their logprobs.
-  std::map<SequenceIndex, std::vector<uint32_t>> said;
-
- private:
-  static PlanRow row_of(SequenceIndex sequence, int32_t tokens) {
-    PlanRow row;
-    row.sequence = sequence;
-    row.length = tokens;
-    for (int32_t i = 0; i < kPages / kSlots; ++i) row.pages.push_back(i * kSlots + sequence);
-    row.state_write = sequence;
-    row.sample = true;
-    return row;
-  }
-  void execute(StepPlan& plan) {
-    plan.id = ++plans_;
-    for (const RowResult& row : rank_->execute_and_settle(plan).rows) {
-      std::vector<uint32_t>& words = said[row.sequence];
-      words.push_back(static_cast<uint32_t>(row.sampled.token));
-      words.push_back(std::bit_cast<uint32_t>(row.sampled.logprob));
-      for (const TokenLogprob& top : row.sampled.top) words.push_back(std::bit_cast<uint32_t>(top.logprob));
-    }
-  }
-
-  std::unique_ptr<Rank> rank_;
-  std::map<SequenceIndex, int32_t> lengths_;
-  uint64_t plans_ = 0;
-};
+using test::GraphRig;
+using test::kRigSequences;
 
 class GraphSteps : public testing::TestWithParam<test::LayoutKind> {
  protected:
@@ -161,8 +96,8 @@ INSTANTIATE_TEST_SUITE_P(Models, GraphSteps,
                          name_of);
 
 // Three, two and one decode while others wait with their states in place; at last all of them go on.
-void run_steps(Rig& rig) {
-  for (SequenceIndex sequence = 0; sequence < kSlots; ++sequence) rig.prefill(sequence, 30 + 40 * sequence);
+void run_steps(GraphRig& rig) {
+  for (SequenceIndex sequence = 0; sequence < kRigSequences; ++sequence) rig.prefill(sequence, 30 + 40 * sequence);
   for (int i = 0; i < 5; ++i) rig.decode({0, 2, 1});
   for (int i = 0; i < 5; ++i) rig.decode({2, 0});
   for (int i = 0; i < 5; ++i) rig.decode({4});
@@ -170,26 +105,60 @@ void run_steps(Rig& rig) {
 }
 
 TEST_P(GraphSteps, SayWhatStepsWithoutGraphsSay) {
-  Rig plain(path_, {});
+  GraphRig plain(path_, {});
   run_steps(plain);
-  ASSERT_EQ(plain.said.size(), size_t{kSlots});
+  ASSERT_EQ(plain.said.size(), size_t{kRigSequences});
   for (const std::vector<int32_t>& rows : {std::vector<int32_t>{1, 2, 4}, {4, 5}, {5}}) {
-    Rig recorded(path_, rows);
+    GraphRig recorded(path_, rows);
     run_steps(recorded);
     EXPECT_EQ(recorded.said, plain.said) << rows.size() << " graphs, the smallest of " << rows.front() << " rows";
   }
 }
 
 TEST_P(GraphSteps, ARowIsTheSameAloneAndAmongOthers) {
-  Rig together(path_, {1, 5}), alone(path_, {1, 5});
-  for (Rig* rig : {&together, &alone}) {
-    for (SequenceIndex sequence = 0; sequence < kSlots; ++sequence) rig->prefill(sequence, 30 + 40 * sequence);
+  GraphRig together(path_, {1, 5}), alone(path_, {1, 5});
+  for (GraphRig* rig : {&together, &alone}) {
+    for (SequenceIndex sequence = 0; sequence < kRigSequences; ++sequence) rig->prefill(sequence, 30 + 40 * sequence);
   }
   for (int i = 0; i < 20; ++i) {
     together.decode({0, 1, 2, 3, 4});
-    for (SequenceIndex sequence = 0; sequence < kSlots; ++sequence) alone.decode({sequence});
+    for (SequenceIndex sequence = 0; sequence < kRigSequences; ++sequence) alone.decode({sequence});
   }
   EXPECT_EQ(together.said, alone.said);
+}
+
+class GroupSteps : public testing::TestWithParam<ParallelSizes> {};
+INSTANTIATE_TEST_SUITE_P(Layouts, GroupSteps,
+                         testing::Values(ParallelSizes{.tp = 2, .dp = 2}, ParallelSizes{.tp = 2, .ep = 2},
+                                         ParallelSizes{.tp = 2, .ep = 2, .dp = 2}),
+                         [](const auto& info) {
+                           const ParallelSizes& sizes = info.param;
+                           return fmt::format("tp{}_ep{}_dp{}", sizes.tp, sizes.ep, sizes.dp);
+                         });
+
+// Sequences 0, 2 and 4 are of the first of two groups. Both groups have rows, as many or not; one has none; a prompt
+// comes between.
+TEST_P(GroupSteps, SayWhatOneRankSays) {
+  // On a GPU only ranks that hold whole experts give one rank's bits.
+  const auto kind = GetParam().ep > 1 ? test::LayoutKind::kMoe : test::LayoutKind::kDense;
+  const std::string path = test::layout_model_path({kind, 8});
+  if (const std::string why = test::why_no_rig(GetParam()); !why.empty()) GTEST_SKIP() << why;
+  const auto run = [](GraphRig& rig) {
+    for (SequenceIndex sequence = 0; sequence < 4; ++sequence) rig.prefill(sequence, 30 + 40 * sequence);
+    for (int i = 0; i < 5; ++i) rig.decode({0, 1, 2, 3});
+    for (int i = 0; i < 5; ++i) rig.decode({0, 2, 3});
+    for (int i = 0; i < 5; ++i) rig.decode({2, 0});
+    rig.prefill(4, 50);
+    for (int i = 0; i < 5; ++i) rig.decode({3});
+    for (int i = 0; i < 5; ++i) rig.decode({0, 1, 2, 3, 4});
+  };
+  GraphRig lone(path, {});
+  run(lone);
+  for (const std::vector<int32_t>& rows : {std::vector<int32_t>{}, {1, 2, 4}, {3}}) {
+    GraphRig group(path, rows, GetParam());
+    run(group);
+    EXPECT_EQ(group.said, lone.said) << rows.size() << " graphs";
+  }
 }
 
 }  // namespace

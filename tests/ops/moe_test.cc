@@ -255,8 +255,8 @@ std::vector<float> run_in_halves(Ops& ops, const Layer& layer, const std::vector
     Matrix x = poisoned_matrix(layer.x.view.dtype, count, hidden, 5);
     ops.gather_rows(layer.x.view, Tensor(rank.tokens.data(), DType::kI32, {count}), x.view);
     std::vector<float> part(static_cast<size_t>(slices * count * hidden), std::nanf(""));
-    ops.moe_expert_rows(x.view, Tensor(rank.ids.data(), DType::kI32, {count}), rank.experts,
-                        Tensor(part.data(), DType::kF32, {slices, count, hidden}));
+    ops.moe_expert_rows(x.view, Tensor(rank.ids.data(), DType::kI32, {count, 1}), rank.experts,
+                        Tensor(part.data(), DType::kF32, {slices, count, hidden}), {});
     for (int64_t s = 0; s < slices; ++s) {
       std::copy_n(part.data() + s * count * hidden, count * hidden, rows.data() + (s * pairs + done) * hidden);
     }
@@ -265,6 +265,33 @@ std::vector<float> run_in_halves(Ops& ops, const Layer& layer, const std::vector
   std::vector<float> partials(static_cast<size_t>(slices * tokens * hidden), std::nanf(""));
   ops.moe_combine(Tensor(rows.data(), DType::kF32, {slices, pairs, hidden}),
                   Tensor(index.data(), DType::kI32, {tokens, choices}), layer.weights, layer.x.view, shared,
+                  shared ? layer.logit : Tensor(), Tensor(partials.data(), DType::kF32, {slices, tokens, hidden}));
+  return partials;
+}
+
+// The same where every rank gets all tokens with all their choices and writes the rows of the experts that it holds.
+// The shared expert's rows come with them, and are those of moe() with no other expert.
+std::vector<float> run_in_place(Ops& ops, const Layer& layer, const std::vector<int32_t>& bounds, int slices,
+                                const SharedExpertWeights* shared, std::mt19937& random) {
+  std::vector<int32_t> index;
+  int64_t tokens = layer.ids.dim(0), choices = layer.ids.dim(1), hidden = layer.x.view.dim(1);
+  std::vector<float> rows(static_cast<size_t>(slices * tokens * choices * hidden), std::nanf(""));
+  std::vector<float> shared_rows(static_cast<size_t>(slices * tokens * hidden), std::nanf("")), alone = shared_rows;
+  const Tensor all(rows.data(), DType::kF32, {slices, tokens * choices, hidden});
+  const Tensor of_shared(shared_rows.data(), DType::kF32, {slices, tokens, hidden});
+  for (const ExpertRank& rank : dispatch(layer, bounds, random, index)) {
+    ops.moe_expert_rows(layer.x.view, layer.ids, rank.experts, all, {shared, layer.x.view, of_shared});
+  }
+  if (shared) {  // sigmoid(100) is 1 in f32
+    std::vector<float> logit(static_cast<size_t>(tokens), 100.f);
+    ops.moe(layer.x.view, layer.ids, layer.weights, {}, shared, Tensor(logit.data(), DType::kF32, {tokens, 1}),
+            Tensor(alone.data(), DType::kF32, {slices, tokens, hidden}));
+    EXPECT_EQ(shared_rows, alone);
+  }
+  std::vector<int32_t> in_place(static_cast<size_t>(tokens * choices));
+  std::iota(in_place.begin(), in_place.end(), 0);
+  std::vector<float> partials(static_cast<size_t>(slices * tokens * hidden), std::nanf(""));
+  ops.moe_combine(all, Tensor(in_place.data(), DType::kI32, {tokens, choices}), layer.weights, layer.x.view, shared,
                   shared ? layer.logit : Tensor(), Tensor(partials.data(), DType::kF32, {slices, tokens, hidden}));
   return partials;
 }
@@ -282,6 +309,9 @@ TEST_P(MoeTest, ExpertsOfSeveralRanksAddTheSameNumbers) {
           ASSERT_EQ(halves.size(), whole.size());
           ASSERT_TRUE(whole.empty() || std::memcmp(halves.data(), whole.data(), whole.size() * sizeof(float)) == 0)
               << tokens << " tokens, " << slices << " slices, " << bounds.size() - 1 << " ranks";
+          halves = run_in_place(*ops, layer, bounds, slices, shared, random_);
+          ASSERT_TRUE(whole.empty() || std::memcmp(halves.data(), whole.data(), whole.size() * sizeof(float)) == 0)
+              << "in place: " << tokens << " tokens, " << slices << " slices, " << bounds.size() - 1 << " ranks";
         }
       }
     }

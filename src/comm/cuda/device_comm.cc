@@ -1,13 +1,18 @@
 #include "comm/cuda/device_comm.h"
 
 #include <algorithm>
+#include <numeric>
 #include <type_traits>
 
+#include "comm/cuda/peer_rows.h"
 #include "comm/cuda/sum_slices.h"
 #include "tensor/cuda/cuda_error.h"
 
 namespace hylas::cuda {
 namespace {
+
+// Fewer are fetched by one kernel, more by the copy engines between two meetings.
+constexpr int64_t kGatherBytesMax = int64_t{8} << 20;
 
 size_t row_bytes(const Tensor& tensor) {
   return static_cast<size_t>(tensor.row_elements()) * dtype_bytes(tensor.dtype);
@@ -140,6 +145,25 @@ void DeviceComm::sum_by_signals(const Tensor& partials, const Tensor& out) {
   peer_sum(args, device_.stream());
 }
 
+// With more elements two-shot sums, which every rank makes a part of, take less than each rank's reading all.
+const PeerPartials* DeviceComm::show_partials(const Tensor& partials) {
+  constexpr int64_t kReadMax = int64_t{512} << 10;  // floats from other ranks
+  const bool takes_size = size() == 2 || size() == 4 || size() == 8;
+  if (!signals_.data() || !takes_size || !is_on_device(partials) || partials.elements() * (size() - 1) > kReadMax) {
+    return nullptr;
+  }
+  exchange(partials, {});
+  shown_partials_ = {
+      .peers = peers_, .slice_stride = partials.row_stride, .slices = static_cast<int32_t>(partials.dim(0))};
+  for (int32_t r = 0; r < size(); ++r) {
+    const Tensor& theirs = shown_[r].in;
+    HYLAS_CHECK(theirs.dim(0) == partials.dim(0) && theirs.row_stride == partials.row_stride,
+                "{} slices, {} of rank {}", partials.dim(0), theirs.dim(0), r);
+    shown_partials_.partials[r] = theirs.as<float>();
+  }
+  return &shown_partials_;
+}
+
 void DeviceComm::all_reduce_slices(const Tensor& partials, const Tensor& out) {
   if (!is_on_device(partials)) return host_->all_reduce_slices(partials, out);
   const int64_t count = partials.dim(1) * partials.dim(2);
@@ -147,9 +171,23 @@ void DeviceComm::all_reduce_slices(const Tensor& partials, const Tensor& out) {
   return signals_.data() ? sum_by_signals(partials, out) : sum_by_events(partials, out);
 }
 
+void DeviceComm::gather_by_signals(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) {
+  exchange(in, out);
+  PeerGatherArgs args{.out = static_cast<std::byte*>(out.data), .row_bytes = static_cast<int64_t>(row_bytes(out))};
+  args.rows.peers = peers_;
+  for (int32_t r = 0; r < size(); ++r) {
+    args.in[r] = static_cast<const std::byte*>(shown_[r].in.data);
+    args.rows.begin[r + 1] = args.rows.begin[r] + row_counts[r];
+  }
+  peer_gather(args, device_.stream());
+}
+
 void DeviceComm::all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) {
   if (!is_on_device(out)) return host_->all_gather_rows(in, row_counts, out);
   HYLAS_CHECK(in.dim(0) == row_counts[rank()] && in.contiguous() && out.contiguous());
+  const int64_t rows = std::accumulate(row_counts.begin(), row_counts.end(), int64_t{0});
+  const bool few = rows * static_cast<int64_t>(row_bytes(out)) <= kGatherBytesMax;
+  if (signals_.data() && few) return gather_by_signals(in, row_counts, out);
   int64_t row = 0;
   const std::vector<Shown>& shown = meet(in, out);
   for (int32_t r = 0; r < size(); ++r) {

@@ -36,6 +36,7 @@ class DeviceComm final : public Comm {
   int32_t rank() const override { return host_->rank(); }
   int32_t size() const override { return host_->size(); }
   void all_reduce_slices(const Tensor& partials, const Tensor& out) override;
+  const PeerPartials* show_partials(const Tensor& partials) override;
   void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) override;
   void all_gather_columns(const Tensor& in, const Tensor& out) override;
   void all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
@@ -52,6 +53,7 @@ class DeviceComm final : public Comm {
   void leave();
   void sum_by_events(const Tensor& partials, const Tensor& out);
   void sum_by_signals(const Tensor& partials, const Tensor& out);
+  void gather_by_signals(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out);
   // The tree over all slices shown at the last meeting.
   void sum(int64_t begin, int64_t end, float* out);
   void copy(void* to, const void* from, size_t bytes);
@@ -64,6 +66,7 @@ class DeviceComm final : public Comm {
   int turn_ = 0;
   std::vector<Shown> shown_;
   Peers peers_;
+  PeerPartials shown_partials_;
   std::vector<int32_t> ones_;
 };
 

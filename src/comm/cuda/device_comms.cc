@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "comm/cuda/device_comm.h"
+#include "comm/cuda/device_dispatch.h"
 #include "comm/cuda/device_pipe.h"
 #include "tensor/cuda/cuda_error.h"
 
@@ -54,6 +55,7 @@ Status on_devices(std::span<RankComms> comms, std::span<Device* const> devices) 
     for (std::unique_ptr<Comm>* group : {&rank.stage, &rank.attn, &rank.dp, &rank.ep, &rank.moe}) {
       if (*group) *group = std::make_unique<cuda::DeviceComm>(std::move(*group), gpu, shares_gpu);
     }
+    if (rank.ep && !shares_gpu) rank.experts = std::make_unique<cuda::DeviceDispatch>(*rank.ep, gpu);
     if (rank.pipe) rank.pipe = std::make_unique<cuda::DevicePipe>(std::move(rank.pipe), gpu);
   }
   return {};

@@ -2,26 +2,11 @@
 // Sums and meetings of ranks that each have a GPU of their own, over peer memory (NVLink): one kernel each, no host.
 #include <cstdint>
 
+#include "tensor/cuda/peers.h"
+
 struct CUstream_st;
 
 namespace hylas::cuda {
-
-constexpr int kPeersMax = 16;
-// Of a kernel: fewer than multiprocessors, so that all run at once and none waits for another to end.
-constexpr int kSignalBlocks = 96;
-
-// In the memory of each rank, zero at first; the others write `arrived`. A block of a kernel meets the block of the
-// same index of the other ranks; the count goes on from kernel to kernel, so that a recorded kernel can be replayed.
-struct Signals {
-  uint32_t meetings[kSignalBlocks];
-  uint32_t arrived[kSignalBlocks][kPeersMax];
-};
-
-struct Peers {
-  Signals* signals[kPeersMax] = {};
-  int32_t rank = 0;
-  int32_t size = 0;
-};
 
 // What follows in the stream comes after all that every rank has launched before its own call. Asynchronous.
 void peer_barrier(const Peers& peers, CUstream_st* stream);

@@ -80,20 +80,43 @@ void moe(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor&
 void moe_expert_rows(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor& x, const Tensor& ids,
                      const ExpertWeights& experts, const Tensor& rows) {
   check_experts(experts);
-  check_slices(rows, x);
-  int64_t slices = rows.dim(0);
-  for (int64_t first = 0; first < x.dim(0); first += kMoeRows) {
-    int64_t count = std::min(kMoeRows, x.dim(0) - first);
+  int64_t slices = rows.dim(0), choices = ids.dim(1);
+  HYLAS_CHECK(rows.rank == 3 && rows.dtype == DType::kF32 && ids.dim(0) == x.dim(0) &&
+                  rows.dim(1) == x.dim(0) * choices && rows.dim(2) == x.dim(1),
+              "rows [{}, {}, {}] of x [{}, {}] and ids [{}, {}]", rows.dim(0), rows.dim(1), rows.dim(2), x.dim(0),
+              x.dim(1), ids.dim(0), choices);
+  int64_t tokens_max = std::max<int64_t>(kMoeRows / choices, 1);
+  for (int64_t first = 0; first < x.dim(0); first += tokens_max) {
+    int64_t count = std::min(tokens_max, x.dim(0) - first);
     ExpertCall call{pool, gemm, scratch, x.rows(first, count), ids.rows(first, count), &experts, nullptr, slices};
     int64_t pairs = prepare_runs(call);
-    HYLAS_CHECK(pairs == count, "{} of {} rows are of experts held elsewhere", count - pairs, count);
+    if (pairs == 0) continue;
     for_output_pieces(call, [&](int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
       const float* products = down_products(call, pairs, begin, end, memory);
-      for (int64_t i = 0; i < count; ++i) {
+      for (int64_t i = 0; i < count * choices; ++i) {
+        int64_t pair = call.pair(i / choices, i % choices);
+        for (int64_t s = 0; s < slices && pair >= 0; ++s) {
+          std::memcpy(rows.row<float>(s) + (first * choices + i) * rows.dim(2) + begin,
+                      products + (pair * slices + s) * (end - begin), static_cast<size_t>(end - begin) * sizeof(float));
+        }
+      }
+    });
+  }
+}
+
+void moe_shared_rows(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const SharedRows& shared) {
+  check_slices(shared.rows, shared.x);
+  int64_t slices = shared.rows.dim(0);
+  for (int64_t first = 0; first < shared.x.dim(0); first += kMoeTokens) {
+    int64_t tokens = std::min(kMoeTokens, shared.x.dim(0) - first);
+    ExpertCall call{pool, gemm, scratch, shared.x.rows(first, tokens), {}, nullptr, shared.weights, slices};
+    prepare_runs(call);
+    for_output_pieces(call, [&](int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
+      const float* products = down_products(call, 0, begin, end, memory);
+      for (int64_t t = 0; t < tokens; ++t) {
         for (int64_t s = 0; s < slices; ++s) {
-          std::memcpy(rows.row<float>(s) + (first + i) * rows.dim(2) + begin,
-                      products + (call.pair(i, 0) * slices + s) * (end - begin),
-                      static_cast<size_t>(end - begin) * sizeof(float));
+          std::copy_n(products + (t * slices + s) * (end - begin), end - begin,
+                      shared.rows.row<float>(s) + (first + t) * shared.rows.dim(2) + begin);
         }
       }
     });

@@ -9,6 +9,7 @@ void moe(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor&
          const Tensor& shared_logit, const Tensor& partials);
 void moe_expert_rows(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor& x, const Tensor& ids,
                      const ExpertWeights& experts, const Tensor& rows);
+void moe_shared_rows(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const SharedRows& shared);
 void moe_combine(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const Tensor& rows, const Tensor& index,
                  const Tensor& weights, const Tensor& x, const SharedExpertWeights* shared, const Tensor& shared_logit,
                  const Tensor& partials);

@@ -21,6 +21,9 @@ class OpsCpu final : public Ops {
   Device& device() override;
   void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
+  void add_rms_norm_over(const PeerPartials&, const Tensor&, const Tensor&, float, const Tensor&) override {
+    HYLAS_CHECK(false, "ranks on CPUs show each other no partial sums");
+  }
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
                     const Tensor& out) override;
   void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) override;
@@ -40,7 +43,8 @@ class OpsCpu final : public Ops {
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
   void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
-  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) override;
+  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+                       const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
@@ -130,8 +134,10 @@ void OpsCpu::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, cons
   cpu::moe(pool_, gemm_, moe_, x, ids, weights, experts, shared, shared_logit, partials);
 }
 
-void OpsCpu::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) {
+void OpsCpu::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+                             const SharedRows& shared) {
   cpu::moe_expert_rows(pool_, gemm_, moe_, x, ids, experts, rows);
+  if (shared.weights) cpu::moe_shared_rows(pool_, gemm_, moe_, shared);
 }
 
 void OpsCpu::moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,

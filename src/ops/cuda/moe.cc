@@ -96,17 +96,24 @@ const ExpertTable& Moe::table(const ExpertWeights& experts) {
   return found;
 }
 
-// Down products of the tokens' experts; of a block with one choice per token they may go to `out` in the tokens' order.
+int64_t pairs_here(int64_t tokens, int64_t k, const ExpertWeights& experts) {
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  const bool elsewhere = k > 1 && experts.experts_total > count;
+  return elsewhere ? tokens * k * count / experts.experts_total : tokens * k;
+}
+
+// Down products of the tokens' experts; they may go to `out`, in the order of the tokens and their choices.
 Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
                       int slices, const Tensor* out) {
   const ExpertTable& table = this->table(experts);
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t tokens = x.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.dim(1);
   const int64_t width = experts.gate[0].weight.dim(0);
-  const int32_t run_rows = gemm_run_rows(pairs / count);
+  const int32_t run_rows = gemm_run_rows(pairs_here(tokens, k, experts) / count);
   const int64_t runs_max = sort_runs_max(pairs, count, run_rows);
   auto* pair_token = workspace.take<int32_t>(pairs);
   auto* pair_of = workspace.take<int32_t>(pairs);
+  auto* pair_choice = out ? workspace.take<int32_t>(pairs) : nullptr;
   auto* runs = workspace.take<RowRun>(runs_max);
   auto* run_count = workspace.take<int32_t>(1);
   moe_sort({.ids = view(ids),
@@ -117,6 +124,7 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
             .run_rows = run_rows,
             .pair_token = pair_token,
             .pair_of = pair_of,
+            .pair_choice = pair_choice,
             .runs = runs,
             .run_count = run_count},
            device_.stream());
@@ -147,7 +155,7 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   set_slices(down, slices);
   down.slice_stride = out ? out->row_stride : pairs * hidden;
   down.out = {out ? out->data : workspace.take<float>(slices * pairs * hidden), DType::kF32, hidden};
-  down.out_index = out ? pair_token : nullptr;
+  down.out_index = pair_choice;
   for (const Product* product : {&up, &down}) {
     if (table.tensor_cores && gemm_bf16_takes(*product)) {
       gemm_bf16(*product, device_.stream());
@@ -159,7 +167,7 @@ Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, 
 }
 
 Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices,
-                      Stream stream) {
+                      Stream stream, const Tensor* out) {
   const int64_t tokens = x.dim(0), hidden = x.dim(1), width = experts.gate.weight.dim(0);
   HYLAS_CHECK(experts.gate.weight.dtype == experts.up.weight.dtype, "gate and up of two types");
   Product up;
@@ -182,8 +190,8 @@ Moe::Rows Moe::shared(Workspace& workspace, const Tensor& x, const SharedExpertW
   down.inputs = width;
   down.outputs = hidden;
   set_slices(down, slices);
-  down.slice_stride = tokens * hidden;
-  down.out = {workspace.take<float>(slices * tokens * hidden), DType::kF32, hidden};
+  down.slice_stride = out ? out->row_stride : tokens * hidden;
+  down.out = {out ? out->data : workspace.take<float>(slices * tokens * hidden), DType::kF32, hidden};
   multiply(down, stream);
   return {down.out, down.slice_stride, nullptr};
 }
@@ -243,14 +251,14 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
     const bool alone = few && shared && !joined && takes_fp8(block, *shared), beside = shared && !joined && !alone;
     if (shared && !joined) {
       const Stream side = beside ? fork_.begin(main) : main;  // all of its kernels are small
-      const Rows rows = alone     ? fp8_shared_alone(workspace, block, *shared)
+      const Rows rows = alone     ? fp8_shared_alone(workspace, block, *shared, side, nullptr)
                         : fp8 > 0 ? fp8_shared(workspace, block, *shared, side)
-                                  : this->shared(workspace, block, *shared, slices, side);
+                                  : this->shared(workspace, block, *shared, slices, side, nullptr);
       args.shared = rows.data;
       args.shared_slice_stride = rows.slice_stride;
     }
     if (any) {
-      const Rows rows = few       ? fp8_few(workspace, block, block_ids, experts, joined ? shared : nullptr, nullptr)
+      const Rows rows = few ? fp8_few(workspace, block, block_ids, experts, joined ? shared : nullptr, nullptr, main)
                         : fp8 > 0 ? fp8_routed(workspace, block, block_ids, experts)
                                   : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;
@@ -272,31 +280,68 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
   }
 }
 
+void Moe::shared_rows(Workspace& workspace, const SharedRows& shared, int64_t begin, int64_t tokens, Stream stream) {
+  const Tensor x = shared.x.rows(begin, tokens);
+  const int slices = static_cast<int>(shared.rows.dim(0));
+  Tensor out = shared.rows;
+  out.data = shared.rows.as<float>() + begin * shared.rows.dim(2);
+  if (slices == 1 && takes_fp8(x, *shared.weights)) {
+    const Rows rows = fp8_shared_alone(workspace, x, *shared.weights, stream, &out);
+    if (rows.data.data == out.data) return;
+    take_rows(rows.data, tokens, nullptr, 0, tokens, x.dim(1), {out.data, DType::kF32, x.dim(1)}, stream);
+  } else {
+    this->shared(workspace, x, *shared.weights, slices, stream, &out);
+  }
+}
+
+DType Moe::rows_type(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                     int slices) {
+  workspace.reset();
+  const bool fp8 = slices == 1 && fp8_tokens(workspace, x, x.dim(0), ids.dim(1), experts, nullptr) > 0;
+  return fp8 ? DType::kBF16 : DType::kF32;
+}
+
+// The shared expert beside the others if they are small and all fit the workspace at once, else before them.
 void Moe::expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-                      const Tensor& rows) {
+                      const Tensor& rows, const SharedRows& shared) {
   check_act(x);
-  if (x.dim(0) == 0) return;
+  const int64_t k = ids.dim(1), hidden = x.dim(1), count = experts.gate.empty() ? 0 : x.dim(0);
   const int slices = static_cast<int>(rows.dim(0));
-  HYLAS_CHECK(!experts.gate.empty() && rows.dim(1) == x.dim(0) && rows.dim(2) == x.dim(1), "rows [{}, {}, {}]",
-              rows.dim(0), rows.dim(1), rows.dim(2));
-  const int64_t bytes = rows_elements_bytes(x, experts.gate[0].weight.dim(0), 0, 1);
-  for (int64_t begin = 0; begin < x.dim(0);) {
+  HYLAS_CHECK(ids.dim(0) == x.dim(0) && rows.dim(1) == x.dim(0) * k && rows.dim(2) == hidden,
+              "rows [{}, {}, {}] of x [{}, {}] and ids [{}, {}]", slices, rows.dim(1), rows.dim(2), x.dim(0), hidden,
+              ids.dim(0), k);
+  workspace.reset();
+  const int64_t fp8 = slices == 1 && count > 0 ? fp8_tokens(workspace, x, count, k, experts, nullptr) : 0;
+  HYLAS_CHECK(fp8 > 0 || rows.dtype == DType::kF32);
+  const int64_t bytes = count > 0 ? rows_elements_bytes(x, experts.gate[0].weight.dim(0), 0, k) : 0;
+  const int64_t own = shared.weights ? shared.x.dim(0) : 0, own_bytes = shared_bytes(shared.weights, x, 1);
+  const bool beside =
+      fp8 == 0 && own > 0 && count > 0 && block_tokens(workspace, 1, INT64_MAX) >= count * bytes + own * own_bytes;
+  for (int64_t begin = 0; begin < own && !beside;) {
     workspace.reset();
-    const int64_t left = x.dim(0) - begin;
-    const int64_t fp8 = slices == 1 ? fp8_tokens(workspace, x, left, 1, experts, nullptr) : 0;
-    const int64_t tokens = fp8 > 0 ? fp8 : block_tokens(workspace, bytes, left);
+    const int64_t tokens = block_tokens(workspace, own_bytes, own - begin);
+    shared_rows(workspace, shared, begin, tokens, device_.stream());
+    begin += tokens;
+  }
+  for (int64_t begin = 0; begin < count;) {
+    workspace.reset();
+    const Stream main = device_.stream();
+    if (beside) shared_rows(workspace, shared, 0, own, fork_.begin(main));
+    const int64_t left = count - begin;
+    const int64_t tokens = fp8 > 0 ? std::min(fp8, left) : beside ? left : block_tokens(workspace, bytes, left);
     Tensor out = rows;
-    out.data = rows.as<float>() + begin * rows.dim(2);
-    const Tensor block = x.rows(begin, tokens), one = ids.rows(begin, tokens).reshaped({tokens, 1});
+    out.data = static_cast<std::byte*>(rows.data) + begin * k * hidden * dtype_bytes(rows.dtype);
+    const Tensor block = x.rows(begin, tokens), block_ids = ids.rows(begin, tokens);
     if (fp8 > 0) {
-      const Rows found = fp8_routed(workspace, block, one, experts);
-      take_rows(found.data, found.slice_stride / x.dim(1), found.pair_of, 0, tokens, x.dim(1),
-                {out.data, DType::kF32, x.dim(1)}, device_.stream());
-    } else if (slices == 1 && takes_few(block, 1, experts)) {
-      fp8_few(workspace, block, one, experts, nullptr, &out);
+      const Rows found = fp8_routed(workspace, block, block_ids, experts);
+      take_rows_there(found.data, found.slice_stride / hidden, found.pair_of, tokens * k, hidden,
+                      {out.data, out.dtype, hidden}, main);
+    } else if (slices == 1 && takes_few(block, k, experts)) {
+      fp8_few(workspace, block, block_ids, experts, nullptr, &out, main);
     } else {
-      routed(workspace, block, one, experts, slices, &out);
+      routed(workspace, block, block_ids, experts, slices, &out);
     }
+    if (beside) fork_.end(main);
     begin += tokens;
   }
 }
@@ -317,8 +362,8 @@ void Moe::combine(Workspace& workspace, const Tensor& rows, const Tensor& index,
     if (shared) {
       const Tensor block_x = x.rows(begin, tokens);
       const Rows of_shared = slices == 1 && takes_fp8(block_x, *shared)
-                                 ? fp8_shared_alone(workspace, block_x, *shared)
-                                 : this->shared(workspace, block_x, *shared, slices, device_.stream());
+                                 ? fp8_shared_alone(workspace, block_x, *shared, device_.stream(), nullptr)
+                                 : this->shared(workspace, block_x, *shared, slices, device_.stream(), nullptr);
       args.shared = of_shared.data;
       args.shared_slice_stride = of_shared.slice_stride;
     }

@@ -21,6 +21,9 @@ struct ExpertTable {
   bool together = false;
 };
 
+// Of the choices of `tokens`, k each, those to expect here. A row with one choice was sent here for it.
+int64_t pairs_here(int64_t tokens, int64_t k, const ExpertWeights& experts);
+
 // Not thread-safe. Holds a table per layer in memory taken at start; a table is made at a layer's first call.
 class Moe {
  public:
@@ -30,8 +33,9 @@ class Moe {
   void moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Tensor& weights,
            const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
            const Tensor& partials);
+  DType rows_type(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices);
   void expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-                   const Tensor& rows);
+                   const Tensor& rows, const SharedRows& shared);
   void combine(Workspace& workspace, const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials);
 
@@ -47,13 +51,15 @@ class Moe {
   const ExpertTable& table(const ExpertWeights& experts);
   Rows routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices,
               const Tensor* out);
-  Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices, Stream stream);
+  Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices, Stream stream,
+              const Tensor* out);
+  void shared_rows(Workspace& workspace, const SharedRows& shared, int64_t begin, int64_t tokens, Stream stream);
   // moe_fp8.cc: experts of few rows each, on the FP8 tensor cores. Rows by pair, in `out` if it is given; with `shared`
   // as one more expert behind them.
   bool takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts);
   static bool takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights& experts);
   Rows fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-               const SharedExpertWeights* shared, const Tensor* out);
+               const SharedExpertWeights* shared, const Tensor* out, Stream stream);
   // moe_fp8.cc: a block of tokens on the FP8 tensor cores, as many of `tokens` as fit; 0: it cannot or should not.
   int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
                      const ExpertWeights& experts, const SharedExpertWeights* shared);
@@ -61,7 +67,9 @@ class Moe {
   Rows fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream);
   // moe_fp8.cc: the shared expert alone, with the kernels that it most likely has beside the others.
   bool takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const;
-  Rows fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared);
+  // Few rows may go to `out`.
+  Rows fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared, Stream stream,
+                        const Tensor* out);
 
   CudaDevice& device_;
   Fork& fork_;

@@ -54,7 +54,7 @@ int64_t Moe::fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tok
                         const ExpertWeights& experts, const SharedExpertWeights* shared) {
   if (!fp8_.experts || x.dtype != DType::kBF16 || experts.gate.empty()) return 0;
   const auto count = static_cast<int64_t>(experts.gate.size());
-  if (tokens * k < fp8_.expert_rows_min * count || !table(experts).together) return 0;
+  if (pairs_here(tokens, k, experts) < fp8_.expert_rows_min * count || !table(experts).together) return 0;
   if (x.row_stride % 8 != 0 || reinterpret_cast<uintptr_t>(x.data) % 16 != 0) return 0;
   if (shared && !(fits(shared->gate) && fits(shared->up) && fits(shared->down))) return 0;
   const int64_t hidden = x.dim(1), width = experts.gate[0].weight.dim(0);
@@ -130,9 +130,9 @@ FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t co
 bool Moe::takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts) {
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t pairs = x.dim(0) * choices;
-  return fp8_.experts && x.dtype == DType::kBF16 && pairs / count <= kFewRows && table(experts).together &&
-         few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0), pairs) && x.row_stride % 8 == 0 &&
-         reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+  return fp8_.experts && x.dtype == DType::kBF16 && pairs_here(x.dim(0), choices, experts) / count <= kFewRows &&
+         table(experts).together && few_fp8_takes(x.dim(1), experts.gate[0].weight.dim(0), pairs) &&
+         x.row_stride % 8 == 0 && reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
 
 // Whether the shared expert looks like the others to the products of few rows.
@@ -142,7 +142,7 @@ bool Moe::takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights
 }
 
 Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-                       const SharedExpertWeights* shared, const Tensor* out) {
+                       const SharedExpertWeights* shared, const Tensor* out, Stream stream) {
   const auto count = static_cast<int64_t>(experts.gate.size()), k = count > 0 ? ids.dim(1) : 0;
   const int64_t hidden = x.dim(1), width = (shared ? shared->gate : experts.gate[0]).weight.dim(0);
   const int64_t pairs = x.dim(0) * (k + (shared ? 1 : 0));
@@ -177,8 +177,8 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids,
     up.shared = few_weights(view(shared->gate), &other, 1, width, hidden);
     down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
   }
-  few_fp8(up, device_.stream());
-  few_fp8(down, device_.stream());
+  few_fp8(up, stream);
+  few_fp8(down, stream);
   return {down.out, out ? out->row_stride : pairs * hidden, nullptr};
 }
 
@@ -201,14 +201,15 @@ bool Moe::takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const {
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && fits(shared.gate) && fits(shared.up) && fits(shared.down);
 }
 
-Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared) {
+Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared, Stream stream,
+                                const Tensor* out) {
   // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
   constexpr int64_t kManyTokens = 512;
   const int64_t width = shared.gate.weight.dim(0);
   if (x.dim(0) >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, 0)) {
-    return fp8_shared(workspace, x, shared, device_.stream());
+    return fp8_shared(workspace, x, shared, stream);
   }
-  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, nullptr);
+  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, out, stream);
 }
 
 }  // namespace hylas::cuda

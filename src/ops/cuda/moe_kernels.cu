@@ -72,6 +72,7 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32
       pair_expert[pair] = expert;
     } else {
       args.pair_token[pair] = i / args.k;
+      if (args.pair_choice) args.pair_choice[pair] = i;
     }
   }
 }
@@ -149,6 +150,7 @@ __global__ void moe_sort_one_kernel(SortArgs args) {
   if (held) {
     args.runs[pair] = {expert, pair, pair + 1};
     args.pair_token[pair] = 0;
+    if (args.pair_choice) args.pair_choice[pair] = i;
   }
   if (i < args.k) args.pair_of[i] = held ? pair : -1;
   if (i == 0) *args.run_count = __popc(all);

@@ -11,8 +11,9 @@ struct SortArgs {
   int32_t expert_begin = 0;
   int32_t experts = 0;  // held here, at most kExpertsMax
   int32_t run_rows = 0;
-  int32_t* pair_token = nullptr;  // [tokens * k]: token of each pair, by expert
-  int32_t* pair_of = nullptr;     // [tokens, k]: pair of each choice; -1: not held here
+  int32_t* pair_token = nullptr;   // [tokens * k]: token of each pair, by expert
+  int32_t* pair_of = nullptr;      // [tokens, k]: pair of each choice; -1: not held here
+  int32_t* pair_choice = nullptr;  // [tokens * k]: of each pair t * k + j for choice j of token t; may be null
   RowRun* runs = nullptr;
   int32_t* run_count = nullptr;
   int32_t* counters = nullptr;  // moe_sort_padded: [experts], for its own use

@@ -1,6 +1,7 @@
 #pragma once
 // RMS norms: norm.cu. Formulas: ops.h.
 #include "ops/cuda/views.h"
+#include "tensor/cuda/peers.h"
 
 namespace hylas::cuda {
 
@@ -8,6 +9,7 @@ struct AddNormArgs {
   const float* partials = nullptr;  // null: nothing is added
   int slices = 0;                   // 1, 2 or 4
   int64_t slice_stride = 0;
+  const PeerPartials* peers = nullptr;  // of 2, 4 or 8 ranks: theirs are added instead of `partials`; on the host
   View residual;
   const void* weight = nullptr;
   DType weight_dtype = DType::kF32;

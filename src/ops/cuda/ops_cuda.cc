@@ -87,6 +87,27 @@ void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const
                     stream());
 }
 
+void OpsCuda::add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
+                                const Tensor& out) {
+  check_act(residual);
+  HYLAS_CHECK(!out || (out.dtype == residual.dtype && weight.dim(0) == residual.dim(1)), "a norm of {} values",
+              residual.dim(1));
+  const int32_t ranks = partials.peers.size;
+  HYLAS_CHECK(ranks == 2 || ranks == 4 || ranks == 8, "partial sums of {} ranks", ranks);
+  add_rms_norm_rows({.partials = partials.partials[partials.peers.rank],
+                     .slices = partials.slices,
+                     .slice_stride = partials.slice_stride,
+                     .peers = &partials,
+                     .residual = view(residual),
+                     .weight = weight.data,
+                     .weight_dtype = weight.dtype,
+                     .eps = eps,
+                     .out = out ? view(out) : View(),
+                     .rows = residual.dim(0),
+                     .columns = residual.dim(1)},
+                    stream());
+}
+
 void OpsCuda::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) {
   check_act(x);
   const int64_t dim = weight.dim(0);
@@ -239,8 +260,13 @@ void OpsCuda::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, con
   moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials);
 }
 
-void OpsCuda::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) {
-  moe_->expert_rows(workspace_, x, ids, experts, rows);
+DType OpsCuda::expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
+  return moe_->rows_type(workspace_, x, ids, experts, slices);
+}
+
+void OpsCuda::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+                              const SharedRows& shared) {
+  moe_->expert_rows(workspace_, x, ids, experts, rows, shared);
 }
 
 void OpsCuda::moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,

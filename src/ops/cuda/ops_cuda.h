@@ -27,6 +27,8 @@ class OpsCuda final : public Ops {
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
                     const Tensor& out) override;
+  void add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
+                         const Tensor& out) override;
   void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) override;
   void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
   void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) override;
@@ -49,7 +51,9 @@ class OpsCuda final : public Ops {
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
   void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
-  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows) override;
+  DType expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) override;
+  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+                       const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;

@@ -10,11 +10,12 @@ constexpr int kThreads = 256;
 
 template <class From, class To, int N>
 __global__ void take_rows_kernel(const From* x, int64_t x_stride, int64_t x_rows, const int32_t* index, int32_t first,
-                                 int64_t columns, To* out, int64_t out_stride) {
+                                 int64_t columns, To* out, int64_t out_stride, bool only_there) {
   follow();
   const int64_t row = blockIdx.x;
   const int64_t source = index ? static_cast<int64_t>(index[row]) - first : row;
   const bool there = source >= 0 && source < x_rows;
+  if (only_there && !there) return;
   for (int64_t c = threadIdx.x * N; c < columns; c += kThreads * N) {
     float value[N] = {};
     if (there) load<N>(x + source * x_stride + c, value);
@@ -38,8 +39,10 @@ __global__ void silu_mul_kernel(const T* gate, int64_t gate_stride, const T* up,
 
 }  // namespace
 
-void take_rows(const View& x, int64_t x_rows, const int32_t* index, int32_t first, int64_t count, int64_t columns,
-               const View& out, Stream stream) {
+namespace {
+
+void take(const View& x, int64_t x_rows, const int32_t* index, int32_t first, int64_t count, int64_t columns,
+          const View& out, bool only_there, Stream stream) {
   if (count == 0) return;
   with_width(columns % kVector == 0 && aligned(x) && aligned(out), [&](auto width) {
     constexpr int N = decltype(width)::value;
@@ -47,10 +50,22 @@ void take_rows(const View& x, int64_t x_rows, const int32_t* index, int32_t firs
       with_f32_bf16(out.dtype, [&]<class To>(To) {
         launch_following(take_rows_kernel<From, To, N>, static_cast<unsigned>(count), kThreads, 0, stream, "take_rows",
                          static_cast<const From*>(x.data), x.stride, x_rows, index, first, columns,
-                         static_cast<To*>(out.data), out.stride);
+                         static_cast<To*>(out.data), out.stride, only_there);
       });
     });
   });
+}
+
+}  // namespace
+
+void take_rows(const View& x, int64_t x_rows, const int32_t* index, int32_t first, int64_t count, int64_t columns,
+               const View& out, Stream stream) {
+  take(x, x_rows, index, first, count, columns, out, false, stream);
+}
+
+void take_rows_there(const View& x, int64_t x_rows, const int32_t* index, int64_t count, int64_t columns,
+                     const View& out, Stream stream) {
+  take(x, x_rows, index, 0, count, columns, out, true, stream);
 }
 
 void copy_columns(const View& x, int64_t rows, int64_t columns, const View& out, Stream stream) {

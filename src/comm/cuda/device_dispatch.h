@@ -1,0 +1,37 @@
+#pragma once
+// DeviceDispatch: ExpertDispatch among ranks that each have a GPU of their own (peer_rows.h).
+#include <vector>
+
+#include "comm/comm.h"
+#include "comm/cuda/peer_rows.h"
+#include "comm/expert_dispatch.h"
+#include "tensor/cuda/cuda_device.h"
+
+namespace hylas::cuda {
+
+class DeviceDispatch final : public ExpertDispatch {
+ public:
+  // `group` carries addresses on the host, once for each exchange. Both outlive it.
+  DeviceDispatch(Comm& group, CudaDevice& device);
+
+  void dispatch(const ExpertTokens& tokens) override;
+  void combine(const ExpertSums& sums) override;
+
+ private:
+  // What a rank shows the others. Sent as bytes.
+  struct Shown {
+    Signals* signals = nullptr;
+    const int32_t* ids = nullptr;
+    const std::byte* x = nullptr;
+    void* returned = nullptr;
+  };
+
+  Comm& group_;
+  CudaDevice& device_;
+  Buffer signals_;
+  std::vector<Shown> shown_;
+  std::vector<int32_t> ones_;
+  PeerCombineArgs combine_;  // of the exchange under way
+};
+
+}  // namespace hylas::cuda

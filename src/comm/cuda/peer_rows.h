@@ -1,0 +1,64 @@
+#pragma once
+// Rows between ranks that each have a GPU of their own, over peer memory: one kernel each, no host.
+#include <cstdint>
+
+#include "comm/cuda/peer_sum.h"
+
+namespace hylas::cuda {
+
+constexpr int kChoicesMax = 32;
+
+// Rows of all ranks one after another: rank r has rows [begin[r], begin[r + 1]).
+struct PeerRows {
+  Peers peers;
+  int32_t begin[kPeersMax + 1] = {};
+};
+
+// out = the rows of in[0], in[1], ... by rank. What the others showed may be overwritten by what follows in the stream.
+// Asynchronous.
+struct PeerGatherArgs {
+  PeerRows rows;
+  const std::byte* in[kPeersMax] = {};
+  std::byte* out = nullptr;
+  int64_t row_bytes = 0;
+};
+void peer_gather(const PeerGatherArgs& args, CUstream_st* stream);
+
+// all_ids = the rows of ids[0], ids[1], ...; all_x the same of x, but only rows of tokens that have one of the experts
+// [held_begin, held_end). What the others showed must stay until the next meeting. Asynchronous.
+struct PeerDispatchArgs {
+  PeerRows rows;
+  const int32_t* ids[kPeersMax] = {};  // [own of the rank, k]
+  const std::byte* x[kPeersMax] = {};  // [own of the rank, row_bytes]
+  int32_t k = 0;                       // at most kChoicesMax
+  int32_t held_begin = 0, held_end = 0;
+  int32_t* all_ids = nullptr;
+  std::byte* all_x = nullptr;  // null: no rows
+  int64_t row_bytes = 0;
+};
+void peer_dispatch(const PeerDispatchArgs& args, CUstream_st* stream);
+
+// Row (t, j) of every token whose expert all_ids[t][j] is held here goes to its home, and the home adds what came:
+// sums[s][t] = sum over j in order of weights[t][j] * row (t, j), then + sigmoid(shared_logit[t]) * shared[s][t].
+// `returned` must be free since a meeting that this rank has seen; `in` may be overwritten by what follows.
+// Asynchronous.
+struct PeerCombineArgs {
+  PeerRows rows;
+  const int32_t* all_ids = nullptr;  // [all, k]
+  int32_t k = 0;
+  int32_t held_begin = 0, held_end = 0;
+  bool rows_are_bf16 = false;           // or f32
+  const void* in = nullptr;             // [slices, all * k, columns]
+  void* returned[kPeersMax] = {};       // [slices, own of the rank * k, columns]
+  const float* weights = nullptr;       // [own, k]
+  const float* shared = nullptr;        // [slices, own, columns]; null: none
+  const float* shared_logit = nullptr;  // [own]
+  float* sums = nullptr;                // [slices, own, columns]
+  int32_t slices = 0;
+  int64_t columns = 0;
+};
+void peer_combine(const PeerCombineArgs& args, CUstream_st* stream);
+// Four columns at a time: then rows and sums lie at multiples of 16 bytes.
+constexpr bool peer_combine_is_wide(int64_t columns) { return columns % 4 == 0; }
+
+}  // namespace hylas::cuda
