@@ -80,7 +80,7 @@ size_t Decoder::arena_bytes(int64_t tokens, int64_t rows_logits) const {
   const int64_t hidden = m.config.hidden_size;
   Arena arena = Arena::counting();
   arena.allocate(act, {tokens, hidden});                            // the residual stream
-  arena.allocate(act, {tokens, hidden});                            // its normed form
+  allocate_rows(arena, act, tokens, hidden);                        // its normed form
   arena.allocate(DType::kF32, {tokens, m.config.rope.rotary_dim});  // rope table
   if (m.first()) m.embedding.allocate(arena, tokens);
   for (const Layer& layer : m.layers) layer.allocate(arena, tokens, act);
@@ -120,11 +120,15 @@ void Decoder::forward(const Batch& batch, StatePools& pools, const Tensor& hidde
   const Impl& m = *impl_;
   ArenaScope scope(arena);
   const Step step = m.make_step(batch, pools, arena, group_tokens);
-  const Tensor normed = arena.allocate(m.options.act, {batch.tokens, m.config.hidden_size});
-  if (batch.tokens > 0) m.ops->rms_norm(hidden, m.layers.front().input_norm(), m.config.rms_eps, normed);
+  const DType act = m.options.act;
+  const ActRows room = allocate_rows(arena, act, batch.tokens, m.config.hidden_size);
+  RowsNorm norm = m.layers.front().input_norm(step, act);
+  ActRows normed = room.in(norm.form);
+  if (batch.tokens > 0) m.ops->rms_norm(hidden, norm.weight, m.config.rms_eps, normed);
   for (size_t i = 0; i < m.layers.size(); ++i) {
-    const Tensor next = i + 1 < m.layers.size() ? m.layers[i + 1].input_norm() : Tensor();
-    m.layers[i].forward(step, hidden, normed, next, m.config.rms_eps);
+    norm = i + 1 < m.layers.size() ? m.layers[i + 1].input_norm(step, act) : RowsNorm();
+    m.layers[i].forward(step, hidden, normed, norm, m.config.rms_eps);
+    normed = room.in(norm.form);
   }
 }
 

@@ -46,15 +46,22 @@ DeltaNet::Scratch DeltaNet::allocate(Arena& arena, int64_t tokens, DType act) co
       .a = arena.allocate(DType::kF32, {tokens, heads}),
       .b = arena.allocate(DType::kF32, {tokens, heads}),
       .c = arena.allocate(act, {tokens, shape_.channels()}),
-      .out = arena.allocate(act, {tokens, heads, shape_.value_dim}),
+      .out = allocate_rows(arena, act, tokens, heads * shape_.value_dim),
   };
 }
 
-void DeltaNet::forward(const Step& step, const Tensor& x, const Tensor& partials) const {
+RowForm DeltaNet::input_form(const Step& step, DType act) const {
+  RowForm form = step.ops.row_form(qkv_, act, step.batch.tokens);
+  for (const LinearWeight* weight : {&z_, &a_, &b_}) form = form | step.ops.row_form(*weight, act, step.batch.tokens);
+  return form;
+}
+
+void DeltaNet::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
   ArenaScope scope(step.arena);
   const int64_t tokens = step.batch.tokens;
   const int64_t value_columns = int64_t{shape_.value_heads} * shape_.value_dim;
-  const Scratch s = allocate(step.arena, tokens, x.dtype);
+  const DType act = x.values.dtype;
+  const Scratch s = allocate(step.arena, tokens, act);
 
   const LinearWeight weights[] = {qkv_, z_, a_, b_};
   const Tensor outs[] = {s.u, s.z.reshaped({tokens, value_columns}), s.a, s.b};
@@ -67,8 +74,10 @@ void DeltaNet::forward(const Step& step, const Tensor& x, const Tensor& partials
   const Tensor conv_pool = step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3});
   const Tensor delta_pool =
       step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim});
-  step.ops.delta_mixer(s.u, s.z, s.a, s.b, mixer_, shape_, conv_pool, delta_pool, step.batch, s.c, s.out);
-  step.ops.linear_partial(s.out.reshaped({tokens, value_columns}), out_, partials);
+  const ActRows out = s.out.in(step.ops.row_form(out_, act, tokens));
+  step.ops.delta_mixer(s.u, s.z, s.a, s.b, mixer_, shape_, conv_pool, delta_pool, step.batch, s.c,
+                       out.reshaped({tokens, shape_.value_heads, shape_.value_dim}));
+  step.ops.linear_partial(out, out_, partials);
 }
 
 }  // namespace hylas

@@ -14,16 +14,20 @@ class DeltaNet {
   // `prefix` ends before "in_proj_qkv"; `layer` names the slots (StateLayout kinds "delta" and "conv").
   static Result<DeltaNet> load(const LoadContext& context, const std::string& prefix, int32_t layer);
 
-  // x [tokens, H] act (normed) -> partials [slices, tokens, H] f32.
-  void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
+  // In which form forward() reads x.
+  RowForm input_form(const Step& step, DType act) const;
+  // The product that makes the partial sums.
+  const LinearWeight& out() const { return out_; }
+  // x [tokens, H] (normed) -> partials [slices, tokens, H] f32 or of partial_type.
+  void forward(const Step& step, const ActRows& x, const Tensor& partials) const;
 
   struct Scratch {
-    Tensor u;    // [tokens, channels] act: q | k | v before the convolution
-    Tensor z;    // [tokens, value_heads, value_dim] act: the output gate
-    Tensor a;    // [tokens, value_heads] f32: decay
-    Tensor b;    // [tokens, value_heads] f32: beta
-    Tensor c;    // [tokens, channels] act: after the convolution, unless the device keeps it to itself
-    Tensor out;  // [tokens, value_heads, value_dim] act
+    Tensor u;     // [tokens, channels] act: q | k | v before the convolution
+    Tensor z;     // [tokens, value_heads, value_dim] act: the output gate
+    Tensor a;     // [tokens, value_heads] f32: decay
+    Tensor b;     // [tokens, value_heads] f32: beta
+    Tensor c;     // [tokens, channels] act: after the convolution, unless the device keeps it to itself
+    ActRows out;  // [tokens, value_heads * value_dim]
   };
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
 

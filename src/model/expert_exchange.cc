@@ -53,9 +53,9 @@ Routing allocate_routing(Arena& arena, const MoeWeights& weights, int64_t tokens
   };
 }
 
-Routing route(Ops& ops, Arena& arena, const MoeWeights& weights, const Tensor& x) {
-  const Routing r = allocate_routing(arena, weights, x.dim(0));
-  if (x.dim(0) == 0) return r;
+Routing route(Ops& ops, Arena& arena, const MoeWeights& weights, const ActRows& x) {
+  const Routing r = allocate_routing(arena, weights, x.values.dim(0));
+  if (x.values.dim(0) == 0) return r;
   const LinearWeight matrices[] = {weights.router, weights.shared_gate};
   const Tensor outs[] = {r.logits, r.shared_logit};
   ops.linear(x, matrices, outs);

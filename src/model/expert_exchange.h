@@ -29,7 +29,7 @@ struct Routing {
   Tensor weights;       // [tokens, k] f32
 };
 Routing allocate_routing(Arena& arena, const MoeWeights& weights, int64_t tokens);
-Routing route(Ops& ops, Arena& arena, const MoeWeights& weights, const Tensor& x);
+Routing route(Ops& ops, Arena& arena, const MoeWeights& weights, const ActRows& x);
 
 class ExpertExchange {
  public:

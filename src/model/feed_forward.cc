@@ -8,10 +8,10 @@ namespace {
 int64_t total(std::span<const int32_t> counts) { return std::accumulate(counts.begin(), counts.end(), int64_t{0}); }
 
 // The tokens of all dp groups, in their order; x itself with one group.
-Tensor gather_groups(const Step& step, const Tensor& x) {
+ActRows gather_groups(const Step& step, const ActRows& x) {
   if (!step.comms.dp) return x;
-  const Tensor all = step.arena.allocate(x.dtype, {total(step.group_tokens), x.dim(1)});
-  step.comms.dp->all_gather_rows(x, step.group_tokens, all);
+  const Tensor all = step.arena.allocate(x.values.dtype, {total(step.group_tokens), x.values.dim(1)});
+  step.comms.dp->all_gather_rows(x.values, step.group_tokens, all);
   return all;
 }
 
@@ -48,13 +48,21 @@ Result<Mlp> Mlp::load(const LoadContext& context, const std::string& prefix) {
   return mlp;
 }
 
-GroupSums Mlp::forward(const Step& step, const Tensor& own) const {
-  const Tensor x = gather_groups(step, own);
-  const int64_t tokens = x.dim(0);
-  const Tensor partials = step.arena.allocate(DType::kF32, {slices_, tokens, hidden_});
+// Rows that travel do so as values.
+RowForm Mlp::input_form(const Step& step, DType act) const {
+  if (step.comms.dp) return RowForm::kValues;
+  return step.ops.row_form(gate_, act, step.batch.tokens) | step.ops.row_form(up_, act, step.batch.tokens);
+}
+
+GroupSums Mlp::forward(const Step& step, const ActRows& own) const {
+  const ActRows x = gather_groups(step, own);
+  const DType act = x.values.dtype;
+  const int64_t tokens = x.values.dim(0);
+  const DType type = partial_type(step, step.comms.stage.get(), down_, act, tokens);
+  const Tensor partials = step.arena.allocate(type, {slices_, tokens, hidden_});
   ArenaScope scope(step.arena);
-  const Tensor gate = step.arena.allocate(x.dtype, {tokens, width_});
-  const Tensor up = step.arena.allocate(x.dtype, {tokens, width_});
+  const ActRows gate = allocate_rows(step.arena, act, tokens, width_).in(step.ops.silu_mul_form(down_, act, tokens));
+  const Tensor up = step.arena.allocate(act, {tokens, width_});
   step.ops.linear_silu_mul(x, gate_, up_, gate, up);
   step.ops.linear_partial(gate, down_, partials);
   return sums_of(step, step.comms.dp != nullptr, dp_group_, partials);
@@ -65,7 +73,7 @@ void Mlp::allocate(Arena& arena, int64_t tokens, DType act) const {
   const int64_t all = tokens * dp_;
   if (dp_ > 1) arena.allocate(act, {all, hidden_});
   arena.allocate(DType::kF32, {slices_, all, hidden_});
-  arena.allocate(act, {all, width_});
+  allocate_rows(arena, act, all, width_);
   arena.allocate(act, {all, width_});
 }
 
@@ -100,13 +108,20 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
   return moe;
 }
 
-GroupSums Moe::forward(const Step& step, const Tensor& own) const {
-  const Tensor x = gathers_ ? gather_groups(step, own) : own;
+RowForm Moe::input_form(const Step& step, DType act) const {
+  if (gathers_ || expert_ranks_ > 1) return RowForm::kValues;
+  const int64_t tokens = step.batch.tokens;
+  return step.ops.row_form(weights_.router, act, tokens) | step.ops.row_form(weights_.shared_gate, act, tokens) |
+         step.ops.row_form(weights_.experts, weights_.experts_per_token, act, tokens);
+}
+
+GroupSums Moe::forward(const Step& step, const ActRows& own) const {
+  const ActRows x = gathers_ ? gather_groups(step, own) : own;
   if (expert_ranks_ > 1) {
-    const Tensor sums = exchange_.forward(step, weights_, x);
+    const Tensor sums = exchange_.forward(step, weights_, x.values);
     return {gathers_ ? own_group(step, dp_group_, sums) : sums};
   }
-  const Tensor partials = step.arena.allocate(DType::kF32, {weights_.slices, x.dim(0), weights_.hidden});
+  const Tensor partials = step.arena.allocate(DType::kF32, {weights_.slices, x.values.dim(0), weights_.hidden});
   ArenaScope scope(step.arena);
   const Routing r = route(step.ops, step.arena, weights_, x);
   step.ops.moe(x, r.ids, r.weights, weights_.experts, &weights_.shared, r.shared_logit, partials);

@@ -14,8 +14,10 @@ namespace hylas {
 class Mlp {
  public:
   static Result<Mlp> load(const LoadContext& context, const std::string& prefix);
-  // x [tokens, H] act -> what add_rms_norm (step.h) takes, [S, tokens, H] f32, from the arena.
-  GroupSums forward(const Step& step, const Tensor& x) const;
+  // In which form forward() reads x.
+  RowForm input_form(const Step& step, DType act) const;
+  // x [tokens, H] -> what add_rms_norm (step.h) takes, [S, tokens, H] f32, from the arena.
+  GroupSums forward(const Step& step, const ActRows& x) const;
   // Accounts in `arena` for what forward() allocates at most, for `tokens` of this rank's group.
   void allocate(Arena& arena, int64_t tokens, DType act) const;
 
@@ -30,7 +32,8 @@ class Mlp {
 class Moe {
  public:
   static Result<Moe> load(const LoadContext& context, const std::string& prefix);
-  GroupSums forward(const Step& step, const Tensor& x) const;
+  RowForm input_form(const Step& step, DType act) const;
+  GroupSums forward(const Step& step, const ActRows& x) const;
   void allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
@@ -45,7 +48,10 @@ class Moe {
 class FeedForward {
  public:
   static Result<FeedForward> load(const LoadContext& context, const std::string& prefix);
-  GroupSums forward(const Step& step, const Tensor& x) const {
+  RowForm input_form(const Step& step, DType act) const {
+    return std::visit([&](const auto& ffn) { return ffn.input_form(step, act); }, ffn_);
+  }
+  GroupSums forward(const Step& step, const ActRows& x) const {
     return std::visit([&](const auto& ffn) { return ffn.forward(step, x); }, ffn_);
   }
   void allocate(Arena& arena, int64_t tokens, DType act) const {

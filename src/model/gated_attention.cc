@@ -34,14 +34,21 @@ GatedAttention::Scratch GatedAttention::allocate(Arena& arena, int64_t tokens, D
       .k = arena.allocate(act, {tokens, kv_heads_, head_dim_}),
       .v = arena.allocate(act, {tokens, kv_heads_, head_dim_}),
       .q = arena.allocate(act, {tokens, heads_, head_dim_}),
-      .out = arena.allocate(act, {tokens, heads_, head_dim_}),
+      .out = allocate_rows(arena, act, tokens, heads_ * head_dim_),
   };
 }
 
-void GatedAttention::forward(const Step& step, const Tensor& x, const Tensor& partials) const {
+RowForm GatedAttention::input_form(const Step& step, DType act) const {
+  RowForm form = step.ops.row_form(q_, act, step.batch.tokens);
+  for (const LinearWeight* weight : {&k_, &v_}) form = form | step.ops.row_form(*weight, act, step.batch.tokens);
+  return form;
+}
+
+void GatedAttention::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
   ArenaScope scope(step.arena);
   const int64_t tokens = step.batch.tokens;
-  const Scratch s = allocate(step.arena, tokens, x.dtype);
+  const DType act = x.values.dtype;
+  const Scratch s = allocate(step.arena, tokens, act);
 
   const LinearWeight weights[] = {q_, k_, v_};
   const Tensor outs[] = {s.qg.reshaped({tokens, heads_ * 2 * head_dim_}), s.k.reshaped({tokens, kv_heads_ * head_dim_}),
@@ -53,8 +60,9 @@ void GatedAttention::forward(const Step& step, const Tensor& x, const Tensor& pa
   const KvPool kv{step.pools.pages_of(*kind, layer_, 0), step.pools.pages_of(*kind, layer_, 1)};
   step.ops.qk_norm_rope_kv_write(s.qg, s.k, s.v, q_norm_, k_norm_, eps_, step.rope_table, step.batch, kv, s.q);
   const float scale = 1.f / std::sqrt(static_cast<float>(head_dim_));
-  step.ops.attention(s.q, s.qg, step.batch, kv, scale, s.out);
-  step.ops.linear_partial(s.out.reshaped({tokens, heads_ * head_dim_}), o_, partials);
+  const ActRows out = s.out.in(step.ops.row_form(o_, act, tokens));
+  step.ops.attention(s.q, s.qg, step.batch, kv, scale, out.reshaped({tokens, heads_, head_dim_}));
+  step.ops.linear_partial(out, o_, partials);
 }
 
 }  // namespace hylas

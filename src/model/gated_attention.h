@@ -15,15 +15,19 @@ class GatedAttention {
   static Result<GatedAttention> load(const LoadContext& context, const std::string& prefix, const std::string& kind,
                                      int32_t layer);
 
-  // x [tokens, H] act (normed) -> partials [slices, tokens, H] f32.
-  void forward(const Step& step, const Tensor& x, const Tensor& partials) const;
+  // In which form forward() reads x.
+  RowForm input_form(const Step& step, DType act) const;
+  // The product that makes the partial sums.
+  const LinearWeight& out() const { return o_; }
+  // x [tokens, H] (normed) -> partials [slices, tokens, H] f32 or of partial_type.
+  void forward(const Step& step, const ActRows& x, const Tensor& partials) const;
 
   struct Scratch {
-    Tensor qg;   // [tokens, heads, 2 * head_dim] act
-    Tensor k;    // [tokens, kv_heads, head_dim] act
-    Tensor v;    // [tokens, kv_heads, head_dim] act
-    Tensor q;    // [tokens, heads, head_dim] act
-    Tensor out;  // [tokens, heads, head_dim] act
+    Tensor qg;    // [tokens, heads, 2 * head_dim] act
+    Tensor k;     // [tokens, kv_heads, head_dim] act
+    Tensor v;     // [tokens, kv_heads, head_dim] act
+    Tensor q;     // [tokens, heads, head_dim] act
+    ActRows out;  // [tokens, heads * head_dim]
   };
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
 

@@ -29,19 +29,30 @@ Result<Layer> Layer::load(const LoadContext& context, const std::string& prefix,
   return layer;
 }
 
+RowsNorm Layer::input_norm(const Step& step, DType act) const {
+  return {input_norm_, std::visit([&](const auto& mixer) { return mixer.input_form(step, act); }, mixer_)};
+}
+
 // A dp group without tokens in this step still takes part in the experts' exchange.
-void Layer::forward(const Step& step, const Tensor& hidden, const Tensor& normed, const Tensor& next_norm,
+void Layer::forward(const Step& step, const Tensor& hidden, const ActRows& normed, const RowsNorm& next_norm,
                     float eps) const {
   const bool idle = step.batch.tokens == 0;
+  const ActRows inner = normed.in(ffn_.input_form(step, hidden.dtype));
   if (!idle) {
     ArenaScope scope(step.arena);
-    const Tensor partials = step.arena.allocate(DType::kF32, {slices_, step.batch.tokens, hidden_size_});
+    Comm* group = step.comms.attn.get();
+    const LinearWeight& last = std::visit([](const auto& mixer) -> const LinearWeight& { return mixer.out(); }, mixer_);
+    const DType type = partial_type(step, group, last, hidden.dtype, step.batch.tokens);
+    const Tensor partials = step.arena.allocate(type, {slices_, step.batch.tokens, hidden_size_});
     std::visit([&](const auto& mixer) { mixer.forward(step, normed, partials); }, mixer_);
-    add_rms_norm(step, {partials, step.comms.attn.get()}, hidden, post_norm_, eps, normed);
+    add_rms_norm(step, {partials, group}, hidden, post_norm_, eps, inner);
   }
   ArenaScope scope(step.arena);
-  const GroupSums sums = ffn_.forward(step, normed);
-  if (!idle) add_rms_norm(step, sums, hidden, next_norm, eps, next_norm ? normed : Tensor());
+  const GroupSums sums = ffn_.forward(step, inner);
+  if (!idle) {
+    const ActRows out = next_norm.weight ? normed.in(next_norm.form) : ActRows();
+    add_rms_norm(step, sums, hidden, next_norm.weight, eps, out);
+  }
 }
 
 void Layer::allocate(Arena& arena, int64_t tokens, DType act) const {

@@ -10,6 +10,12 @@
 
 namespace hylas {
 
+// A norm, and in which form its rows are read.
+struct RowsNorm {
+  Tensor weight;  // [H]; null: no norm
+  RowForm form = RowForm::kValues;
+};
+
 // The order of the norms lets each be fused with the addition before it: a layer's output norm is the next one's input
 // norm, so `forward` takes the norm to apply behind it.
 class Layer {
@@ -18,11 +24,12 @@ class Layer {
   static Result<Layer> load(const LoadContext& context, const std::string& prefix, LayerKind kind,
                             const std::string& kv_kind, int32_t layer);
 
-  const Tensor& input_norm() const { return input_norm_; }
+  RowsNorm input_norm(const Step& step, DType act) const;
 
-  // hidden [tokens, H] act is the residual stream, updated in place. normed [tokens, H] act: input_norm(hidden) on
-  // entry; next_norm(hidden) on return, where next_norm is given.
-  void forward(const Step& step, const Tensor& hidden, const Tensor& normed, const Tensor& next_norm, float eps) const;
+  // hidden [tokens, H] act is the residual stream, updated in place. normed [tokens, H]: room for every form, with
+  // input_norm(hidden) on entry, in its form; next_norm(hidden) on return, where next_norm is given.
+  void forward(const Step& step, const Tensor& hidden, const ActRows& normed, const RowsNorm& next_norm,
+               float eps) const;
 
   // Accounts in `arena` for what forward() allocates at most.
   void allocate(Arena& arena, int64_t tokens, DType act) const;
@@ -30,7 +37,6 @@ class Layer {
  private:
   Layer(std::variant<DeltaNet, GatedAttention> mixer, FeedForward ffn)
       : mixer_(std::move(mixer)), ffn_(std::move(ffn)) {}
-  Tensor allocate_partials(Arena& arena, int64_t tokens) const;
 
   std::variant<DeltaNet, GatedAttention> mixer_;
   FeedForward ffn_;

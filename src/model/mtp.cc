@@ -38,8 +38,8 @@ void Mtp::forward(const Step& step, const Tensor& normed, const Tensor& next_ids
   const LinearWeight weights[] = {fc_};
   const Tensor outs[] = {s.hidden};
   step.ops.linear(s.both, weights, outs);
-  step.ops.rms_norm(s.hidden, layer_.input_norm(), eps_, out);
-  layer_.forward(step, s.hidden, out, norm_, eps_);
+  step.ops.rms_norm(s.hidden, layer_.input_norm(step, out.dtype).weight, eps_, out);
+  layer_.forward(step, s.hidden, out, {norm_, RowForm::kValues}, eps_);
 }
 
 void Mtp::allocate(Arena& arena, int64_t tokens, DType act) const {

@@ -42,7 +42,13 @@ inline Tensor sum_over(Comm* group, const Tensor& partials) {
   return first;
 }
 
-// Partial sums [S, T, H] f32 that are still to be added over the ranks of `group`; null: they are complete.
+// Of a product whose partial sums go to add_rms_norm, over the ranks of `group` if there is one.
+inline DType partial_type(const Step& step, Comm* group, const LinearWeight& weight, DType act, int64_t rows) {
+  return group ? DType::kF32 : step.ops.partial_type(weight, act, rows);
+}
+
+// Partial sums [S, T, H] f32 (without a group also of partial_type) that are still to be added over the ranks of
+// `group`; null: they are complete.
 struct GroupSums {
   Tensor partials;
   Comm* group = nullptr;
@@ -50,7 +56,7 @@ struct GroupSums {
 
 // residual += their sum, out = its norm (Ops::add_rms_norm).
 inline void add_rms_norm(const Step& step, const GroupSums& sums, const Tensor& residual, const Tensor& weight,
-                         float eps, const Tensor& out) {
+                         float eps, const ActRows& out) {
   if (sums.group) {
     if (const PeerPartials* shown = sums.group->show_partials(sums.partials)) {
       return step.ops.add_rms_norm_over(*shown, residual, weight, eps, out);

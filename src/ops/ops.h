@@ -9,7 +9,10 @@
 //  - Row-parallel products are kept as `slices` partial sums over fixed quarters of the input dimension, so that any
 //    tensor-parallel size adds the same numbers in the same order (docs: six ideas, "order is fixed").
 //  - A row with state_write == -1 is padding: its outputs are unspecified and it writes no page and no state.
-//  - `out` of a norm, of silu_mul and of gated_rms_norm may be its first input; no other output overlaps an input.
+//  - Rows that products read (ActRows, act_rows.h) are made in the form that these ask for (row_form); a Tensor where
+//  one
+//    is taken is values alone. `out` of a norm, of silu_mul and of gated_rms_norm may be its first input; no other
+//    output overlaps an input.
 //  - One thread calls (the rank's); implementations may use more inside. Nothing is allocated per call.
 // Formulas: model.md section 3.
 #include <cstdint>
@@ -17,6 +20,7 @@
 #include <memory>
 #include <span>
 
+#include "ops/act_rows.h"
 #include "ops/batch.h"
 #include "ops/sampling.h"
 #include "ops/weight.h"
@@ -80,6 +84,26 @@ class Ops {
   // The same of linear_partial's products.
   virtual int32_t linear_slices_total() const { return kSlicesTotal; }
 
+  // In which form a product of `weight`, or moe() with `choices` experts a token, reads so many rows. Whoever makes the
+  // rows asks all that read them.
+  virtual RowForm row_form(const LinearWeight& weight, DType act, int64_t rows) const {
+    static_cast<void>(weight), static_cast<void>(act), static_cast<void>(rows);
+    return RowForm::kValues;
+  }
+  virtual RowForm row_form(const ExpertWeights& experts, int64_t choices, DType act, int64_t rows) const {
+    static_cast<void>(experts), static_cast<void>(choices), static_cast<void>(act), static_cast<void>(rows);
+    return RowForm::kValues;
+  }
+  // The form that linear_silu_mul can make of what `down` reads.
+  virtual RowForm silu_mul_form(const LinearWeight& down, DType act, int64_t rows) const {
+    return row_form(down, act, rows);
+  }
+  // The type of linear_partial's sums, where they are one slice and no other rank's are added.
+  virtual DType partial_type(const LinearWeight& weight, DType act, int64_t rows) const {
+    static_cast<void>(weight), static_cast<void>(act), static_cast<void>(rows);
+    return DType::kF32;
+  }
+
   // Calls `body`, which makes the same calls of operators on the same tensors at every call with this key, and nothing
   // else. A GPU records it at the first one and replays the record at the others, without calling `body`.
   virtual void replay(uint64_t key, const std::function<void()>& body) { static_cast<void>(key), body(); }
@@ -90,29 +114,30 @@ class Ops {
   virtual void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) = 0;
 
   // out = x * rsqrt(mean(x^2) + eps) * (1 + w).                      x [T, H] act, w [H] f32|bf16, out [T, H] act
-  virtual void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) = 0;
+  virtual void rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) = 0;
 
   // residual += tree(partials), in place, then out = rms_norm(residual); `out` may be null (end of a stage).
-  // tree: ((p0 + p1) + (p2 + p3)) in f32.                            partials [S, T, H] f32, residual [T, H] act
+  // tree: ((p0 + p1) + (p2 + p3)) in f32.       partials [S, T, H] f32 (or of partial_type), residual [T, H] act
   virtual void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
-                            const Tensor& out) = 0;
+                            const ActRows& out) = 0;
 
   // The same over the partial sums of a group of ranks, whose tree goes on over their slices in rank order; every rank
   // of the group calls it. Where Comm::show_partials gives some.
   virtual void add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
-                                 const Tensor& out) = 0;
+                                 const ActRows& out) = 0;
 
   // out = w * (x * rsqrt(mean(x^2) + eps)) * silu(z) over the last dimension (plain w).
   //                                                                  x, z, out [T, heads, D] act, w [D] f32|bf16
-  virtual void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) = 0;
+  virtual void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps,
+                              const ActRows& out) = 0;
 
   // outs[i] = x weights[i]^T, several matrices over one input.       x [T, K] act, outs[i] [T, N_i] act or f32
-  virtual void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) = 0;
+  virtual void linear(const ActRows& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) = 0;
 
   // Partial sums of x W^T: partials[s] is the sum over slice s of this rank's slices. `slices` = 4 / tp.
   // Slice bounds: slice_begin over the rank's K with unit 128 for FP8 weights and 8 otherwise, `slices` of them.
-  //                                                                  x [T, K] act, partials [slices, T, N] f32
-  virtual void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) = 0;
+  //                                               x [T, K] act, partials [slices, T, N] f32 (or of partial_type)
+  virtual void linear_partial(const ActRows& x, const LinearWeight& weight, const Tensor& partials) = 0;
 
   // cos | sin of every token's angles.                               positions [P, T] i32, table [T, rotary_dim] f32
   virtual void rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) = 0;
@@ -127,7 +152,7 @@ class Ops {
   // Causal softmax(q k^T scale) v over the pages of each row, then * sigmoid(gate half of qg). Scores are taken over
   // blocks of 64 positions at absolute multiples of 64, in ascending order.   q [T, heads, D], out [T, heads, D] act
   virtual void attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
-                         const Tensor& out) = 0;
+                         const ActRows& out) = 0;
 
   // c = silu(causal depthwise conv of width 4 over u); the last 3 inputs of each row go to its conv state.
   // u [T, channels] act, weight [channels, 4] f32|bf16, pool [slots, channels, 3] act (oldest first), out like u
@@ -147,19 +172,19 @@ class Ops {
   // act, a, b [T, value_heads] f32|act.
   virtual void delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b,
                            const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
-                           const Tensor& delta_pool, const Batch& batch, const Tensor& c, const Tensor& out);
+                           const Tensor& delta_pool, const Batch& batch, const Tensor& c, const ActRows& out);
 
   // out = silu(gate) * up.                                           [T, I] act each
-  virtual void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) = 0;
+  virtual void silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) = 0;
 
-  // out = silu(x gate^T) * (x up^T), the products rounded to out's type before; `scratch` may be written.
+  // out = silu(x gate^T) * (x up^T), the products rounded to act before; `scratch` and out's values may be written.
   //                                                                  x [T, K] act, out, scratch [T, N] act
-  virtual void linear_silu_mul(const Tensor& x, const LinearWeight& gate, const LinearWeight& up, const Tensor& out,
+  virtual void linear_silu_mul(const ActRows& x, const LinearWeight& gate, const LinearWeight& up, const ActRows& out,
                                const Tensor& scratch) {
     const LinearWeight weights[] = {gate, up};
-    const Tensor outs[] = {out, scratch};
+    const Tensor outs[] = {out.values, scratch};
     linear(x, weights, outs);
-    silu_mul(out, scratch, out);
+    silu_mul(out.values, scratch, out);
   }
 
   // Softmax over all experts in f32, the k largest (lowest id on ties), renormalised to sum 1, in descending order.
@@ -170,7 +195,7 @@ class Ops {
   // product over slice s), then + sigmoid(shared_logit[t]) * (shared down product over slice s). Experts that this rank
   // does not hold add nothing. `shared` may be null.
   // x [T, H] act, ids [T, k] i32, weights [T, k] f32, shared_logit [T, 1] f32, partials [slices, T, H] f32
-  virtual void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+  virtual void moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
 
   // moe() in two halves, for expert parallelism: bit for bit the same, wherever and in whatever order the rows were

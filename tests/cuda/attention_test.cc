@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "cuda/parity.h"
+#include "cuda/rows_side.h"
 
 namespace hylas::test {
 namespace {
@@ -103,6 +103,10 @@ TEST_P(CudaAttention, KeysAndValuesArriveAndQueriesSeeThem) {
     cpu_ops().attention(q, qg, batch.batch, {k_pages, v_pages}, scale, out);
     cuda_ops().attention(dq_same, dqg, dbatch.batch, {dk_same, dv_same}, scale, dout);
     EXPECT_TRUE(near(dout, out, c.act == DType::kBF16 ? 6e-3 : 1e-5)) << tokens << " tokens";
+    if (c.heads * c.dim % kFp8Block != 0 || c.act != DType::kBF16) continue;
+    const RowsOnDevice drows({tokens, c.heads, c.dim});
+    cuda_ops().attention(dq_same, dqg, dbatch.batch, {dk_same, dv_same}, scale, drows.in(RowForm::kBoth));
+    EXPECT_TRUE(quantized_like(drows, dout.host().view, [&](int64_t t) { return std::isnan(get(out, t, 0)); }));
   }
 }
 
@@ -167,6 +171,13 @@ TEST_P(CudaAttention, ManyDecodeRowsAreTheCpusAndTheSameAlone) {
   cpu_ops().attention(q, qg, batch.batch, {k_pages, v_pages}, 0.06f, out);
   cuda_ops().attention(dq, dqg, dbatch.batch, {dk, dv}, 0.06f, dout);
   EXPECT_TRUE(near(dout, out, c.act == DType::kBF16 ? 6e-3 : 1e-5));
+  if (c.heads * c.dim % kFp8Block == 0 && c.act == DType::kBF16) {
+    for (const RowForm form : {RowForm::kBoth, RowForm::kFp8}) {
+      const RowsOnDevice drows({kRows, c.heads, c.dim});
+      cuda_ops().attention(dq, dqg, dbatch.batch, {dk, dv}, 0.06f, drows.in(form));
+      EXPECT_TRUE(quantized_like(drows, dout.host().view, [&](int64_t r) { return rows[r].write < 0; }));
+    }
+  }
   const HostTensor whole = dout.host();
   for (int32_t r = 0; r < kRows; r += 9) {
     const HostBatch alone({rows[static_cast<size_t>(r)]}, 1, c.page_size);

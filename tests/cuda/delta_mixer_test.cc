@@ -1,7 +1,8 @@
 // A decode step of a linear layer in one kernel: held to the CPU's three operators, and to the bits of our own three.
 #include <gtest/gtest.h>
 
-#include "cuda/parity.h"
+#include "cuda/flashinfer_side.h"
+#include "cuda/rows_side.h"
 
 namespace hylas::test {
 namespace {
@@ -96,14 +97,15 @@ struct MixerOnDevice {
         states(data.states),
         c(data.c),
         out(data.out) {}
-  void run(const Batch& batch) {
+  void run(const Batch& batch) { run(batch, out); }
+  void run(const Batch& batch, const ActRows& to, Ops& ops = cuda_ops()) {
     const DeltaWeights weights = {conv, a_log, dt_bias, norm, 1e-6f};
-    cuda_ops().delta_mixer(u, z, a, b, weights, shape, windows, states, batch, c, out);
+    ops.delta_mixer(u, z, a, b, weights, shape, windows, states, batch, c, to);
   }
-  void run_one_by_one(const Batch& batch) {
-    cuda_ops().conv_silu(u, conv, windows, batch, c);
-    cuda_ops().delta_rule(c, a, b, a_log, dt_bias, shape, states, batch, out);
-    cuda_ops().gated_rms_norm(out, z, norm, 1e-6f, out);
+  void run_one_by_one(const Batch& batch, Ops& ops = cuda_ops()) {
+    ops.conv_silu(u, conv, windows, batch, c);
+    ops.delta_rule(c, a, b, a_log, dt_bias, shape, states, batch, out);
+    ops.gated_rms_norm(out, z, norm, 1e-6f, out);
   }
   DeltaShape shape;
   OnDevice u, z, a, b, conv, a_log, dt_bias, norm, windows, states, c, out;
@@ -133,6 +135,29 @@ TEST_P(CudaDeltaMixer, EqualsTheCpuAndTheBitsOfThreeKernels) {
   EXPECT_TRUE(near(once.states, data.states, c.state == DType::kBF16 ? 1e-2 : 8e-3));
 }
 
+TEST_P(CudaDeltaMixer, RowsComeQuantized) {
+  const MixerCase& c = GetParam();
+  if (c.shape.value_dim != 128) return;  // a head's values are a block
+  for (const bool prefill : {false, true}) {
+    std::vector<RowSpec> rows = decode_rows(c.rows);
+    if (prefill) rows.push_back({70, 0, -1, 2 * c.rows});
+    const HostBatch batch(rows, c.rows);
+    const BatchOnDevice dbatch(batch);
+    const int64_t tokens = batch.batch.tokens;
+    MixerData data(random_, c, DType::kBF16, tokens, 2 * c.rows + 1);
+    MixerOnDevice plain(data);
+    plain.run(dbatch.batch);
+    for (const RowForm form : {RowForm::kBoth, RowForm::kFp8}) {
+      MixerOnDevice device(data);
+      const RowsOnDevice out({tokens, c.shape.value_heads, c.shape.value_dim});
+      device.run(dbatch.batch, out.in(form));
+      const auto padded = [&](int64_t t) { return t < c.rows && rows[static_cast<size_t>(t)].write < 0; };
+      EXPECT_TRUE(quantized_like(out, plain.out.host().view, padded)) << prefill;
+      EXPECT_TRUE(same_bytes(device.states, plain.states));
+    }
+  }
+}
+
 // Prefill rows in the batch, and activations in f32: the three kernels.
 TEST_P(CudaDeltaMixer, OtherBatchesGoToThreeKernels) {
   const MixerCase& c = GetParam();
@@ -148,6 +173,34 @@ TEST_P(CudaDeltaMixer, OtherBatchesGoToThreeKernels) {
     data.run(cpu_ops(), batch.batch);
     EXPECT_TRUE(near(device.out, data.out, 8e-3)) << dtype_name(act);
     EXPECT_TRUE(equal(device.windows, data.windows, 0, 0)) << dtype_name(act);
+  }
+}
+
+// FlashInfer's kernel gets queries and keys from the convolution as it gets them from our preparation.
+TEST_P(CudaDeltaMixer, PrefillByFlashInferHasTheBitsOfThreeKernels) {
+  const MixerCase& c = GetParam();
+  if (c.rows > 21) return;
+  std::vector<RowSpec> rows = decode_rows(c.rows);
+  for (const int32_t tokens : {70, 0, 2, 130, 1}) {
+    const auto r = static_cast<int32_t>(rows.size());
+    rows.push_back({tokens, 64 * (r % 2), r % 2 == 0 ? -1 : 2 * r, tokens == 130 ? -1 : 2 * r + 1});
+  }
+  const HostBatch batch(rows, c.rows);
+  const BatchOnDevice dbatch(batch);
+  const int64_t tokens = batch.batch.tokens;
+  const MixerData data(random_, c, DType::kBF16, tokens, 2 * static_cast<int64_t>(rows.size()));
+  MixerOnDevice once(data), one_by_one(data);
+  run_on(flashinfer_ops(), [&](Ops& ops) {
+    once.run(dbatch.batch, once.out, ops);
+    one_by_one.run_one_by_one(dbatch.batch, ops);
+  });
+  EXPECT_TRUE(same_bytes(once.windows, one_by_one.windows));
+  EXPECT_TRUE(same_bytes(once.states, one_by_one.states));
+  const HostTensor mine = once.out.host(), wanted = one_by_one.out.host();
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (rows[r].write < 0) continue;
+    const int32_t begin = batch.batch.row_begin.as<int32_t>()[r];
+    EXPECT_TRUE(same_bits(mine.view.rows(begin, rows[r].tokens), wanted.view.rows(begin, rows[r].tokens))) << r;
   }
 }
 

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "cuda/fp8_side.h"
+#include "cuda/rows_side.h"
 
 namespace hylas::test {
 namespace {
@@ -186,6 +187,11 @@ HostTensor whole(const Layer& layer, Ops& on, const SharedExpertWeights* shared,
       dlogit(layer.logit), partials(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
   const ExpertWeights experts = layer.experts(begin);
   run_on(on, [&](Ops& ops) { ops.moe(dx, dids, dweights, experts, shared, dlogit, partials); });
+  // With rows that come quantized: the same bits.
+  const RowsOnDevice rows(layer.x);
+  const OnDevice same(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+  run_on(on, [&](Ops& ops) { ops.moe(rows.in(RowForm::kBoth), dids, dweights, experts, shared, dlogit, same); });
+  EXPECT_TRUE(same_bytes(partials, same));
   return partials.host();
 }
 

@@ -1,22 +1,11 @@
 // Products of at most 16 rows with FP8 weights beside the CPU's on the same quantized activations.
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "cuda/fp8_side.h"
+#include "cuda/rows_side.h"
 
 namespace hylas::test {
 namespace {
-
-// As the engine makes it: DeepGEMM's kernels from 17 rows on.
-Ops& engine_ops() {
-  static const std::unique_ptr<Ops> kOps = [] {
-    CudaOpsOptions options;
-    options.fp8 = {.linear = true, .experts = true};
-    return make_cuda_ops(options).value();
-  }();
-  return *kOps;
-}
 
 struct Case {
   int64_t rows, inputs, outputs, gap;

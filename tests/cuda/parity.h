@@ -46,6 +46,9 @@ class OnDevice {
   explicit OnDevice(const Matrix& host) : OnDevice(host.bytes, host.view) {}
 
   operator const Tensor&() const { return view; }
+  void fill(const HostTensor& host) {
+    cuda_ops().device().copy_from_host(memory_.data(), host.bytes.data(), host.bytes.size());
+  }
   // What stands there now.
   HostTensor host() const {
     HostTensor tensor;

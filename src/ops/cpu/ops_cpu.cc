@@ -13,35 +13,35 @@
 namespace hylas {
 namespace cpu {
 
-// Owns its worker threads and scratch memory; one calling thread.
+// Owns its worker threads and scratch memory; one calling thread. Its products read values (Ops::row_form).
 class OpsCpu final : public Ops {
  public:
   OpsCpu(int threads, Isa isa);
 
   Device& device() override;
   void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
-  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
-  void add_rms_norm_over(const PeerPartials&, const Tensor&, const Tensor&, float, const Tensor&) override {
+  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) override;
+  void add_rms_norm_over(const PeerPartials&, const Tensor&, const Tensor&, float, const ActRows&) override {
     HYLAS_CHECK(false, "ranks on CPUs show each other no partial sums");
   }
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
-                    const Tensor& out) override;
-  void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) override;
-  void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
-  void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) override;
+                    const ActRows& out) override;
+  void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const ActRows& out) override;
+  void linear(const ActRows& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
+  void linear_partial(const ActRows& x, const LinearWeight& weight, const Tensor& partials) override;
   void rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) override;
   void qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Tensor& v, const Tensor& q_norm,
                              const Tensor& k_norm, float eps, const Tensor& rope_table, const Batch& batch,
                              const KvPool& kv, const Tensor& q_out) override;
   void attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
-                 const Tensor& out) override;
+                 const ActRows& out) override;
   void conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
                  const Tensor& out) override;
   void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
                   const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) override;
-  void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) override;
+  void silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) override;
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
-  void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+  void moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
   void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                        const SharedRows& shared) override;
@@ -75,25 +75,25 @@ void OpsCpu::embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, 
   cpu::embed(pool_, ids, table, vocab_begin, out);
 }
 
-void OpsCpu::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) {
-  cpu::rms_norm(pool_, scratch_, x, weight, eps, out);
+void OpsCpu::rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) {
+  cpu::rms_norm(pool_, scratch_, x, weight, eps, out.values);
 }
 
 void OpsCpu::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
-                          const Tensor& out) {
-  cpu::add_rms_norm(pool_, scratch_, partials, residual, weight, eps, out);
+                          const ActRows& out) {
+  cpu::add_rms_norm(pool_, scratch_, partials, residual, weight, eps, out.values);
 }
 
-void OpsCpu::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) {
-  cpu::gated_rms_norm(pool_, scratch_, x, z, weight, eps, out);
+void OpsCpu::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const ActRows& out) {
+  cpu::gated_rms_norm(pool_, scratch_, x, z, weight, eps, out.values);
 }
 
-void OpsCpu::linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
-  cpu::linear(pool_, gemm_, x, weights, outs);
+void OpsCpu::linear(const ActRows& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
+  cpu::linear(pool_, gemm_, x.values, weights, outs);
 }
 
-void OpsCpu::linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) {
-  cpu::linear_partial(pool_, gemm_, x, weight, partials);
+void OpsCpu::linear_partial(const ActRows& x, const LinearWeight& weight, const Tensor& partials) {
+  cpu::linear_partial(pool_, gemm_, x.values, weight, partials);
 }
 
 void OpsCpu::rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) {
@@ -107,8 +107,8 @@ void OpsCpu::qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Tens
 }
 
 void OpsCpu::attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
-                       const Tensor& out) {
-  cpu::attention(pool_, scratch_, q, qg, batch, kv, scale, out);
+                       const ActRows& out) {
+  cpu::attention(pool_, scratch_, q, qg, batch, kv, scale, out.values);
 }
 
 void OpsCpu::conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
@@ -121,17 +121,17 @@ void OpsCpu::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, con
   cpu::delta_rule(pool_, scratch_, qkv, a, b, a_log, dt_bias, shape, pool, batch, out);
 }
 
-void OpsCpu::silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) {
-  cpu::silu_mul(pool_, scratch_, gate, up, out);
+void OpsCpu::silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) {
+  cpu::silu_mul(pool_, scratch_, gate, up, out.values);
 }
 
 void OpsCpu::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) {
   cpu::moe_route(pool_, scratch_, logits, ids, weights);
 }
 
-void OpsCpu::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+void OpsCpu::moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                  const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
-  cpu::moe(pool_, gemm_, moe_, x, ids, weights, experts, shared, shared_logit, partials);
+  cpu::moe(pool_, gemm_, moe_, x.values, ids, weights, experts, shared, shared_logit, partials);
 }
 
 void OpsCpu::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,

@@ -1,12 +1,13 @@
 #pragma once
 // Causal attention over pages, times the sigmoid of the gate. attention_any.cu takes any types and shapes in f32;
 // attention_decode.cu and attention_prefill.cu are for bf16 queries of 256 dimensions on the tensor cores.
-#include "ops/cuda/views.h"
+#include "ops/cuda/fp8_rows.h"
 
 namespace hylas::cuda {
 
 struct AttentionArgs {
   View q, qg, out;
+  Fp8Rows fp8;                    // the same rows as out; attention_decode makes them too, where data is not null
   const void* k_pages = nullptr;  // [pages, kv_heads, page_size, head_dim]
   const void* v_pages = nullptr;
   DType kv_dtype = DType::kF32;

@@ -1,5 +1,5 @@
 #include "ops/cuda/attention_splits.h"
-#include "ops/cuda/vector.cuh"
+#include "ops/cuda/quantize.cuh"
 #include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
@@ -53,8 +53,10 @@ __global__ void __launch_bounds__(kThreads) attention_merge_kernel(AttentionArgs
     }
   }
   for (int c = 0; c < kColumns; ++c) sum[c] = sum[c] / total * sigmoid(gate[c]);
-  Bf16* out = static_cast<Bf16*>(args.out.data) + t * args.out.stride + head * kPartialDim + d;
+  const int64_t column = head * kPartialDim + d;
+  Bf16* out = static_cast<Bf16*>(args.out.data) + t * args.out.stride + column;
   for (int c = 0; c < kColumns; ++c) out[c] = from_f32<Bf16>(sum[c]);
+  if (args.fp8.data) put_fp8<128 / kColumns>(sum, args.fp8, t, column);
 }
 
 }  // namespace

@@ -12,8 +12,12 @@ struct ConvArgs {
   int64_t slot_stride = 0;
   View out;
   int channels = 0;
+  // Heads of 128 channels, the first ones, that come l2-normalised in rows behind the decode rows; where
+  // conv_normalises.
+  int normalised = 0;
   BatchView batch;
 };
+bool conv_normalises(const ConvArgs& args);
 void conv_rows(const ConvArgs& args, Stream stream);
 
 }  // namespace hylas::cuda

@@ -38,19 +38,27 @@ Cut cut_for(const DeltaArgs& args, int64_t bytes) {
   }
 }
 
-void run_heads(const DeltaArgs& args, const DeltaHeads& heads, int32_t rows_at_once, Workspace room, Stream stream) {
+void run_heads(const DeltaArgs& args, bool normalised, const DeltaHeads& heads, int32_t rows_at_once, Workspace room,
+               Stream stream) {
   const BatchView& batch = args.batch;
   const int32_t tokens = batch.tokens - batch.decode_rows;
   GdnArgs gdn;
   DeltaTokens packed;
   const int64_t keys = int64_t{tokens} * heads.keys * kGdnDim, gates = int64_t{tokens} * heads.values;
-  gdn.q = packed.q = room.take<uint16_t>(keys);
-  gdn.k = packed.k = room.take<uint16_t>(keys);
+  if (normalised) {
+    const auto* first = static_cast<const uint16_t*>(args.qkv.data) + batch.decode_rows * args.qkv.stride;
+    gdn.q = first + int64_t{heads.first_key} * kGdnDim;
+    gdn.k = first + int64_t{args.key_heads + heads.first_key} * kGdnDim;
+    gdn.qk_stride = args.qkv.stride;
+  } else {
+    gdn.q = packed.q = room.take<uint16_t>(keys);
+    gdn.k = packed.k = room.take<uint16_t>(keys);
+    gdn.qk_stride = int64_t{heads.keys} * kGdnDim;
+  }
   gdn.alpha = packed.alpha = room.take<float>(gates);
   gdn.beta = packed.beta = room.take<float>(gates);
   gdn.maps = room.take<std::byte>(kGdnMapBytes);
   gdn.states = room.take<float>(int64_t{rows_at_once} * heads.values * kGdnDim * kGdnDim);
-  gdn.qk_stride = int64_t{heads.keys} * kGdnDim;
   gdn.v_stride = args.qkv.stride;
   gdn.v = static_cast<const uint16_t*>(args.qkv.data) + batch.decode_rows * args.qkv.stride +
           int64_t{2 * args.key_heads + heads.first_value} * kGdnDim;
@@ -80,14 +88,14 @@ bool delta_flashinfer_takes(const DeltaArgs& args) {
          args.value_heads % args.key_heads == 0 && aligned(args.qkv) && aligned(args.out);
 }
 
-void delta_flashinfer(const DeltaArgs& args, Workspace& workspace, Stream stream) {
+void delta_flashinfer(const DeltaArgs& args, bool normalised, Workspace& workspace, Stream stream) {
   if (args.batch.rows == args.batch.decode_rows) return;
   const Cut cut = cut_for(args, static_cast<int64_t>(workspace.bytes_left()));
   const int32_t group = args.value_heads / args.key_heads;
   for (int32_t first = 0; first < args.key_heads; first += cut.keys) {
     const int32_t keys = std::min(cut.keys, args.key_heads - first);
-    run_heads(args, {.first_key = first, .keys = keys, .first_value = first * group, .values = keys * group}, cut.rows,
-              workspace, stream);
+    const DeltaHeads heads = {.first_key = first, .keys = keys, .first_value = first * group, .values = keys * group};
+    run_heads(args, normalised, heads, cut.rows, workspace, stream);
   }
 }
 

@@ -9,6 +9,7 @@ namespace hylas::cuda {
 // bf16 activations, 128 keys and values: by shape alone, so that a row's bits do not depend on its batch.
 bool delta_flashinfer_takes(const DeltaArgs& args);
 // Rows [decode_rows, rows), in as many launches as the workspace asks for.
-void delta_flashinfer(const DeltaArgs& args, Workspace& workspace, Stream stream);
+// `normalised`: queries and keys of these rows come l2-normalised.
+void delta_flashinfer(const DeltaArgs& args, bool normalised, Workspace& workspace, Stream stream);
 
 }  // namespace hylas::cuda

@@ -11,7 +11,7 @@
 
 #include "ops/cuda/delta_gates.cuh"
 #include "ops/cuda/delta_mixer.h"
-#include "ops/cuda/vector.cuh"
+#include "ops/cuda/quantize.cuh"
 #include "tensor/cuda/launch_clusters.cuh"
 
 namespace hylas::cuda {
@@ -92,7 +92,8 @@ __device__ __forceinline__ void put_normalised(const float (&x)[kPieces], float 
 // The norm over the head's results, which the groups of keys have left as four sums for each: one warp, four
 // neighbouring values a lane, as in norm.cu.
 __device__ __forceinline__ void put_gated(const float (&sums)[kGroups][kDim], const float (&z)[kPieces],
-                                          const float (&weight)[kPieces], float eps, Bf16* out) {
+                                          const float (&weight)[kPieces], const DeltaMixerArgs& args, int64_t t,
+                                          int64_t column) {
   const int first = threadIdx.x % 32 * kPieces;
   float x[kPieces], sum = 0.f;
 #pragma unroll
@@ -101,10 +102,14 @@ __device__ __forceinline__ void put_gated(const float (&sums)[kGroups][kDim], co
     x[j] = to_f32(from_f32<Bf16>((sums[0][c] + sums[1][c]) + (sums[2][c] + sums[3][c])));
     sum += x[j] * x[j];
   }
-  const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(kDim) + eps);
+  const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(kDim) + args.eps);
 #pragma unroll
   for (int j = 0; j < kPieces; ++j) x[j] = weight[j] * (x[j] * scale) * silu(z[j]);
-  store<kPieces>(out + first, x);
+  if (args.has_values) {
+    const View& out = args.delta.out;
+    store<kPieces>(static_cast<Bf16*>(out.data) + t * out.stride + column + first, x);
+  }
+  if (args.fp8.data) put_fp8<128 / kPieces>(x, args.fp8, t, column + first);
 }
 
 // What one of the first warps does before all go over the state; the others have nothing to do there.
@@ -308,8 +313,7 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   store<V>(&shared.sums[1][group][column], result);
   __syncthreads();
   if (warp == kGates) {
-    put_gated(shared.sums[1], first.gate, first.norm, args.eps,
-              static_cast<Bf16*>(delta.out.data) + t * delta.out.stride + head * kDim);
+    put_gated(shared.sums[1], first.gate, first.norm, args, t, static_cast<int64_t>(head) * kDim);
   }
   cluster_wait();
   // The channels of v are this block's alone.

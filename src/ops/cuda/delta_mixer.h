@@ -2,6 +2,7 @@
 // Convolution, delta rule and gated norm of a step of decode rows in one launch: delta_mixer.cu. Formulas: ops.h.
 #include "ops/cuda/conv.h"
 #include "ops/cuda/delta.h"
+#include "ops/cuda/fp8_rows.h"
 
 namespace hylas::cuda {
 
@@ -12,6 +13,8 @@ struct DeltaMixerArgs {
   const void* norm = nullptr;  // [value_dim]
   DType norm_dtype = DType::kF32;
   float eps = 0;
+  bool has_values = true;  // delta.out is written
+  Fp8Rows fp8;             // the same rows; data null: not quantized
 };
 
 // Decode rows alone, bf16 activations, 128 keys and values, at most 8 value heads per key head (blocks of a cluster).

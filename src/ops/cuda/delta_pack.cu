@@ -1,6 +1,8 @@
 #include "ops/cuda/delta_pack.h"
 
 #include "ops/cuda/delta_gates.cuh"
+#include "ops/cuda/l2_norm.cuh"
+#include "ops/cuda/vector.cuh"
 #include "tensor/cuda/cuda_error.h"
 
 namespace hylas::cuda {
@@ -8,38 +10,29 @@ namespace {
 
 constexpr int kDim = 128;
 constexpr int kThreads = 256;
-constexpr int kLanes = kDim / 8;  // of one head: a lane has eight values
 
-// One token: its queries and keys in units of one head, then the gates.
+// One token: its queries and keys in units of one head.
 __global__ void __launch_bounds__(kThreads) pack_tokens_kernel(DeltaArgs args, DeltaHeads heads, DeltaTokens out) {
   const int64_t token = blockIdx.x, from = token + args.batch.decode_rows;
-  const int lane = threadIdx.x % kLanes;
-  for (int unit = threadIdx.x / kLanes; unit < 2 * heads.keys; unit += kThreads / kLanes) {
+  const int lane = threadIdx.x % kL2Lanes;
+  for (int unit = threadIdx.x / kL2Lanes; unit < 2 * heads.keys; unit += kThreads / kL2Lanes) {
     const bool is_key = unit >= heads.keys;
     const int head = is_key ? unit - heads.keys : unit;
     const int column = (heads.first_key + head + (is_key ? args.key_heads : 0)) * kDim + 8 * lane;
-    const uint4 raw =
-        *reinterpret_cast<const uint4*>(static_cast<const Bf16*>(args.qkv.data) + from * args.qkv.stride + column);
-    const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&raw);
-    float2 values[4];
-    float sum = 0.f;
-    for (int i = 0; i < 4; ++i) {
-      values[i] = __bfloat1622float2(pairs[i]);
-      sum = fmaf(values[i].x, values[i].x, fmaf(values[i].y, values[i].y, sum));
-    }
-    // A head's lanes are half a warp; the units of both halves end together, as their number is even.
-    for (int offset = kLanes / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
-    const float norm = 1.f / sqrtf(sum + 1e-6f);
-    uint4 packed;
-    auto* results = reinterpret_cast<__nv_bfloat162*>(&packed);
-    for (int i = 0; i < 4; ++i) results[i] = __floats2bfloat162_rn(values[i].x * norm, values[i].y * norm);
-    Bf16* to = static_cast<Bf16*>(is_key ? out.k : out.q) + (token * heads.keys + head) * kDim + 8 * lane;
-    *reinterpret_cast<uint4*>(to) = packed;
+    float x[8];
+    load<8>(static_cast<const Bf16*>(args.qkv.data) + from * args.qkv.stride + column, x);
+    l2_normalise(x);
+    store<8>(static_cast<Bf16*>(is_key ? out.k : out.q) + (token * heads.keys + head) * kDim + 8 * lane, x);
   }
-  for (int head = threadIdx.x; head < heads.values; head += kThreads) {
-    out.alpha[token * heads.values + head] = expf(log_decay(args, from, heads.first_value + head));
-    out.beta[token * heads.values + head] = write_strength(args, from, heads.first_value + head);
-  }
+}
+
+__global__ void __launch_bounds__(kThreads) pack_gates_kernel(DeltaArgs args, DeltaHeads heads, DeltaTokens out) {
+  const int64_t item = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x, token = item / heads.values;
+  const int64_t from = token + args.batch.decode_rows;
+  if (from >= args.batch.tokens) return;
+  const int head = heads.first_value + static_cast<int>(item % heads.values);
+  out.alpha[item] = expf(log_decay(args, from, head));
+  out.beta[item] = write_strength(args, from, head);
 }
 
 constexpr int kSquare = 32;
@@ -103,8 +96,14 @@ dim3 state_grid(const DeltaHeads& heads, int32_t rows) {
 
 void delta_pack_tokens(const DeltaArgs& args, const DeltaHeads& heads, const DeltaTokens& out, Stream stream) {
   const int tokens = args.batch.tokens - args.batch.decode_rows;
-  pack_tokens_kernel<<<static_cast<unsigned>(tokens), kThreads, 0, stream>>>(args, heads, out);
-  check_launch("delta_rule (tokens for flashinfer)");
+  if (out.q) {
+    pack_tokens_kernel<<<static_cast<unsigned>(tokens), kThreads, 0, stream>>>(args, heads, out);
+    check_launch("delta_rule (tokens for flashinfer)");
+  }
+  const int64_t gates = int64_t{tokens} * heads.values;
+  const auto blocks = static_cast<unsigned>((gates + kThreads - 1) / kThreads);
+  pack_gates_kernel<<<blocks, kThreads, 0, stream>>>(args, heads, out);
+  check_launch("delta_rule (gates for flashinfer)");
 }
 
 void delta_take_states(const DeltaArgs& args, const DeltaHeads& heads, int32_t first_row, int32_t rows, float* states,

@@ -12,7 +12,8 @@ struct DeltaHeads {
   int32_t first_value = 0;
   int32_t values = 0;
 };
-// The prefill tokens' q and k [tokens, heads.keys, 128] bf16, alpha and beta [tokens, heads.values].
+// The prefill tokens' q and k [tokens, heads.keys, 128] bf16 (null: they are normalised where they are), alpha and beta
+// [tokens, heads.values].
 struct DeltaTokens {
   void* q = nullptr;
   void* k = nullptr;

@@ -33,7 +33,7 @@ DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outpu
   args.x_scale = tensor_map({.data = x.scale,
                              .dtype = DType::kF32,
                              .rows = x.inputs / kFp8Depth,
-                             .columns = x.scale_stride,
+                             .columns = scale_stride(x.rows),
                              .stride = x.scale_stride,
                              .box_rows = 1,
                              .box_columns = tile.rows,
@@ -88,8 +88,9 @@ size_t fp8_rows_bytes(int64_t rows, int64_t inputs) {
 bool fp8_takes(const Product& p) {
   return p.x.dtype == DType::kBF16 && p.weight_dtype == DType::kF8E4M3 && !p.weights && !p.paired && !p.x_index &&
          !p.out_index && p.parts == 0 && p.rows > 0 && p.outputs > 0 && p.inputs > 0 && p.inputs % kFp8Depth == 0 &&
-         p.outputs % 8 == 0 && p.x.stride % 8 == 0 && at_unit(p.x.data) && p.weight.stride % kUnit == 0 &&
-         at_unit(p.weight.data) && p.weight.scale_stride == p.inputs / kFp8Depth;
+         p.outputs % 8 == 0 && p.weight.stride % kUnit == 0 && at_unit(p.weight.data) &&
+         p.weight.scale_stride == p.inputs / kFp8Depth &&
+         (p.x_fp8.data ? at_unit(p.x_fp8.data) : p.x.stride % 8 == 0 && at_unit(p.x.data));
 }
 
 void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream) {
@@ -103,16 +104,15 @@ void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t o
   deep_gemm_grouped(args, stream);
 }
 
-void fp8_run(const Product& p, const Fp8Rows* rows, Workspace& workspace, Stream stream) {
-  Fp8Rows own;
-  if (!rows) {
-    own = take_fp8_rows(workspace, p.rows, p.inputs);
-    quantize_rows(p.x, nullptr, own, stream);
-    rows = &own;
+void fp8_run(const Product& p, Workspace& workspace, Stream stream) {
+  Fp8Rows rows = p.x_fp8;
+  if (!rows.data) {
+    rows = take_fp8_rows(workspace, p.rows, p.inputs);
+    quantize_rows(p.x, nullptr, rows, stream);
   }
-  if (direct(p.out)) return fp8_multiply(*rows, p.weight, p.outputs, p.out, stream);
+  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream);
   const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
-  fp8_multiply(*rows, p.weight, p.outputs, whole, stream);
+  fp8_multiply(rows, p.weight, p.outputs, whole, stream);
   copy_columns(whole, p.rows, p.outputs, p.out, stream);
   clear_other_slices(p, stream);
 }

@@ -12,8 +12,8 @@ namespace hylas::cuda {
 Fp8Rows take_fp8_rows(Workspace& workspace, int64_t rows, int64_t inputs);
 size_t fp8_rows_bytes(int64_t rows, int64_t inputs);
 
-// Whether x can be quantized and the weight be multiplied as it lies: bf16 x, fp8 weight with scales one row behind
-// the other, inputs a multiple of 128, outputs of 8.
+// Whether x can be quantized, if it is not, and the weight be multiplied as it lies: bf16 x, fp8 weight with scales one
+// row behind the other, inputs a multiple of 128, outputs of 8.
 bool fp8_takes(const Product& product);
 
 // out [rows, outputs] = x W^T: bf16, rows at multiples of 16 bytes.
@@ -22,9 +22,9 @@ void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, c
 void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
                           const Fp8Tile& tile, const int32_t* row_expert, const View& out, Stream stream);
 
-// A single product of fp8_takes, whose x may have been quantized before (`rows` not null). An f32 out gets the bf16
-// result; of several slices the first gets the whole sum, the others zeros.
-void fp8_run(const Product& product, const Fp8Rows* rows, Workspace& workspace, Stream stream);
+// A single product of fp8_takes. An f32 out gets the bf16 result; of several slices the first gets the whole sum, the
+// others zeros.
+void fp8_run(const Product& product, Workspace& workspace, Stream stream);
 // The same of a product that gemm_fp8_rows_takes, by that kernel: an f32 out gets the sum as it is.
 void fp8_run_few(const Product& product, Stream stream);
 

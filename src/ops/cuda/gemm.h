@@ -1,7 +1,7 @@
 #pragma once
 // Products x W^T: gemm_f32.cu for any types, gemm_bf16.cu on the tensor cores for bf16 activations. Both sum an output
 // over K in one ascending order, whatever the number of rows and the tile: rows of a batch do not matter to each other.
-#include "ops/cuda/views.h"
+#include "ops/cuda/fp8_rows.h"
 
 namespace hylas::cuda {
 
@@ -33,6 +33,7 @@ constexpr int kPartsMax = 4;
 // One matrix over all rows, several over all rows, or one per expert over its own rows.
 struct Product {
   View x;
+  Fp8Rows x_fp8;  // the same rows quantized, for FP8 tensor cores; data null: they quantize x, which has to be there
   const int32_t* x_index = nullptr;  // row i of the product is of row x_index[i] of x; null: row i
   DType weight_dtype = DType::kF32;
   bool paired = false;                  // two matrices W, V: out = silu(x W^T) * (x V^T), each rounded to x's type

@@ -5,32 +5,13 @@
 
 #include <algorithm>
 
-#include "ops/cuda/e4m3.cuh"
 #include "ops/cuda/gemm_small.cuh"
+#include "ops/cuda/row_blocks.cuh"
 
 namespace hylas::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kDepth = 128;
 constexpr int64_t kMultiprocessors = 132;
-
-template <int kRows_, int kGroups_, int kAhead_, int kBlocks_, bool kPaired_ = false>
-struct Shape {
-  static constexpr int kRows = kRows_;      // at most so many rows: 1, 2, 4, 8 or 16
-  static constexpr int kGroups = kGroups_;  // instructions side by side: of 16 outputs, or of 8 of two matrices
-  static constexpr int kAhead = kAhead_;    // blocks of K that a warp has in its registers
-  static constexpr int kBlocks = kBlocks_;  // of a multiprocessor, so many at least
-  static constexpr bool kPaired = kPaired_;
-  static constexpr int kMatrices = kPaired ? 2 : 1;
-  static constexpr int kColumns = 16 * kGroups, kOutputs = kColumns / kMatrices;
-  static constexpr int kHalves = kRows > 8 ? 2 : 1;  // of 8 rows
-  // Up to four rows are quantized by all lanes together and exchanged, more by the lanes that want them.
-  static constexpr bool kExchanged = kRows < 8;
-  static constexpr int kLanes = kExchanged ? 32 / kRows : 4;  // of a row
-  static constexpr int kPairs = kDepth / kLanes / 2;          // of its inputs in a lane
-  static constexpr int kXAhead = kExchanged ? kAhead : 1;     // blocks of K whose x is fetched at once
-};
 
 // Past the first-level cache: no other block reads it. Not ld.nc, which the assembler moves behind follow().
 __device__ __forceinline__ uint4 fetch(const unsigned char* from) {
@@ -65,7 +46,7 @@ struct Columns {
         const int within = S::kPaired ? n * 8 + g : n * 16 + high * 8 + g;
         // What is not there is computed over what is, and not stored.
         const int64_t row = tile.output + min(within, tile.outputs - 1);
-        at[n][high] = static_cast<const unsigned char*>(weight.data) + row * weight.stride + block * kDepth + t * 16;
+        at[n][high] = static_cast<const unsigned char*>(weight.data) + row * weight.stride + block * kRowDepth + t * 16;
       }
     }
 #pragma unroll
@@ -81,121 +62,20 @@ struct Columns {
 #pragma unroll
       for (int high = 0; high < 2; ++high) {
 #pragma unroll
-        for (int c = 0; c < 2; ++c) to.chunk[n][high][c] = fetch(at[n][high] + step * (kWarps * kDepth) + c * 64);
+        for (int c = 0; c < 2; ++c) to.chunk[n][high][c] = fetch(at[n][high] + step * (kRowWarps * kRowDepth) + c * 64);
       }
     }
 #pragma unroll
-    for (int i = 0; i < S::kMatrices; ++i) to.scale[i] = scale[i][step * kWarps];
+    for (int i = 0; i < S::kMatrices; ++i) to.scale[i] = scale[i][step * kRowWarps];
   }
   __device__ __forceinline__ void advance(int steps) {
 #pragma unroll
     for (int n = 0; n < S::kGroups; ++n) {
-      at[n][0] += steps * (kWarps * kDepth);
-      at[n][1] += steps * (kWarps * kDepth);
+      at[n][0] += steps * (kRowWarps * kRowDepth);
+      at[n][1] += steps * (kRowWarps * kRowDepth);
     }
 #pragma unroll
-    for (int i = 0; i < S::kMatrices; ++i) scale[i] += steps * kWarps;
-  }
-};
-
-// A lane's part of x of a block of K as it lies in memory: neighbouring inputs of a row, or the lane's own two chunks
-// of row g (and g + 8).
-template <class S>
-struct Rows {
-  using Part = uint32_t[S::kHalves][S::kPairs];
-  const Bf16* at[S::kHalves];
-
-  __device__ Rows(const Product& p, int block) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int half = 0; half < S::kHalves; ++half) {
-      const int64_t row = min(static_cast<int64_t>(lane / S::kLanes + 8 * half), p.rows - 1);
-      at[half] = static_cast<const Bf16*>(p.x.data) + row * p.x.stride + block * kDepth +
-                 lane % S::kLanes * (S::kExchanged ? 2 * S::kPairs : 16);
-    }
-  }
-  __device__ __forceinline__ void take(int step, Part& to) const {
-#pragma unroll
-    for (int half = 0; half < S::kHalves; ++half) {
-      const Bf16* from = at[half] + step * (kWarps * kDepth);
-      if constexpr (S::kPairs == 2) {
-        const uint2 two = *reinterpret_cast<const uint2*>(from);
-        to[half][0] = two.x, to[half][1] = two.y;
-      } else {
-#pragma unroll
-        for (int i = 0; i < S::kPairs; i += 4) {
-          const int input = S::kExchanged ? 2 * i : i / 8 * 64 + i % 8 * 2;
-          const uint4 four = *reinterpret_cast<const uint4*>(from + input);
-          to[half][i] = four.x, to[half][i + 1] = four.y, to[half][i + 2] = four.z, to[half][i + 3] = four.w;
-        }
-      }
-    }
-  }
-  __device__ __forceinline__ void advance(int steps) {
-#pragma unroll
-    for (int half = 0; half < S::kHalves; ++half) at[half] += steps * (kWarps * kDepth);
-  }
-};
-
-// A block of K of all rows in e4m3: a lane's chunks t and t + 4 of row g (and g + 8), and the scales of the rows that
-// its sums are of.
-template <class S>
-struct Quantized {
-  uint32_t word[S::kHalves][2][4];  // [half][chunk]
-  float scale[S::kHalves][2];
-
-  // `memory`: [rows][128] bytes of the warp's own, for the exchange.
-  __device__ __forceinline__ Quantized(const typename Rows<S>::Part& x, unsigned char* memory) {
-    const int lane = threadIdx.x % 32, t = lane % 4;
-#pragma unroll
-    for (int half = 0; half < S::kHalves; ++half) {
-      const GroupScale group(most_of(x[half]));
-      if constexpr (S::kExchanged) {
-        exchange(group, x[half], memory);
-      } else {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) word[half][i / 4][i % 4] = group.of_pairs(x[half][2 * i], x[half][2 * i + 1]);
-      }
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int from = (2 * t + i) % S::kRows * S::kLanes;
-        scale[half][i] = S::kRows == 1 ? group.scale : __shfl_sync(~0u, group.scale, from);
-      }
-    }
-  }
-
- private:
-  // Of the magnitudes of a row's 128 inputs.
-  static __device__ __forceinline__ float most_of(const uint32_t (&x)[S::kPairs]) {
-    uint32_t most = larger_magnitudes(x[0], x[1]);
-#pragma unroll
-    for (int i = 2; i < S::kPairs; ++i) most = larger_magnitudes(most, x[i]);
-    most = max(most << 16, most & 0xffff0000u);
-    if constexpr (S::kLanes == 32) {
-      most = __reduce_max_sync(~0u, most);
-    } else {
-#pragma unroll
-      for (int offset = S::kLanes / 2; offset > 0; offset /= 2) most = max(most, __shfl_xor_sync(~0u, most, offset));
-    }
-    return __uint_as_float(most);
-  }
-
-  // Chunks of odd rows change places, so that reads of neighbouring rows do not meet.
-  static __device__ __forceinline__ int place(int row, int byte) { return row * kDepth + (byte ^ (row & 1) << 6); }
-
-  __device__ __forceinline__ void exchange(const GroupScale& group, const uint32_t (&x)[S::kPairs],
-                                           unsigned char* memory) {
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    __syncwarp();  // the block before this one has been read
-    auto* to = reinterpret_cast<uint32_t*>(memory + place(lane / S::kLanes, lane % S::kLanes * (2 * S::kPairs)));
-#pragma unroll
-    for (int i = 0; i < S::kPairs / 2; ++i) to[i] = group.of_pairs(x[2 * i], x[2 * i + 1]);
-    __syncwarp();
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const uint4 chunk = *reinterpret_cast<const uint4*>(memory + place(g % S::kRows, (c * 4 + t) * 16));
-      word[0][c][0] = chunk.x, word[0][c][1] = chunk.y, word[0][c][2] = chunk.z, word[0][c][3] = chunk.w;
-    }
+    for (int i = 0; i < S::kMatrices; ++i) scale[i] += steps * kRowWarps;
   }
 };
 
@@ -261,10 +141,10 @@ __device__ void put(const Product& p, const MatrixTile& tile, const float (&sum)
   const auto total = [&](int row, int column) {
     float all = sums[0][row][column];
 #pragma unroll
-    for (int i = 1; i < kWarps; ++i) all += sums[i][row][column];
+    for (int i = 1; i < kRowWarps; ++i) all += sums[i][row][column];
     return all;
   };
-  for (int i = threadIdx.x; i < S::kRows * S::kOutputs; i += 32 * kWarps) {
+  for (int i = threadIdx.x; i < S::kRows * S::kOutputs; i += 32 * kRowWarps) {
     const int row = i / S::kOutputs, output = i % S::kOutputs;
     if (row >= p.rows || output >= tile.outputs) continue;
     const int column = S::kPaired ? output / 8 * 16 + output % 8 : output;
@@ -282,17 +162,17 @@ __device__ void put(const Product& p, const MatrixTile& tile, const float (&sum)
 }
 
 template <class S>
-__global__ void __launch_bounds__(32 * kWarps, S::kBlocks)
+__global__ void __launch_bounds__(32 * kRowWarps, S::kBlocks)
     gemm_fp8_rows_kernel(const __grid_constant__ Product p, const __grid_constant__ Product beside,
                          int beside_columns) {
-  __shared__ float sums[std::max(kWarps * S::kRows * (S::kColumns + 1), kSmallSums)];
-  __shared__ __align__(16) unsigned char exchanged[kWarps][S::kExchanged ? S::kRows * kDepth : 16];
+  __shared__ float sums[std::max(kRowWarps * S::kRows * (S::kColumns + 1), kSmallSums)];
+  __shared__ __align__(16) unsigned char exchanged[kRowWarps][S::kExchanged ? S::kRows * kRowDepth : 16];
   const int column = static_cast<int>(blockIdx.x);
   if (column < beside_columns) return small_tile<4, 2>(beside, column, 0, sums);
   const MatrixTile tile(p, column - beside_columns, S::kOutputs);
   // The warp's number as a value that the compiler knows to be one for all lanes; its blocks of K: every eighth.
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-  const int steps = (static_cast<int>(p.inputs / kDepth) - warp + kWarps - 1) / kWarps;
+  const int steps = (static_cast<int>(p.inputs / kRowDepth) - warp + kRowWarps - 1) / kRowWarps;
   Columns<S> columns(tile, p.other, warp);
   Weights<S> weights[S::kAhead];
 #pragma unroll
@@ -300,10 +180,11 @@ __global__ void __launch_bounds__(32 * kWarps, S::kBlocks)
     if (i < steps) columns.take(i, weights[i]);
   }
   follow();
-  Rows<S> rows(p, warp);
+  using X = std::conditional_t<S::kReady, ReadyRows<S>, Rows<S>>;
+  X rows(p, warp);
   float sum[S::kGroups][S::kHalves][4] = {};
   for (int left = steps; left > 0; left -= S::kAhead) {
-    typename Rows<S>::Part x[S::kAhead];
+    typename X::Part x[S::kAhead];
 #pragma unroll
     for (int i = 0; i < S::kXAhead; ++i) {
       if (i < left) rows.take(i, x[i]);
@@ -325,8 +206,8 @@ __global__ void __launch_bounds__(32 * kWarps, S::kBlocks)
 template <class S>
 void launch(const Product& p, const Product& beside, Stream stream) {
   const int64_t columns = beside.parts > 0 ? matrix_tiles(beside, kSmallOutputs) : 0;
-  launch_following(gemm_fp8_rows_kernel<S>, static_cast<unsigned>(columns + matrix_tiles(p, S::kOutputs)), 32 * kWarps,
-                   0, stream, "linear (fp8, few rows)", p, beside, static_cast<int>(columns));
+  launch_following(gemm_fp8_rows_kernel<S>, static_cast<unsigned>(columns + matrix_tiles(p, S::kOutputs)),
+                   32 * kRowWarps, 0, stream, "linear (fp8, few rows)", p, beside, static_cast<int>(columns));
 }
 
 // Tiles that all rounds of blocks have room for, with `blocks` of `each` on a multiprocessor.
@@ -337,27 +218,29 @@ constexpr int64_t room(int64_t tiles, int64_t blocks, int64_t each) {
 
 // As measured best; an output's bits do not depend on it. Few outputs: all blocks of K that a warp has are under way at
 // once. Of one row blocks are small and many, unless their last round leaves more of the GPU idle than that of others.
-template <int kRows, bool kPaired>
+template <int kRows, bool kPaired, bool kReady>
 void choose(const Product& p, const Product& beside, Stream stream) {
   constexpr int kNarrowBlocks = kRows > 4 ? 1 : 2;
   const int64_t tiles = matrix_tiles(p, kPaired ? 8 : 16);
   if (tiles <= kMultiprocessors * kNarrowBlocks) {
-    return launch<Shape<kRows, 1, 4, kNarrowBlocks, kPaired>>(p, beside, stream);
+    return launch<RowsShape<kRows, 1, 4, kNarrowBlocks, kPaired, kReady>>(p, beside, stream);
   }
   if constexpr (kRows == 1) {
-    if (room(tiles, 5, 1) < room(tiles, 3, 2)) return launch<Shape<1, 1, 1, 5, kPaired>>(p, beside, stream);
-    return launch<Shape<1, 2, 1, 3, kPaired>>(p, beside, stream);
+    if (room(tiles, 5, 1) < room(tiles, 3, 2)) return launch<RowsShape<1, 1, 1, 5, kPaired, kReady>>(p, beside, stream);
+    return launch<RowsShape<1, 2, 1, 3, kPaired, kReady>>(p, beside, stream);
   }
-  launch<Shape<kRows, 2, 1, 2, kPaired>>(p, beside, stream);
+  launch<RowsShape<kRows, 2, 1, 2, kPaired, kReady>>(p, beside, stream);
 }
 
 template <bool kPaired>
 void choose_rows(const Product& p, const Product& beside, Stream stream) {
-  if (p.rows == 1) return choose<1, kPaired>(p, beside, stream);
-  if (p.rows == 2) return choose<2, kPaired>(p, beside, stream);
-  if (p.rows <= 4) return choose<4, kPaired>(p, beside, stream);
-  if (p.rows <= 8) return choose<8, kPaired>(p, beside, stream);
-  choose<16, kPaired>(p, beside, stream);
+  const bool ready = p.x_fp8.data != nullptr;
+  if (p.rows == 1) return choose<1, kPaired, false>(p, beside, stream);
+  if (p.rows == 2) return choose<2, kPaired, false>(p, beside, stream);
+  if (p.rows <= kFp8OwnRowsMax) return choose<4, kPaired, false>(p, beside, stream);
+  if (p.rows <= 8)
+    return ready ? choose<8, kPaired, true>(p, beside, stream) : choose<8, kPaired, false>(p, beside, stream);
+  ready ? choose<16, kPaired, true>(p, beside, stream) : choose<16, kPaired, false>(p, beside, stream);
 }
 
 }  // namespace
@@ -369,8 +252,8 @@ bool gemm_fp8_rows_takes(const Product& p) {
   };
   return p.x.dtype == DType::kBF16 && p.weight_dtype == DType::kF8E4M3 && !p.weights && !p.x_index && !p.out_index &&
          p.parts == 0 && p.rows > 0 && p.rows <= kFp8RowsMax && p.outputs > 0 && p.inputs > 0 &&
-         p.inputs % kDepth == 0 && p.x.stride % 8 == 0 && at_16(p.x.data) && fits(p.weight) &&
-         (!p.paired || fits(p.other));
+         p.inputs % kRowDepth == 0 && fits(p.weight) && (!p.paired || fits(p.other)) &&
+         (p.x_fp8.data ? at_16(p.x_fp8.data) : p.x.stride % 8 == 0 && at_16(p.x.data));
 }
 
 void gemm_fp8_rows(const Product& p, const Product& beside, Stream stream) {

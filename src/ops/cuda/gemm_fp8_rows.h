@@ -1,11 +1,13 @@
 #pragma once
-// Products of at most 16 rows with FP8 weights on the tensor cores. The rows are quantized on the way, as quantize.h
-// does it, so that a product of few rows means what one of many does (fp8_gemm.h).
+// Products of at most 16 rows with FP8 weights on the tensor cores. Rows that do not come quantized are quantized on
+// the way, as quantize.h does it, so that a product of few rows means what one of many does (fp8_gemm.h).
 #include "ops/cuda/gemm.h"
 
 namespace hylas::cuda {
 
 constexpr int64_t kFp8RowsMax = 16;
+// So few are quantized on the way for less than it costs to read the scales: Product::x has to be there.
+constexpr int64_t kFp8OwnRowsMax = 4;
 
 // Whether a single product is taken, whole or as a part: few rows of bf16, fp8 weights with scales, inputs a multiple
 // of 128.

@@ -227,9 +227,10 @@ CombineArgs combine_args(const Tensor& weights, const Tensor& shared_logit, cons
 
 }  // namespace
 
-void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Tensor& weights,
+void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, const Tensor& weights,
               const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
               const Tensor& partials) {
+  const Tensor& x = rows.values;
   const int slices = static_cast<int>(partials.dim(0));
   check_act(x);
   HYLAS_CHECK(partials.rank == 3 && partials.dim(1) == x.dim(0) && partials.dim(2) == x.dim(1),
@@ -243,7 +244,8 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
     const int64_t left = x.dim(0) - begin;
     const int64_t fp8 = slices == 1 ? fp8_tokens(workspace, x, left, ids.dim(1), experts, shared) : 0;
     const int64_t tokens = fp8 > 0 ? fp8 : block_tokens(workspace, bytes, left);
-    const Tensor block = x.rows(begin, tokens), block_ids = ids.rows(begin, tokens);
+    const ActRows block_rows = begin % 4 == 0 ? rows.rows(begin, tokens) : ActRows(x.rows(begin, tokens));
+    const Tensor &block = block_rows.values, block_ids = ids.rows(begin, tokens);
     CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
     const Stream main = device_.stream();
     const bool few = any && fp8 == 0 && slices == 1 && takes_few(block, ids.dim(1), experts);
@@ -252,14 +254,14 @@ void Moe::moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Te
     if (shared && !joined) {
       const Stream side = beside ? fork_.begin(main) : main;  // all of its kernels are small
       const Rows rows = alone     ? fp8_shared_alone(workspace, block, *shared, side, nullptr)
-                        : fp8 > 0 ? fp8_shared(workspace, block, *shared, side)
+                        : fp8 > 0 ? fp8_shared(workspace, block_rows, *shared, side)
                                   : this->shared(workspace, block, *shared, slices, side, nullptr);
       args.shared = rows.data;
       args.shared_slice_stride = rows.slice_stride;
     }
     if (any) {
       const Rows rows = few ? fp8_few(workspace, block, block_ids, experts, joined ? shared : nullptr, nullptr, main)
-                        : fp8 > 0 ? fp8_routed(workspace, block, block_ids, experts)
+                        : fp8 > 0 ? fp8_routed(workspace, block_rows, block_ids, experts)
                                   : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;
       args.rows_slice_stride = rows.slice_stride;

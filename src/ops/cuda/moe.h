@@ -30,7 +30,7 @@ class Moe {
   // `fork` outlives it.
   static Result<std::unique_ptr<Moe>> make(CudaDevice& device, Fork& fork, const CudaFp8Options& fp8);
 
-  void moe(Workspace& workspace, const Tensor& x, const Tensor& ids, const Tensor& weights,
+  void moe(Workspace& workspace, const ActRows& x, const Tensor& ids, const Tensor& weights,
            const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
            const Tensor& partials);
   DType rows_type(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices);
@@ -63,8 +63,8 @@ class Moe {
   // moe_fp8.cc: a block of tokens on the FP8 tensor cores, as many of `tokens` as fit; 0: it cannot or should not.
   int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
                      const ExpertWeights& experts, const SharedExpertWeights* shared);
-  Rows fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts);
-  Rows fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream);
+  Rows fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts);
+  Rows fp8_shared(Workspace& workspace, const ActRows& x, const SharedExpertWeights& experts, Stream stream);
   // moe_fp8.cc: the shared expert alone, with the kernels that it most likely has beside the others.
   bool takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const;
   // Few rows may go to `out`.

@@ -69,11 +69,11 @@ int64_t Moe::fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tok
   return (tokens + parts - 1) / parts;
 }
 
-Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts) {
+Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts) {
   const ExpertTable& table = this->table(experts);
   const Stream stream = device_.stream();
   const auto count = static_cast<int64_t>(experts.gate.size());
-  const int64_t tokens = x.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.dim(1);
+  const int64_t tokens = x.values.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.values.dim(1);
   const int64_t width = experts.gate[0].weight.dim(0);
   const Fp8Tile tile = fp8_grouped_tile(pairs, count);
   const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
@@ -97,7 +97,11 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const Tensor& x, const Tensor& i
   const View gate_up = {inner.take<uint16_t>(rows * 2 * width), DType::kBF16, 2 * width};
   const View down = {piece, DType::kBF16, hidden};
   const RowPlaces places = {pair_of, static_cast<int>(k), tokens};
-  quantize_rows(view(x), &places, quantized, stream);
+  if (const Fp8Rows ready = fp8_view(x); ready.data) {
+    place_rows(ready, places, quantized, stream);
+  } else {
+    quantize_rows(view(x.values), &places, quantized, stream);
+  }
   fp8_multiply_grouped(quantized, table.host[0], 2 * width, count, tile, row_expert, gate_up, stream);
   silu_mul_quantize_rows(gate_up, row_expert, halves, stream);
   fp8_multiply_grouped(halves, table.host[static_cast<size_t>(2 * count)], hidden, count, tile, row_expert, down,
@@ -182,13 +186,17 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids,
   return {down.out, out ? out->row_stride : pairs * hidden, nullptr};
 }
 
-Moe::Rows Moe::fp8_shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, Stream stream) {
-  const int64_t tokens = x.dim(0), hidden = x.dim(1), width = experts.gate.weight.dim(0);
-  const Fp8Rows quantized = take_fp8_rows(workspace, tokens, hidden), halves = take_fp8_rows(workspace, tokens, width);
+Moe::Rows Moe::fp8_shared(Workspace& workspace, const ActRows& x, const SharedExpertWeights& experts, Stream stream) {
+  const int64_t tokens = x.values.dim(0), hidden = x.values.dim(1), width = experts.gate.weight.dim(0);
+  Fp8Rows quantized = fp8_view(x);
+  if (!quantized.data) {
+    quantized = take_fp8_rows(workspace, tokens, hidden);
+    quantize_rows(view(x.values), nullptr, quantized, stream);
+  }
+  const Fp8Rows halves = take_fp8_rows(workspace, tokens, width);
   const View gate_up = {workspace.take<uint16_t>(tokens * 2 * width), DType::kBF16, 2 * width};
   const View up = {static_cast<uint16_t*>(gate_up.data) + width, DType::kBF16, 2 * width};
   const View down = {workspace.take<uint16_t>(tokens * hidden), DType::kBF16, hidden};
-  quantize_rows(view(x), nullptr, quantized, stream);
   fp8_multiply(quantized, view(experts.gate), width, gate_up, stream);
   fp8_multiply(quantized, view(experts.up), width, up, stream);
   silu_mul_quantize_rows(gate_up, nullptr, halves, stream);

@@ -1,8 +1,9 @@
 #include "ops/cuda/norm.h"
 
 #include <algorithm>
+#include <type_traits>
 
-#include "ops/cuda/vector.cuh"
+#include "ops/cuda/quantize.cuh"
 #include "tensor/cuda/launch.cuh"
 #include "tensor/cuda/peer_meet.cuh"
 
@@ -14,21 +15,24 @@ constexpr int kHeld = 2;  // packs of N elements
 constexpr int kThreadsMax = 768;
 
 // kRanks: 1, or the ranks of a group whose partial sums are added.
-template <class T, class W, int N, int kRanks>
+template <class T, class W, class P, int N, int kRanks>
 struct NormPointers {
-  const float* partials[kRanks];  // by rank; the first null: nothing is added
+  const P* partials[kRanks];  // by rank; the first null: nothing is added
   int slices;
   int64_t slice_stride;
   T* residual;
   int64_t residual_stride;
   const W* weight;
   float eps;
-  T* out;
+  T* out;  // null: not as values
   int64_t out_stride;
+  Fp8Rows fp8;  // data null: not quantized
   int64_t rows, columns;
 
+  __device__ bool has_norm() const { return out || fp8.data; }
+
   // A rank's sum of its slices.
-  __device__ void take_slices(const float* p, float (&sum)[N]) const {
+  __device__ void take_slices(const P* p, float (&sum)[N]) const {
     float other[N], third[N];
     load<N>(p, sum);
     if (slices >= 2) {
@@ -63,12 +67,15 @@ struct NormPointers {
   __device__ Pack<W, N> weights(int64_t c) const { return *reinterpret_cast<const Pack<W, N>*>(weight + c); }
   __device__ void put(int64_t row, int64_t c, float (&x)[N], const Pack<W, N>& w, float scale) const {
     for (int i = 0; i < N; ++i) x[i] = x[i] * scale * (1.f + to_f32(w.value[i]));
-    store<N>(out + row * out_stride + c, x);
+    if (out) store<N>(out + row * out_stride + c, x);
+    if constexpr (N == kVector && std::is_same_v<T, Bf16>) {
+      if (fp8.data) put_fp8<128 / N>(x, fp8, row, c);
+    }
   }
 };
 
-template <class T, class W, int N, int kRanks>
-__device__ __forceinline__ void add_rms_norm_row(const NormPointers<T, W, N, kRanks>& p, int64_t row,
+template <class T, class W, class P, int N, int kRanks>
+__device__ __forceinline__ void add_rms_norm_row(const NormPointers<T, W, P, N, kRanks>& p, int64_t row,
                                                  const Pack<W, N> (&weights)[kHeld], float* memory) {
   const int64_t step = blockDim.x * N;
   float held[kHeld][N], sum = 0.f;
@@ -84,7 +91,7 @@ __device__ __forceinline__ void add_rms_norm_row(const NormPointers<T, W, N, kRa
     p.take(row, c, x);
     for (int i = 0; i < N; ++i) sum += x[i] * x[i];
   }
-  if (!p.out) return;
+  if (!p.has_norm()) return;
   const float scale = 1.f / sqrtf(block_sum(sum, memory) / static_cast<float>(p.columns) + p.eps);
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
@@ -100,17 +107,17 @@ __device__ __forceinline__ void add_rms_norm_row(const NormPointers<T, W, N, kRa
 }
 
 // Nobody writes the weights, so they come while the kernel before this one ends.
-template <class T, class W, int N, int kRanks>
-__device__ __forceinline__ void take_weights(const NormPointers<T, W, N, kRanks>& p, Pack<W, N> (&weights)[kHeld]) {
+template <class T, class W, class P, int N, int kRanks>
+__device__ __forceinline__ void take_weights(const NormPointers<T, W, P, N, kRanks>& p, Pack<W, N> (&weights)[kHeld]) {
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) {
     const int64_t c = threadIdx.x * N + j * (blockDim.x * N);
-    if (p.out && c < p.columns) weights[j] = p.weights(c);
+    if (p.has_norm() && c < p.columns) weights[j] = p.weights(c);
   }
 }
 
-template <class T, class W, int N>
-__global__ void __launch_bounds__(kThreadsMax) add_rms_norm_kernel(const NormPointers<T, W, N, 1> p) {
+template <class T, class W, class P, int N>
+__global__ void __launch_bounds__(kThreadsMax) add_rms_norm_kernel(const NormPointers<T, W, P, N, 1> p) {
   __shared__ float memory[32];
   Pack<W, N> weights[kHeld];
   take_weights(p, weights);
@@ -118,11 +125,71 @@ __global__ void __launch_bounds__(kThreadsMax) add_rms_norm_kernel(const NormPoi
   add_rms_norm_row(p, blockIdx.x, weights, memory);
 }
 
+// Many rows of bf16 with one pack a thread: so many of a block at a time, whose loads are under way at once. The sums
+// are those of a block for each row.
+constexpr int kRowsAtOnce = 4;
+
+template <class W, class P>
+__global__ void __launch_bounds__(kThreadsMax) add_rms_norm_many_kernel(const NormPointers<Bf16, W, P, kVector, 1> p) {
+  __shared__ float memory[kRowsAtOnce][32];
+  const int64_t c = threadIdx.x * kVector, first = blockIdx.x * static_cast<int64_t>(kRowsAtOnce);
+  const int rows = static_cast<int>(min(p.rows - first, static_cast<int64_t>(kRowsAtOnce)));
+  const bool inside = c < p.columns;
+  Pack<W, kVector> weights = {};
+  if (inside && p.has_norm()) weights = p.weights(c);
+  follow();
+  Pack<Bf16, kVector> residual[kRowsAtOnce] = {};
+  Pack<P, kVector> partial[kRowsAtOnce] = {};
+#pragma unroll
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    if (r >= rows || !inside) break;
+    residual[r] = *reinterpret_cast<const Pack<Bf16, kVector>*>(p.residual + (first + r) * p.residual_stride + c);
+    if (!p.partials[0]) continue;
+    const P* from = p.partials[0] + (first + r) * p.columns + c;
+    constexpr int kPiece = 16 / static_cast<int>(sizeof(P));
+#pragma unroll
+    for (int i = 0; i < kVector; i += kPiece) {
+      *reinterpret_cast<Pack<P, kPiece>*>(&partial[r].value[i]) = *reinterpret_cast<const Pack<P, kPiece>*>(from + i);
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    float sum = 0.f;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      if (p.partials[0]) {
+        residual[r].value[i] = from_f32<Bf16>(to_f32(residual[r].value[i]) + to_f32(partial[r].value[i]));
+      }
+      const float x = to_f32(residual[r].value[i]);
+      sum += x * x;
+    }
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) memory[r][threadIdx.x / 32] = sum;
+  }
+#pragma unroll
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    if (r >= rows || !inside || !p.partials[0]) break;
+    *reinterpret_cast<Pack<Bf16, kVector>*>(p.residual + (first + r) * p.residual_stride + c) = residual[r];
+  }
+  if (!p.has_norm()) return;
+  __syncthreads();
+#pragma unroll
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    if (r >= rows || !inside) break;
+    float sum = 0.f, x[kVector];
+    for (int i = 0; i < static_cast<int>(blockDim.x) / 32; ++i) sum += memory[r][i];
+    const float scale = 1.f / sqrtf(sum / static_cast<float>(p.columns) + p.eps);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) x[i] = to_f32(residual[r].value[i]);
+    p.put(first + r, c, x, weights, scale);
+  }
+}
+
 // Few rows of partial sums that lie with several GPUs: every one of them reads and adds all. Its blocks meet those of
 // the others before, when all have made their sums, and behind, when all have read them.
 template <class T, class W, int N, int kRanks>
 __global__ void __launch_bounds__(kThreadsMax)
-    add_rms_norm_over_kernel(const NormPointers<T, W, N, kRanks> p, const __grid_constant__ Peers peers) {
+    add_rms_norm_over_kernel(const NormPointers<T, W, float, N, kRanks> p, const __grid_constant__ Peers peers) {
   __shared__ float memory[32];
   Pack<W, N> weights[kHeld];
   take_weights(p, weights);
@@ -133,35 +200,6 @@ __global__ void __launch_bounds__(kThreadsMax)
     __syncthreads();  // before the next row's sum takes the shared memory
   }
   meet(peers);
-}
-
-// One warp per head; a lane takes N neighbouring elements at a time. N depends on the shape alone.
-template <class T, class W, int N>
-__global__ void gated_rms_norm_kernel(const T* x, int64_t x_stride, const T* z, int64_t z_stride, const W* weight,
-                                      float eps, T* out, int64_t out_stride, int64_t rows, int heads, int dim) {
-  follow();
-  const int64_t item = (blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x) / 32;
-  if (item >= rows * heads) return;
-  const int64_t row = item / heads, offset = item % heads * dim;
-  const int first = threadIdx.x % 32 * N;
-  x += row * x_stride + offset;
-  z += row * z_stride + offset;
-  out += row * out_stride + offset;
-  float sum = 0.f;
-  for (int i = first; i < dim; i += 32 * N) {
-    float value[N];
-    load<N>(x + i, value);
-    for (int j = 0; j < N; ++j) sum += value[j] * value[j];
-  }
-  const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(dim) + eps);
-  for (int i = first; i < dim; i += 32 * N) {
-    float value[N], gate[N], w[N];
-    load<N>(x + i, value);
-    load<N>(z + i, gate);
-    load<N>(weight + i, w);
-    for (int j = 0; j < N; ++j) value[j] = w[j] * (value[j] * scale) * silu(gate[j]);
-    store<N>(out + i, value);
-  }
 }
 
 // Threads of a block: by the columns alone, so that a row's sum has one order. One pack for each where that is
@@ -175,19 +213,22 @@ int threads_for(int64_t columns, int width) {
 
 namespace {
 
-template <class T, class W, int N, int kRanks>
-NormPointers<T, W, N, kRanks> pointers(const AddNormArgs& args) {
-  NormPointers<T, W, N, kRanks> p = {.slices = args.slices,
-                                     .slice_stride = args.slice_stride,
-                                     .residual = static_cast<T*>(args.residual.data),
-                                     .residual_stride = args.residual.stride,
-                                     .weight = static_cast<const W*>(args.weight),
-                                     .eps = args.eps,
-                                     .out = static_cast<T*>(args.out.data),
-                                     .out_stride = args.out.stride,
-                                     .rows = args.rows,
-                                     .columns = args.columns};
-  for (int r = 0; r < kRanks; ++r) p.partials[r] = kRanks == 1 ? args.partials : args.peers->partials[r];
+template <class T, class W, class P, int N, int kRanks>
+NormPointers<T, W, P, N, kRanks> pointers(const AddNormArgs& args) {
+  NormPointers<T, W, P, N, kRanks> p = {.slices = args.slices,
+                                        .slice_stride = args.slice_stride,
+                                        .residual = static_cast<T*>(args.residual.data),
+                                        .residual_stride = args.residual.stride,
+                                        .weight = static_cast<const W*>(args.weight),
+                                        .eps = args.eps,
+                                        .out = static_cast<T*>(args.out.data),
+                                        .out_stride = args.out.stride,
+                                        .fp8 = args.fp8,
+                                        .rows = args.rows,
+                                        .columns = args.columns};
+  for (int r = 0; r < kRanks; ++r) {
+    p.partials[r] = static_cast<const P*>(kRanks == 1 ? args.partials : args.peers->partials[r]);
+  }
   return p;
 }
 
@@ -195,15 +236,29 @@ template <class T, class W, int N, int kRanks>
 void launch_over(const AddNormArgs& args, Stream stream) {
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(args.rows, kSignalBlocks));
   launch_following(add_rms_norm_over_kernel<T, W, N, kRanks>, blocks, threads_for(args.columns, N), 0, stream,
-                   "add_rms_norm of several ranks", pointers<T, W, N, kRanks>(args), args.peers->peers);
+                   "add_rms_norm of several ranks", pointers<T, W, float, N, kRanks>(args), args.peers->peers);
+}
+
+template <class T, class W, class P, int N>
+void launch_alone(const AddNormArgs& args, Stream stream) {
+  constexpr int64_t kManyRows = 2048;  // more than that fill all multiprocessors, a few at a time
+  if constexpr (N == kVector && std::is_same_v<T, Bf16>) {
+    if (args.rows >= kManyRows && args.columns <= kThreadsMax * N && args.slices <= 1) {
+      const auto blocks = static_cast<unsigned>((args.rows + kRowsAtOnce - 1) / kRowsAtOnce);
+      return launch_following(add_rms_norm_many_kernel<W, P>, blocks, threads_for(args.columns, N), 0, stream,
+                              "add_rms_norm", pointers<T, W, P, N, 1>(args));
+    }
+  }
+  launch_following(add_rms_norm_kernel<T, W, P, N>, static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0,
+                   stream, "add_rms_norm", pointers<T, W, P, N, 1>(args));
 }
 
 template <class T, class W, int N>
 void launch(const AddNormArgs& args, Stream stream) {
   switch (args.peers ? args.peers->peers.size : 1) {
     case 1:
-      return launch_following(add_rms_norm_kernel<T, W, N>, static_cast<unsigned>(args.rows),
-                              threads_for(args.columns, N), 0, stream, "add_rms_norm", pointers<T, W, N, 1>(args));
+      if (args.partial_dtype == DType::kBF16) return launch_alone<T, W, Bf16, N>(args, stream);
+      return launch_alone<T, W, float, N>(args, stream);
     case 2:
       return launch_over<T, W, N, 2>(args, stream);
     case 4:
@@ -215,38 +270,22 @@ void launch(const AddNormArgs& args, Stream stream) {
 
 }  // namespace
 
-void add_rms_norm_rows(const AddNormArgs& args, Stream stream) {
-  if (args.rows == 0) return;
+bool add_rms_norm_is_wide(const AddNormArgs& args) {
+  const int64_t unit = 16 / dtype_bytes(args.partial_dtype);
   bool wide = args.columns % kVector == 0 && aligned(args.residual) && (!args.out.data || aligned(args.out)) &&
-              reinterpret_cast<uintptr_t>(args.weight) % 16 == 0 && args.slice_stride % 4 == 0;
+              reinterpret_cast<uintptr_t>(args.weight) % 16 == 0 && args.slice_stride % unit == 0;
   for (int r = 0; r < (args.peers ? args.peers->peers.size : 1); ++r) {
-    const float* partials = args.peers ? args.peers->partials[r] : args.partials;
+    const void* partials = args.peers ? args.peers->partials[r] : args.partials;
     wide = wide && reinterpret_cast<uintptr_t>(partials) % 16 == 0;
   }
-  with_width(wide, [&](auto width) {
-    with_f32_bf16(args.residual.dtype, [&]<class T>(T) {
-      with_f32_bf16(args.weight_dtype, [&]<class W>(W) { launch<T, W, decltype(width)::value>(args, stream); });
-    });
-  });
+  return wide;
 }
 
-void gated_rms_norm_rows(const View& x, const View& z, const void* weight, DType weight_dtype, float eps,
-                         const View& out, int64_t rows, int heads, int dim, Stream stream) {
-  if (rows == 0) return;
-  constexpr int kThreads = 256;
-  const auto blocks = static_cast<unsigned>((rows * heads * 32 + kThreads - 1) / kThreads);
-  constexpr int kWide = 4;
-  const auto at_pack = [](const View& v) {
-    return v.stride % kWide == 0 && reinterpret_cast<uintptr_t>(v.data) % (kWide * dtype_bytes(v.dtype)) == 0;
-  };
-  const bool wide = dim % (32 * kWide) == 0 && at_pack(x) && at_pack(z) && at_pack(out) &&
-                    reinterpret_cast<uintptr_t>(weight) % (kWide * dtype_bytes(weight_dtype)) == 0;
-  with_f32_bf16(x.dtype, [&]<class T>(T) {
-    with_f32_bf16(weight_dtype, [&]<class W>(W) {
-      const auto kernel = wide ? gated_rms_norm_kernel<T, W, kWide> : gated_rms_norm_kernel<T, W, 1>;
-      launch_following(kernel, blocks, kThreads, 0, stream, "gated_rms_norm", static_cast<const T*>(x.data), x.stride,
-                       static_cast<const T*>(z.data), z.stride, static_cast<const W*>(weight), eps,
-                       static_cast<T*>(out.data), out.stride, rows, heads, dim);
+void add_rms_norm_rows(const AddNormArgs& args, Stream stream) {
+  if (args.rows == 0) return;
+  with_width(add_rms_norm_is_wide(args), [&](auto width) {
+    with_f32_bf16(args.residual.dtype, [&]<class T>(T) {
+      with_f32_bf16(args.weight_dtype, [&]<class W>(W) { launch<T, W, decltype(width)::value>(args, stream); });
     });
   });
 }

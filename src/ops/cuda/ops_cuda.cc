@@ -1,10 +1,7 @@
 #include "ops/cuda/ops_cuda.h"
 
 #include <cstdlib>
-#include <vector>
 
-#include "ops/cuda/fp8_gemm.h"
-#include "ops/cuda/gemm_fp8_rows.h"
 #include "ops/cuda/norm.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/rows.h"
@@ -51,201 +48,99 @@ void OpsCuda::concat_columns(const Tensor& a, const Tensor& b, const Tensor& out
   copy_columns(view(b), b.dim(0), right, view(out.columns(left, right)), stream());
 }
 
-void OpsCuda::rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) {
-  check_act(x);
-  HYLAS_CHECK(out.dtype == x.dtype && weight.dim(0) == x.row_elements() && out.row_elements() == x.row_elements(),
-              "a norm of {} values with {} weights", x.row_elements(), weight.dim(0));
-  add_rms_norm_rows({.residual = view(x),
-                     .weight = weight.data,
-                     .weight_dtype = weight.dtype,
-                     .eps = eps,
-                     .out = view(out),
-                     .rows = x.dim(0),
-                     .columns = x.row_elements()},
-                    stream());
+namespace {
+
+// A norm over rows of `residual`; what is added before, and where from, is the caller's.
+AddNormArgs norm_args(const Tensor& residual, const Tensor& weight, float eps, const ActRows& out) {
+  check_act(residual);
+  const Tensor& values = out.values;
+  HYLAS_CHECK(!values || (values.dtype == residual.dtype && weight.dim(0) == residual.row_elements() &&
+                          values.row_elements() == residual.row_elements()),
+              "a norm of {} values with {} weights", residual.row_elements(), weight.dim(0));
+  return {.residual = view(residual),
+          .weight = weight.data,
+          .weight_dtype = weight.dtype,
+          .eps = eps,
+          .out = values && out.has_values() ? view(values) : View(),
+          .fp8 = fp8_view(out),
+          .rows = residual.dim(0),
+          .columns = residual.row_elements()};
+}
+
+void run_norm(const AddNormArgs& args, Stream stream) {
+  HYLAS_CHECK(!args.fp8.data || (args.residual.dtype == DType::kBF16 && add_rms_norm_is_wide(args)),
+              "rows in e4m3 from rows of type {}", dtype_name(args.residual.dtype));
+  add_rms_norm_rows(args, stream);
+}
+
+}  // namespace
+
+void OpsCuda::rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) {
+  run_norm(norm_args(x, weight, eps, out), stream());
 }
 
 void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
-                           const Tensor& out) {
-  check_act(residual);
+                           const ActRows& out) {
   const auto slices = static_cast<int>(partials.dim(0));
+  check_act(partials);
   HYLAS_CHECK(slices == 1 || slices == 2 || slices == 4, "a tree of {} partial sums", slices);
-  HYLAS_CHECK(partials.dim(1) == residual.dim(0) && partials.dim(2) == residual.dim(1) &&
-                  (!out || (out.dtype == residual.dtype && weight.dim(0) == residual.dim(1))),
+  HYLAS_CHECK(partials.dim(1) == residual.dim(0) && partials.dim(2) == residual.dim(1),
               "partial sums [{}, {}] for a residual [{}, {}]", partials.dim(1), partials.dim(2), residual.dim(0),
               residual.dim(1));
-  add_rms_norm_rows({.partials = partials.as<float>(),
-                     .slices = slices,
-                     .slice_stride = partials.row_stride,
-                     .residual = view(residual),
-                     .weight = weight.data,
-                     .weight_dtype = weight.dtype,
-                     .eps = eps,
-                     .out = out ? view(out) : View(),
-                     .rows = residual.dim(0),
-                     .columns = residual.dim(1)},
-                    stream());
+  AddNormArgs args = norm_args(residual, weight, eps, out);
+  args.partials = partials.data;
+  args.partial_dtype = partials.dtype;
+  args.slices = slices;
+  args.slice_stride = partials.row_stride;
+  run_norm(args, stream());
 }
 
 void OpsCuda::add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
-                                const Tensor& out) {
-  check_act(residual);
-  HYLAS_CHECK(!out || (out.dtype == residual.dtype && weight.dim(0) == residual.dim(1)), "a norm of {} values",
-              residual.dim(1));
+                                const ActRows& out) {
   const int32_t ranks = partials.peers.size;
   HYLAS_CHECK(ranks == 2 || ranks == 4 || ranks == 8, "partial sums of {} ranks", ranks);
-  add_rms_norm_rows({.partials = partials.partials[partials.peers.rank],
-                     .slices = partials.slices,
-                     .slice_stride = partials.slice_stride,
-                     .peers = &partials,
-                     .residual = view(residual),
-                     .weight = weight.data,
-                     .weight_dtype = weight.dtype,
-                     .eps = eps,
-                     .out = out ? view(out) : View(),
-                     .rows = residual.dim(0),
-                     .columns = residual.dim(1)},
-                    stream());
+  AddNormArgs args = norm_args(residual, weight, eps, out);
+  args.partials = partials.partials[partials.peers.rank];
+  args.slices = partials.slices;
+  args.slice_stride = partials.slice_stride;
+  args.peers = &partials;
+  run_norm(args, stream());
 }
 
-void OpsCuda::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) {
+void OpsCuda::gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const ActRows& out) {
   check_act(x);
   const int64_t dim = weight.dim(0);
-  HYLAS_CHECK(
-      z.dtype == x.dtype && out.dtype == x.dtype && z.row_elements() == x.row_elements() && x.row_elements() % dim == 0,
-      "a gate of {} for {}", z.row_elements(), x.row_elements());
-  gated_rms_norm_rows(view(x), view(z), weight.data, weight.dtype, eps, view(out), x.dim(0),
-                      static_cast<int>(x.row_elements() / dim), static_cast<int>(dim), stream());
+  HYLAS_CHECK(z.dtype == x.dtype && out.values.dtype == x.dtype && z.row_elements() == x.row_elements() &&
+                  x.row_elements() % dim == 0,
+              "a gate of {} for {}", z.row_elements(), x.row_elements());
+  const GatedNormArgs args = {.x = view(x),
+                              .z = view(z),
+                              .weight = weight.data,
+                              .weight_dtype = weight.dtype,
+                              .eps = eps,
+                              .out = out.has_values() ? view(out.values) : View(),
+                              .fp8 = fp8_view(out),
+                              .rows = x.dim(0),
+                              .heads = static_cast<int>(x.row_elements() / dim),
+                              .dim = static_cast<int>(dim)};
+  HYLAS_CHECK(!args.fp8.data || gated_rms_norm_is_wide(args), "rows in e4m3 from heads of {} {}", dim,
+              dtype_name(x.dtype));
+  gated_rms_norm_rows(args, stream());
 }
 
-// Whether the FP8 tensor cores can and should do it, and the workspace holds what it needs.
-bool OpsCuda::takes_fp8(const Product& p) const {
-  if (!fp8_.linear || p.rows < fp8_.rows_min || !fp8_takes(p)) return false;
-  const size_t out_bytes = Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2);
-  return fp8_rows_bytes(p.rows, p.inputs) + out_bytes <= memory_.bytes();
-}
-
-// Fewer rows: their own kernel quantizes them on the way.
-bool OpsCuda::takes_fp8_rows(const Product& p) const {
-  return fp8_.linear && p.rows < fp8_.rows_min && gemm_fp8_rows_takes(p);
-}
-
-void OpsCuda::multiply(const Product& product) {
-  workspace_.reset();
-  if (takes_fp8(product)) return fp8_run(product, nullptr, workspace_, stream());
-  if (takes_fp8_rows(product)) return fp8_run_few(product, stream());
-  if (large_->takes(product, workspace_)) return large_->run(product, workspace_, stream());
-  cuda::multiply(product, stream());
-}
-
-// The matrices of one type in one launch; small bf16 ones beside those of FP8, so that the next kernel has one to
-// follow.
-void OpsCuda::multiply_together(const Together& together) {
-  const bool beside = together.fp8_rows.parts > 0 && together.bf16.parts > 0 && gemm_small_takes(together.bf16);
-  if (together.fp8_rows.parts > 0) gemm_fp8_rows(together.fp8_rows, beside ? together.bf16 : Product(), stream());
-  if (together.bf16.parts > 0 && !beside) gemm_bf16(together.bf16, stream());
-  if (together.fp8.parts > 0) gemm_bf16(together.fp8, stream());
-}
-
-void OpsCuda::linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
-  check_act(x);
-  HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
-  Together few;
-  std::vector<Product> quantized;  // that share their quantized rows
-  for (size_t i = 0; i < weights.size(); ++i) {
-    check_weight(weights[i]);
-    check_act(outs[i]);
-    HYLAS_CHECK(outs[i].dim(0) == x.dim(0) && outs[i].dim(1) == weights[i].weight.dim(0) &&
-                    weights[i].weight.dim(1) == x.dim(1),
-                "out [{}, {}] for x [{}, {}], weight [{}, {}]", outs[i].dim(0), outs[i].dim(1), x.dim(0), x.dim(1),
-                weights[i].weight.dim(0), weights[i].weight.dim(1));
-    Product product;
-    product.x = view(x);
-    product.weight_dtype = weights[i].weight.dtype;
-    product.weight = view(weights[i]);
-    product.rows = x.dim(0);
-    product.inputs = x.dim(1);
-    product.outputs = outs[i].dim(1);
-    product.out = view(outs[i]);
-    set_slices(product, 1);
-    workspace_.reset();
-    if (takes_fp8(product)) {
-      quantized.push_back(product);
-      continue;
-    }
-    const bool fp8_rows = takes_fp8_rows(product);
-    Product& together = fp8_rows ? few.fp8_rows : product.weight_dtype == DType::kF8E4M3 ? few.fp8 : few.bf16;
-    const bool fits = fp8_rows || (!large_->takes(product, workspace_) && gemm_bf16_takes(product));
-    if (fits && together.parts < kPartsMax) {
-      add_part(together, product);
-    } else {
-      multiply(product);
-    }
-  }
-  multiply_together(few);
-  if (quantized.empty()) return;
-  workspace_.reset();
-  const Fp8Rows rows = take_fp8_rows(workspace_, x.dim(0), x.dim(1));
-  quantize_rows(view(x), nullptr, rows, stream());
-  for (const Product& product : quantized) {
-    Workspace room = workspace_;  // each may use all that is left
-    fp8_run(product, &rows, room, stream());
-  }
-}
-
-void OpsCuda::linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) {
-  check_act(x);
-  check_weight(weight);
-  HYLAS_CHECK(partials.rank == 3 && partials.dtype == DType::kF32 && partials.dim(1) == x.dim(0) &&
-                  partials.dim(2) == weight.weight.dim(0) && weight.weight.dim(1) == x.dim(1),
-              "partials [{}, {}, {}] for x [{}, ..], weight [{}, ..]", partials.dim(0), partials.dim(1),
-              partials.dim(2), x.dim(0), weight.weight.dim(0));
-  Product product;
-  product.x = view(x);
-  product.weight_dtype = weight.weight.dtype;
-  product.weight = view(weight);
-  product.rows = x.dim(0);
-  product.inputs = x.dim(1);
-  product.outputs = partials.dim(2);
-  product.out = {partials.data, DType::kF32, partials.dim(2)};
-  product.slice_stride = partials.row_stride;
-  set_slices(product, static_cast<int>(partials.dim(0)));
-  multiply(product);
-}
-
-void OpsCuda::silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) {
+void OpsCuda::silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) {
   check_act(gate);
-  HYLAS_CHECK(up.dtype == gate.dtype && out.dtype == gate.dtype && up.row_elements() == gate.row_elements(),
+  HYLAS_CHECK(up.dtype == gate.dtype && out.values.dtype == gate.dtype && up.row_elements() == gate.row_elements(),
               "a gate of {} values for {}", gate.row_elements(), up.row_elements());
-  silu_mul_rows(view(gate), view(up), view(out), gate.dim(0), gate.row_elements(), stream());
-}
-
-// Few rows: both products and silu in one launch.
-void OpsCuda::linear_silu_mul(const Tensor& x, const LinearWeight& gate, const LinearWeight& up, const Tensor& out,
-                              const Tensor& scratch) {
-  check_act(x);
-  check_weight(gate);
-  check_weight(up);
-  HYLAS_CHECK(out.dtype == x.dtype && out.dim(0) == x.dim(0) && gate.weight.dim(1) == x.dim(1) &&
-                  up.weight.dim(1) == x.dim(1) && gate.weight.dim(0) == out.dim(1) && up.weight.dim(0) == out.dim(1),
-              "out [{}, {}] for x [{}, {}]", out.dim(0), out.dim(1), x.dim(0), x.dim(1));
-  Product product;
-  product.x = view(x);
-  product.weight_dtype = gate.weight.dtype;
-  product.weight = view(gate);
-  product.rows = x.dim(0);
-  product.inputs = x.dim(1);
-  product.outputs = out.dim(1);
-  product.out = view(out);
-  set_slices(product, 1);
-  workspace_.reset();
-  const bool many = takes_fp8(product) || large_->takes(product, workspace_);
-  product.paired = true;
-  product.other = view(up);
-  const bool one_type = gate.weight.dtype == up.weight.dtype;
-  if (one_type && !many && takes_fp8_rows(product)) return gemm_fp8_rows(product, {}, stream());
-  if (one_type && !many && gemm_bf16_takes(product)) return gemm_bf16(product, stream());
-  Ops::linear_silu_mul(x, gate, up, out, scratch);
+  const SiluMulArgs args = {.gate = view(gate),
+                            .up = view(up),
+                            .out = out.has_values() ? view(out.values) : View(),
+                            .fp8 = fp8_view(out),
+                            .rows = gate.dim(0),
+                            .columns = gate.row_elements()};
+  HYLAS_CHECK(!args.fp8.data || (gate.dtype == DType::kBF16 && silu_mul_is_wide(args)), "rows in e4m3 from rows of {}",
+              dtype_name(gate.dtype));
+  silu_mul_rows(args, stream());
 }
 
 void OpsCuda::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) {
@@ -255,7 +150,7 @@ void OpsCuda::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& w
              stream());
 }
 
-void OpsCuda::moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+void OpsCuda::moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                   const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
   moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials);
 }

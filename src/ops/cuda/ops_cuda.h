@@ -22,34 +22,38 @@ class OpsCuda final : public Ops {
   int32_t expert_slices_total() const override { return 1; }
   // The FP8 tensor cores' products come as one sum in bf16.
   int32_t linear_slices_total() const override { return fp8_.linear ? 1 : kSlicesTotal; }
+  RowForm row_form(const LinearWeight& weight, DType act, int64_t rows) const override;
+  RowForm row_form(const ExpertWeights& experts, int64_t choices, DType act, int64_t rows) const override;
+  RowForm silu_mul_form(const LinearWeight& down, DType act, int64_t rows) const override;
+  DType partial_type(const LinearWeight& weight, DType act, int64_t rows) const override;
   void replay(uint64_t key, const std::function<void()>& body) override { graphs_.replay(key, body); }
   void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
-  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const Tensor& out) override;
+  void rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) override;
   void add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
-                    const Tensor& out) override;
+                    const ActRows& out) override;
   void add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
-                         const Tensor& out) override;
-  void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const Tensor& out) override;
-  void linear(const Tensor& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
-  void linear_partial(const Tensor& x, const LinearWeight& weight, const Tensor& partials) override;
+                         const ActRows& out) override;
+  void gated_rms_norm(const Tensor& x, const Tensor& z, const Tensor& weight, float eps, const ActRows& out) override;
+  void linear(const ActRows& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) override;
+  void linear_partial(const ActRows& x, const LinearWeight& weight, const Tensor& partials) override;
   void rope_table(const Tensor& positions, const RopeConfig& rope, const Tensor& table) override;
   void qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Tensor& v, const Tensor& q_norm,
                              const Tensor& k_norm, float eps, const Tensor& rope_table, const Batch& batch,
                              const KvPool& kv, const Tensor& q_out) override;
   void attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
-                 const Tensor& out) override;
+                 const ActRows& out) override;
   void conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
                  const Tensor& out) override;
   void delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, const Tensor& a_log, const Tensor& dt_bias,
                   const DeltaShape& shape, const Tensor& pool, const Batch& batch, const Tensor& out) override;
   void delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b, const DeltaWeights& weights,
                    const DeltaShape& shape, const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch,
-                   const Tensor& c, const Tensor& out) override;
-  void silu_mul(const Tensor& gate, const Tensor& up, const Tensor& out) override;
-  void linear_silu_mul(const Tensor& x, const LinearWeight& gate, const LinearWeight& up, const Tensor& out,
+                   const Tensor& c, const ActRows& out) override;
+  void silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) override;
+  void linear_silu_mul(const ActRows& x, const LinearWeight& gate, const LinearWeight& up, const ActRows& out,
                        const Tensor& scratch) override;
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
-  void moe(const Tensor& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+  void moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
   DType expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) override;
   void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
@@ -81,6 +85,8 @@ class OpsCuda final : public Ops {
     Product bf16, fp8, fp8_rows;
   };
   void multiply_together(const Together& together);
+  void check_form(const ActRows& x, const Product& product) const;
+  void quantize(const ActRows& rows, int64_t begin);
   bool takes_fp8(const Product& product) const;
   bool takes_fp8_rows(const Product& product) const;
 

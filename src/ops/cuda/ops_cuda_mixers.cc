@@ -109,7 +109,8 @@ void OpsCuda::qk_norm_rope_kv_write(const Tensor& qg, const Tensor& k, const Ten
 }
 
 void OpsCuda::attention(const Tensor& q, const Tensor& qg, const Batch& batch, const KvPool& kv, float scale,
-                        const Tensor& out) {
+                        const ActRows& rows) {
+  const Tensor& out = rows.values;
   const int64_t dim = kv.k.dim(3), kv_heads = kv.k.dim(1), heads = q.row_elements() / dim;
   check_act(q);
   HYLAS_CHECK(
@@ -121,6 +122,7 @@ void OpsCuda::attention(const Tensor& q, const Tensor& qg, const Batch& batch, c
   const AttentionArgs args = {.q = view(q),
                               .qg = view(qg),
                               .out = view(out),
+                              .fp8 = fp8_view(rows),
                               .k_pages = kv.k.data,
                               .v_pages = kv.v.data,
                               .kv_dtype = kv.k.dtype,
@@ -130,12 +132,19 @@ void OpsCuda::attention(const Tensor& q, const Tensor& qg, const Batch& batch, c
                               .head_dim = static_cast<int>(dim),
                               .scale = scale,
                               .batch = view(batch)};
-  if (!attention_bf16_takes(args)) return attention_any(args, 0, stream());
+  if (!attention_bf16_takes(args)) {
+    attention_any(args, 0, stream());
+    return quantize(rows, 0);
+  }
   workspace_.reset();
   const size_t bytes = workspace_.bytes_left();
   attention_decode(args, device_->multiprocessors(), static_cast<float*>(memory_.data()), bytes, stream());
-  if (prefill_.attention && attention_fa3_takes(args)) return attention_fa3(args, workspace_, stream());
-  attention_prefill(args, stream());
+  if (prefill_.attention && attention_fa3_takes(args)) {
+    attention_fa3(args, workspace_, stream());
+  } else {
+    attention_prefill(args, stream());
+  }
+  quantize(rows, batch.decode_rows);
 }
 
 void OpsCuda::conv_silu(const Tensor& u, const Tensor& weight, const Tensor& pool, const Batch& batch,
@@ -149,25 +158,37 @@ void OpsCuda::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, co
   const DeltaArgs args = delta_args(qkv, a, b, a_log, dt_bias, shape, pool, batch, out);
   delta_decode(args, stream());
   workspace_.reset();
-  if (prefill_.delta && delta_flashinfer_takes(args)) return delta_flashinfer(args, workspace_, stream());
+  if (prefill_.delta && delta_flashinfer_takes(args)) return delta_flashinfer(args, false, workspace_, stream());
   if (delta_prefill_bf16_takes(args)) return delta_prefill_bf16(args, stream());
   delta_prefill(args, stream());
 }
 
 void OpsCuda::delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b,
                           const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
-                          const Tensor& delta_pool, const Batch& batch, const Tensor& c, const Tensor& out) {
+                          const Tensor& delta_pool, const Batch& batch, const Tensor& c, const ActRows& rows) {
+  const Tensor& out = rows.values;
   HYLAS_CHECK(z.dtype == u.dtype && z.row_elements() == out.row_elements() && weights.norm.dim(0) == shape.value_dim,
               "a gate of {} for {} heads of {}", z.row_elements(), shape.value_heads, shape.value_dim);
-  const DeltaMixerArgs args = {
+  DeltaMixerArgs args = {
       .conv = conv_args(u, weights.conv, conv_pool, batch, c),
       .delta = delta_args(c, a, b, weights.a_log, weights.dt_bias, shape, delta_pool, batch, out),
       .z = view(z),
       .norm = weights.norm.data,
       .norm_dtype = weights.norm.dtype,
-      .eps = weights.eps};
+      .eps = weights.eps,
+      .has_values = rows.has_values(),
+      .fp8 = fp8_view(rows)};
   if (delta_mixer_takes(args)) return delta_mixer_decode(args, stream());
-  Ops::delta_mixer(u, z, a, b, weights, shape, conv_pool, delta_pool, batch, c, out);
+  if (prefill_.delta && delta_flashinfer_takes(args.delta) && conv_normalises(args.conv)) {
+    // The convolution normalises queries and keys where they are.
+    args.conv.normalised = 2 * shape.key_heads;
+    conv_rows(args.conv, stream());
+    delta_decode(args.delta, stream());
+    workspace_.reset();
+    delta_flashinfer(args.delta, true, workspace_, stream());
+    return gated_rms_norm(out, z, weights.norm, weights.eps, rows);
+  }
+  Ops::delta_mixer(u, z, a, b, weights, shape, conv_pool, delta_pool, batch, c, rows);
 }
 
 }  // namespace hylas::cuda

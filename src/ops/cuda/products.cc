@@ -27,6 +27,31 @@ WeightView view(const LinearWeight& weight) {
   return view;
 }
 
+Fp8Rows fp8_view(const ActRows& rows) {
+  if (!rows.has_fp8()) return {};
+  HYLAS_CHECK(rows.fp8.dim(0) == rows.values.dim(0) && rows.fp8.dim(1) == rows.values.row_elements() &&
+                  rows.fp8.contiguous() && rows.scales.dim(0) == rows.fp8.dim(1) / kFp8Block &&
+                  rows.scales.dim(1) >= rows.fp8.dim(0) && rows.scales.row_stride % 4 == 0,
+              "[{}, {}] in e4m3 for [{}, {}]", rows.fp8.dim(0), rows.fp8.dim(1), rows.values.dim(0),
+              rows.values.row_elements());
+  return {rows.fp8.data, rows.scales.as<float>(), rows.fp8.dim(0), rows.fp8.dim(1), rows.scales.row_stride};
+}
+
+Product product_of(const ActRows& x, const LinearWeight& weight) {
+  check_act(x.values);
+  check_weight(weight);
+  Product product;
+  product.x = view(x.values);
+  product.x_fp8 = fp8_view(x);
+  product.weight_dtype = weight.weight.dtype;
+  product.weight = view(weight);
+  product.rows = x.values.dim(0);
+  product.inputs = x.values.row_elements();
+  product.outputs = weight.weight.dim(0);
+  set_slices(product, 1);
+  return product;
+}
+
 void set_slices(Product& product, int slices) {
   HYLAS_CHECK(slices >= 1 && slices <= kSlicesMax, "{} slices", slices);
   const int64_t unit = product.weight_dtype == DType::kF8E4M3 ? kFp8Block : 8;

@@ -10,6 +10,10 @@ inline View view(const Tensor& tensor) { return {tensor.data, tensor.dtype, tens
 BatchView view(const Batch& batch);
 WeightView view(const LinearWeight& weight);
 
+// Rows in e4m3, if they are there.
+Fp8Rows fp8_view(const ActRows& rows);
+// The product of x and one matrix, whole; its `out` is the caller's.
+Product product_of(const ActRows& x, const LinearWeight& weight);
 // Slices of the inputs of `weight` as linear_partial cuts them.
 void set_slices(Product& product, int slices);
 // `product`, a single one, as one more of the matrices of `together`.

@@ -32,6 +32,15 @@ __device__ __forceinline__ void put(const Fp8Rows& to, const Item& item, int64_t
   if (item.lane == 0) to.scale[item.group * to.scale_stride + row] = scale;
 }
 
+__device__ __forceinline__ void put_everywhere(const Fp8Rows& to, const Item& item, const RowPlaces& places,
+                                               const uint4& values, float scale) {
+#pragma unroll 4
+  for (int j = 0; j < places.k; ++j) {
+    const int32_t row = places.place[item.row * places.k + j];
+    if (row >= 0) put(to, item, row, values, scale);
+  }
+}
+
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(const Bf16* x, int64_t stride, RowPlaces places, const Fp8Rows to) {
   follow();
@@ -43,11 +52,16 @@ __global__ void __launch_bounds__(kThreads)
   const float scale = scale_of<kLanes>(most, item.mask());
   const uint4 values = e4m3_of_16(low, high, scale, __frcp_rn(scale));
   if (!places.place) return put(to, item, item.row, values, scale);
-#pragma unroll 4
-  for (int j = 0; j < places.k; ++j) {
-    const int32_t row = places.place[item.row * places.k + j];
-    if (row >= 0) put(to, item, row, values, scale);
-  }
+  put_everywhere(to, item, places, values, scale);
+}
+
+__global__ void __launch_bounds__(kThreads) place_kernel(const Fp8Rows x, RowPlaces places, const Fp8Rows to) {
+  follow();
+  const Item item(to.inputs);
+  if (item.row >= places.rows) return;
+  const uint4 values =
+      *reinterpret_cast<const uint4*>(static_cast<const F8*>(x.data) + item.row * x.inputs + item.column());
+  put_everywhere(to, item, places, values, x.scale[item.group * x.scale_stride + item.row]);
 }
 
 // A unit or two in the last place off: it is rounded to bf16 and then to e4m3.
@@ -88,6 +102,11 @@ void quantize_rows(const View& x, const RowPlaces* places, const Fp8Rows& to, St
   if (where.rows == 0) return;
   launch_following(quantize_kernel, blocks(where.rows, to.inputs), kThreads, 0, stream, "quantize",
                    static_cast<const Bf16*>(x.data), x.stride, where, to);
+}
+
+void place_rows(const Fp8Rows& x, const RowPlaces& places, const Fp8Rows& to, Stream stream) {
+  if (places.rows == 0) return;
+  launch_following(place_kernel, blocks(places.rows, to.inputs), kThreads, 0, stream, "quantize", x, places, to);
 }
 
 void silu_mul_quantize_rows(const View& gate_up, const int32_t* index, const Fp8Rows& to, Stream stream) {

@@ -1,6 +1,7 @@
 #pragma once
 // The one place that says what an activation is in FP8: the kernels that quantize on their way agree bit for bit.
-#include "ops/cuda/element.cuh"
+#include "ops/cuda/fp8_rows.h"
+#include "ops/cuda/vector.cuh"
 
 namespace hylas::cuda {
 
@@ -48,6 +49,32 @@ __device__ __forceinline__ float scale_of(__nv_bfloat162 each, unsigned mask) {
 #pragma unroll
   for (int offset = lanes / 2; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(mask, most, offset));
   return most / kE4m3Max;
+}
+
+// What a kernel that makes rows does with them: a lane's neighbouring values (as bf16 has them) of a group of 128 that
+// kLanes neighbouring lanes share, from the row's `column` on. All lanes of a group come, and lane 0 of kLanes has its
+// first values.
+template <int kLanes>
+__device__ __forceinline__ void put_fp8(const float (&x)[128 / kLanes], const Fp8Rows& to, int64_t row,
+                                        int64_t column) {
+  constexpr int kEach = 128 / kLanes;
+  __nv_bfloat162 pairs[kEach / 2], most = __floats2bfloat162_rn(0.f, 0.f);
+#pragma unroll
+  for (int i = 0; i < kEach / 2; ++i) {
+    pairs[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
+    most = __hmax2(most, __habs2(pairs[i]));
+  }
+  const int lane = threadIdx.x % 32;
+  const unsigned mask = kLanes == 32 ? ~0u : ((1u << kLanes % 32) - 1) << lane / kLanes * kLanes;
+  const float scale = scale_of<kLanes>(most, mask), reciprocal = __frcp_rn(scale);
+  Pack<uint32_t, kEach / 4> values;
+#pragma unroll
+  for (int i = 0; i < kEach / 4; ++i) {
+    const auto* two = reinterpret_cast<const uint32_t*>(&pairs[2 * i]);
+    values.value[i] = e4m3_of_4({two[0], two[1]}, scale, reciprocal);
+  }
+  *reinterpret_cast<Pack<uint32_t, kEach / 4>*>(static_cast<F8*>(to.data) + row * to.inputs + column) = values;
+  if (lane % kLanes == 0) to.scale[column / 128 * to.scale_stride + row] = scale;
 }
 
 }  // namespace hylas::cuda

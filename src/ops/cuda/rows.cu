@@ -1,6 +1,8 @@
 #include "ops/cuda/rows.h"
 
-#include "ops/cuda/vector.cuh"
+#include <type_traits>
+
+#include "ops/cuda/quantize.cuh"
 #include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
@@ -24,17 +26,19 @@ __global__ void take_rows_kernel(const From* x, int64_t x_stride, int64_t x_rows
 }
 
 template <class T, int N>
-__global__ void silu_mul_kernel(const T* gate, int64_t gate_stride, const T* up, int64_t up_stride, T* out,
-                                int64_t out_stride, int64_t columns) {
+__global__ void __launch_bounds__(kThreads) silu_mul_kernel(const SiluMulArgs args) {
   follow();
   const int64_t row = blockIdx.x;
   const int64_t c = (blockIdx.y * static_cast<int64_t>(kThreads) + threadIdx.x) * N;
-  if (c >= columns) return;
+  if (c >= args.columns) return;
   float a[N], b[N];
-  load<N>(gate + row * gate_stride + c, a);
-  load<N>(up + row * up_stride + c, b);
+  load<N>(static_cast<const T*>(args.gate.data) + row * args.gate.stride + c, a);
+  load<N>(static_cast<const T*>(args.up.data) + row * args.up.stride + c, b);
   for (int i = 0; i < N; ++i) a[i] = silu(a[i]) * b[i];
-  store<N>(out + row * out_stride + c, a);
+  if (args.out.data) store<N>(static_cast<T*>(args.out.data) + row * args.out.stride + c, a);
+  if constexpr (N == kVector && std::is_same_v<T, Bf16>) {
+    if (args.fp8.data) put_fp8<128 / N>(a, args.fp8, row, c);
+  }
 }
 
 }  // namespace
@@ -72,16 +76,18 @@ void copy_columns(const View& x, int64_t rows, int64_t columns, const View& out,
   take_rows(x, rows, nullptr, 0, rows, columns, out, stream);
 }
 
-void silu_mul_rows(const View& gate, const View& up, const View& out, int64_t rows, int64_t columns, Stream stream) {
-  if (rows == 0) return;
-  with_width(columns % kVector == 0 && aligned(gate) && aligned(up) && aligned(out), [&](auto width) {
+bool silu_mul_is_wide(const SiluMulArgs& args) {
+  return args.columns % kVector == 0 && aligned(args.gate) && aligned(args.up) && aligned(args.out);
+}
+
+void silu_mul_rows(const SiluMulArgs& args, Stream stream) {
+  if (args.rows == 0) return;
+  with_width(silu_mul_is_wide(args), [&](auto width) {
     constexpr int N = decltype(width)::value;
-    with_f32_bf16(gate.dtype, [&]<class T>(T) {
-      const dim3 grid(static_cast<unsigned>(rows),
-                      static_cast<unsigned>((columns + kThreads * N - 1) / (kThreads * N)));
-      launch_following(silu_mul_kernel<T, N>, grid, kThreads, 0, stream, "silu_mul", static_cast<const T*>(gate.data),
-                       gate.stride, static_cast<const T*>(up.data), up.stride, static_cast<T*>(out.data), out.stride,
-                       columns);
+    with_f32_bf16(args.gate.dtype, [&]<class T>(T) {
+      const dim3 grid(static_cast<unsigned>(args.rows),
+                      static_cast<unsigned>((args.columns + kThreads * N - 1) / (kThreads * N)));
+      launch_following(silu_mul_kernel<T, N>, grid, kThreads, 0, stream, "silu_mul", args);
     });
   });
 }

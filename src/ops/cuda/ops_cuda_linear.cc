@@ -1,0 +1,171 @@
+// OpsCuda: products, and in which form they read their rows.
+#include <vector>
+
+#include "ops/cuda/fp8_gemm.h"
+#include "ops/cuda/gemm_fp8_rows.h"
+#include "ops/cuda/ops_cuda.h"
+
+namespace hylas::cuda {
+namespace {
+
+// As the arena's rows will come.
+Product planned(const LinearWeight& weight, DType act, int64_t rows) {
+  return product_of(Tensor(nullptr, act, {rows, weight.weight.dim(1)}), weight);
+}
+
+}  // namespace
+
+// Whether the FP8 tensor cores can and should do it, and the workspace holds what it needs.
+bool OpsCuda::takes_fp8(const Product& p) const {
+  if (!fp8_.linear || p.rows < fp8_.rows_min || !fp8_takes(p)) return false;
+  const size_t out_bytes = Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2);
+  return fp8_rows_bytes(p.rows, p.inputs) + out_bytes <= memory_.bytes();
+}
+
+// Fewer rows: their own kernel, which quantizes them on the way if need be.
+bool OpsCuda::takes_fp8_rows(const Product& p) const {
+  return fp8_.linear && p.rows < fp8_.rows_min && gemm_fp8_rows_takes(p);
+}
+
+RowForm OpsCuda::row_form(const LinearWeight& weight, DType act, int64_t rows) const {
+  const Product product = planned(weight, act, rows);
+  const bool few = rows > kFp8OwnRowsMax && takes_fp8_rows(product);
+  return few || takes_fp8(product) ? RowForm::kFp8 : RowForm::kValues;
+}
+
+// They are placed, and read by the shared expert's products, as they are quantized.
+RowForm OpsCuda::row_form(const ExpertWeights& experts, int64_t choices, DType act, int64_t rows) const {
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  const bool many = fp8_.experts && act == DType::kBF16 && count > 0 &&
+                    experts.gate[0].weight.dtype == DType::kF8E4M3 && rows * choices >= fp8_.expert_rows_min * count;
+  return many ? RowForm::kBoth : RowForm::kValues;
+}
+
+// Few rows of gate and up meet in blocks of fewer than 128 outputs.
+RowForm OpsCuda::silu_mul_form(const LinearWeight& down, DType act, int64_t rows) const {
+  return takes_fp8(planned(down, act, rows)) ? RowForm::kFp8 : RowForm::kValues;
+}
+
+DType OpsCuda::partial_type(const LinearWeight& weight, DType act, int64_t rows) const {
+  return takes_fp8(planned(weight, act, rows)) ? DType::kBF16 : DType::kF32;
+}
+
+void OpsCuda::multiply(const Product& product) {
+  workspace_.reset();
+  if (takes_fp8(product)) return fp8_run(product, workspace_, stream());
+  if (takes_fp8_rows(product)) return fp8_run_few(product, stream());
+  if (large_->takes(product, workspace_)) return large_->run(product, workspace_, stream());
+  cuda::multiply(product, stream());
+}
+
+// The matrices of one type in one launch; small bf16 ones beside those of FP8, so that the next kernel has one to
+// follow.
+void OpsCuda::multiply_together(const Together& together) {
+  const bool beside = together.fp8_rows.parts > 0 && together.bf16.parts > 0 && gemm_small_takes(together.bf16);
+  if (together.fp8_rows.parts > 0) gemm_fp8_rows(together.fp8_rows, beside ? together.bf16 : Product(), stream());
+  if (together.bf16.parts > 0 && !beside) gemm_bf16(together.bf16, stream());
+  if (together.fp8.parts > 0) gemm_bf16(together.fp8, stream());
+}
+
+// Rows that came as e4m3 alone go to products that row_form promised.
+void OpsCuda::check_form(const ActRows& x, const Product& product) const {
+  const bool few = product.rows > kFp8OwnRowsMax && takes_fp8_rows(product);
+  HYLAS_CHECK(x.has_values() || few || takes_fp8(product), "rows [{}, {}] in e4m3 alone for a weight of type {}",
+              product.rows, product.inputs, dtype_name(product.weight_dtype));
+}
+
+void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
+  HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
+  Together few;
+  std::vector<Product> quantized;  // that share their quantized rows
+  for (size_t i = 0; i < weights.size(); ++i) {
+    check_act(outs[i]);
+    Product product = product_of(x, weights[i]);
+    HYLAS_CHECK(outs[i].dim(0) == product.rows && outs[i].dim(1) == product.outputs &&
+                    weights[i].weight.dim(1) == product.inputs,
+                "out [{}, {}] for x [{}, {}], weight [{}, {}]", outs[i].dim(0), outs[i].dim(1), product.rows,
+                product.inputs, product.outputs, weights[i].weight.dim(1));
+    check_form(x, product);
+    product.out = view(outs[i]);
+    workspace_.reset();
+    if (takes_fp8(product)) {
+      quantized.push_back(product);
+      continue;
+    }
+    const bool fp8_rows = takes_fp8_rows(product);
+    Product& together = fp8_rows ? few.fp8_rows : product.weight_dtype == DType::kF8E4M3 ? few.fp8 : few.bf16;
+    const bool fits = fp8_rows || (!large_->takes(product, workspace_) && gemm_bf16_takes(product));
+    if (fits && together.parts < kPartsMax) {
+      add_part(together, product);
+    } else {
+      multiply(product);
+    }
+  }
+  multiply_together(few);
+  if (quantized.empty()) return;
+  workspace_.reset();
+  Fp8Rows rows = quantized[0].x_fp8;
+  if (!rows.data) {
+    rows = take_fp8_rows(workspace_, quantized[0].rows, quantized[0].inputs);
+    quantize_rows(quantized[0].x, nullptr, rows, stream());
+  }
+  for (Product& product : quantized) {
+    product.x_fp8 = rows;
+    Workspace room = workspace_;  // each may use all that is left
+    fp8_run(product, room, stream());
+  }
+}
+
+void OpsCuda::linear_partial(const ActRows& x, const LinearWeight& weight, const Tensor& partials) {
+  Product product = product_of(x, weight);
+  check_act(partials);
+  HYLAS_CHECK(partials.rank == 3 && partials.dim(1) == product.rows && partials.dim(2) == product.outputs &&
+                  weight.weight.dim(1) == product.inputs,
+              "partials [{}, {}, {}] for x [{}, ..], weight [{}, ..]", partials.dim(0), partials.dim(1),
+              partials.dim(2), product.rows, product.outputs);
+  HYLAS_CHECK(partials.dtype == DType::kF32 || (partials.dim(0) == 1 && takes_fp8(product)),
+              "partials of type bf16 in {} slices", partials.dim(0));
+  check_form(x, product);
+  product.out = {partials.data, partials.dtype, partials.dim(2)};
+  product.slice_stride = partials.row_stride;
+  set_slices(product, static_cast<int>(partials.dim(0)));
+  multiply(product);
+}
+
+// Rows [begin, ...) whose values have been made.
+void OpsCuda::quantize(const ActRows& rows, int64_t begin) {
+  Fp8Rows to = fp8_view(rows);
+  View x = view(rows.values);
+  if (!to.data || begin == to.rows) return;
+  x.data = static_cast<uint16_t*>(x.data) + begin * x.stride;
+  to.data = static_cast<std::byte*>(to.data) + begin * to.inputs;
+  to.scale += begin;
+  to.rows -= begin;
+  quantize_rows(x, nullptr, to, stream());
+}
+
+// Few rows: both products and silu in one launch.
+void OpsCuda::linear_silu_mul(const ActRows& x, const LinearWeight& gate, const LinearWeight& up, const ActRows& out,
+                              const Tensor& scratch) {
+  Product product = product_of(x, gate);
+  check_weight(up);
+  const Tensor& values = out.values;
+  HYLAS_CHECK(values.dtype == x.values.dtype && values.dim(0) == product.rows && gate.weight.dim(1) == product.inputs &&
+                  up.weight.dim(1) == product.inputs && product.outputs == values.dim(1) &&
+                  up.weight.dim(0) == values.dim(1),
+              "out [{}, {}] for x [{}, {}]", values.dim(0), values.dim(1), product.rows, product.inputs);
+  product.out = view(values);
+  workspace_.reset();
+  const bool many = takes_fp8(product) || large_->takes(product, workspace_);
+  product.paired = true;
+  product.other = view(up);
+  const bool fp8_rows = takes_fp8_rows(product), one_type = gate.weight.dtype == up.weight.dtype;
+  if (!one_type || many || !(fp8_rows || gemm_bf16_takes(product))) {
+    return Ops::linear_silu_mul(x, gate, up, out, scratch);
+  }
+  check_form(x, product);
+  fp8_rows ? gemm_fp8_rows(product, {}, stream()) : gemm_bf16(product, stream());
+  quantize(out, 0);
+}
+
+}  // namespace hylas::cuda
