@@ -1,7 +1,8 @@
 // One layout of GPUs under load, with made-up weights, without server and text; prints one line of JSON.
-//   gpu_layout_bench CONFIG_DIR LAYOUT [--chunk N] [--prompts N] [--concurrency N] [--input N] [--output N]
+//   gpu_layout_bench CONFIG_DIR LAYOUT [--chunk N] [--prompts N,N...] [--concurrency N] [--input N] [--output N]
 //                    [--disable-cuda-graph]
 // LAYOUT: "tp2", "pp4tp2", "tp8ep8dp4". The seed's settings: FP8 KV, float16 state, pages of 64, no reuse of prefixes.
+// With several numbers of prompts one load after the other, a line for each.
 #include <algorithm>
 #include <boost/json.hpp>
 #include <condition_variable>
@@ -88,6 +89,39 @@ double mean(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size());
 }
 
+// The numbers of "2,64,256".
+std::vector<int32_t> numbers_of(const char* text) {
+  std::vector<int32_t> all;
+  for (char* at = nullptr; *text; text = *at == ',' ? at + 1 : at) {
+    all.push_back(static_cast<int32_t>(std::strtol(text, &at, 10)));
+    HYLAS_CHECK(at != text && (*at == ',' || !*at), "'{}' is no list of numbers", text);
+  }
+  return all;
+}
+
+void print_run(Engine& engine, const Workload& load, boost::json::object line) {
+  const EngineStats before = engine.stats();
+  const Run run(engine, load, 2);
+  const EngineStats after = engine.stats();
+  boost::json::array bubbles;
+  for (size_t s = 0; s < after.stages.size(); ++s) {
+    const StageStats of_run{after.stages[s].busy_us - before.stages[s].busy_us,
+                            after.stages[s].active_us - before.stages[s].active_us};
+    bubbles.push_back(of_run.bubble_ratio());
+  }
+  const std::vector<double> ttfts = run.ttfts();
+  line["prompts"] = load.prompts;
+  line["duration_s"] = run.seconds();
+  line["tokens_per_s"] = load.prompts * static_cast<double>(load.input + load.output) / run.seconds();
+  line["ttft_mean_s"] = mean(ttfts);
+  line["ttft_p50_s"] = ttfts[ttfts.size() / 2];
+  line["ttft_p99_s"] = ttfts[ttfts.size() * 99 / 100];
+  line["bubble_ratio"] = bubbles;
+  if (load.output > 1) line["tpot_ms"] = run.tpot_ms(load.output);
+  fmt::print("{}\n", boost::json::serialize(line));
+  std::fflush(stdout);
+}
+
 int main_of(int count, char** arguments) {
   if (count < 3) {
     fmt::print(stderr, "usage: gpu_layout_bench CONFIG_DIR LAYOUT [--chunk N] [--prompts N] [--concurrency N] ...\n");
@@ -106,7 +140,8 @@ int main_of(int count, char** arguments) {
     return 2;
   }
   Workload load;
-  load.prompts = number("--prompts", load.prompts);
+  std::vector<int32_t> prompts = {load.prompts};
+  if (char** found = given("--prompts"); found + 1 < arguments + count) prompts = numbers_of(found[1]);
   load.concurrency = number("--concurrency", load.concurrency);
   load.input = number("--input", load.input);
   load.output = number("--output", load.output);
@@ -125,29 +160,14 @@ int main_of(int count, char** arguments) {
   Engine& engine = **started;
   const double start_s = static_cast<double>(now_us() - begin_us) * 1e-6;
   Run(engine, {.prompts = 8, .concurrency = 8, .input = load.input, .output = std::min(load.output, 8)}, 1);
-  const EngineStats before = engine.stats();
-  const Run run(engine, load, 2);
-  const EngineStats after = engine.stats();
-  boost::json::array bubbles;
-  for (size_t s = 0; s < after.stages.size(); ++s) {
-    const StageStats of_run{after.stages[s].busy_us - before.stages[s].busy_us,
-                            after.stages[s].active_us - before.stages[s].active_us};
-    bubbles.push_back(of_run.bubble_ratio());
+  for (const int32_t one : prompts) {
+    load.prompts = one;
+    print_run(engine, load,
+              {{"layout", arguments[2]},
+               {"gpus", sizes->world()},
+               {"chunk", options.chunked_prefill_size},
+               {"start_s", start_s}});
   }
-  const std::vector<double> ttfts = run.ttfts();
-  boost::json::object line{
-      {"layout", arguments[2]},
-      {"gpus", sizes->world()},
-      {"chunk", options.chunked_prefill_size},
-      {"start_s", start_s},
-      {"duration_s", run.seconds()},
-      {"tokens_per_s", load.prompts * static_cast<double>(load.input + load.output) / run.seconds()},
-      {"ttft_mean_s", mean(ttfts)},
-      {"ttft_p50_s", ttfts[ttfts.size() / 2]},
-      {"ttft_p99_s", ttfts[ttfts.size() * 99 / 100]},
-      {"bubble_ratio", bubbles}};
-  if (load.output > 1) line["tpot_ms"] = run.tpot_ms(load.output);
-  fmt::print("{}\n", boost::json::serialize(line));
   engine.drain(0);
   return 0;
 }

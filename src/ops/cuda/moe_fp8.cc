@@ -163,7 +163,8 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids,
   up.inputs = hidden;
   up.outputs = width;
   up.out = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
-  up.counters = static_cast<int32_t*>(memory_.data());
+  // The shared expert alone may run beside the others.
+  up.counters = static_cast<int32_t*>(memory_.data()) + (count > 0 ? 0 : 4);
   FewFp8Args down = up;
   down.counters = up.counters + 2;  // this kernel begins before the other one ends
   down.x = up.out;
