@@ -1,6 +1,7 @@
 // The whole engine with made-up weights on one GPU, without server and text: what a client of the engine sees.
-//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels]
-// --own-kernels: none of DeepGEMM's and FlashInfer's.
+//   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels] [--decode-only]
+//     [--few-rows]
+// --own-kernels: none of DeepGEMM's and FlashInfer's. --few-rows: up to 64 sequences.
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -75,9 +76,22 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+void measure_prefill(Engine& engine) {
+  for (const int32_t tokens : {128, 1024, 3500, 8192}) {
+    std::vector<double> times;
+    for (int i = 0; i < 7; ++i) times.push_back(Run(engine, 1, tokens, 1).total_ms());
+    fmt::print("one prompt of {:4}: {:8.2f} ms\n", tokens, median({times.begin() + 2, times.end()}));
+  }
+  const int32_t prompts = 64;
+  const Run prefill(engine, prompts, 3500, 1);
+  fmt::print("{} prompts of 3500 at once: {:8.0f} tokens/s\n", prompts, prompts * 3500 / prefill.total_ms() * 1e3);
+}
+
 int main_of(int count, char** arguments) {
   if (count < 2) {
-    fmt::print(stderr, "usage: gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels]\n");
+    fmt::print(
+        stderr,
+        "usage: gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels] [--decode-only] [--few-rows]\n");
     return 2;
   }
   EngineOptions options = gpu_engine_options(arguments[1]);
@@ -102,15 +116,9 @@ int main_of(int count, char** arguments) {
   const Run first(engine, 1, 16, 1);
   fmt::print("{}: first token after {:.1f} s{}{}\n", arguments[1], static_cast<double>(now_us() - begin_us) / 1e6,
              options.disable_cuda_graph ? ", no CUDA graphs" : "", own ? ", our own kernels" : "");
-  for (const int32_t tokens : {128, 1024, 3500, 8192}) {
-    std::vector<double> times;
-    for (int i = 0; i < 7; ++i) times.push_back(Run(engine, 1, tokens, 1).total_ms());
-    fmt::print("one prompt of {:4}: {:8.2f} ms\n", tokens, median({times.begin() + 2, times.end()}));
-  }
-  const int32_t prompts = 64;
-  const Run prefill(engine, prompts, 3500, 1);
-  fmt::print("{} prompts of 3500 at once: {:8.0f} tokens/s\n", prompts, prompts * 3500 / prefill.total_ms() * 1e3);
+  if (!given("--decode-only")) measure_prefill(engine);
   for (const int32_t rows : {1, 8, 64, kRowsMax}) {
+    if (rows > 64 && given("--few-rows")) break;
     const std::vector<double> gaps = Run(engine, rows, 1024, 128).gaps_ms();
     double sum = 0;
     for (const double gap : gaps) sum += gap;

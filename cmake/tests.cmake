@@ -52,6 +52,7 @@ foreach(folder ${test_folders})
     endif()
     target_link_libraries(test_${folder} PRIVATE ${tested} GTest::gtest GTest::gmock GTest::gtest_main)
     if(folder STREQUAL cuda)  # needs a GPU: scripts/gpu_test.sh runs it
+      target_include_directories(test_${folder} PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
       continue()
     endif()
     add_test(NAME ${folder} COMMAND test_${folder})

@@ -50,8 +50,37 @@ __device__ __forceinline__ void copy_box(void* shared, const CUtensorMap* map, i
       "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(shared_address(barrier))
       : "memory");
 }
+// The same of two dimensions.
+__device__ __forceinline__ void copy_box(void* shared, const CUtensorMap* map, int c0, int c1, uint64_t* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+          shared_address(shared)),
+      "l"(map), "r"(c0), "r"(c1), "r"(shared_address(barrier))
+      : "memory");
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
+
+// Buffers that one side fills and the other empties, in turn.
+struct Turns {
+  uint64_t* full;
+  uint64_t* empty;
+  int count;
+  int at = 0;
+  uint32_t round = 0;
+  __device__ void wait_full() const { barrier_wait(full + at, round); }
+  __device__ void wait_empty() const { barrier_wait(empty + at, round ^ 1); }
+  __device__ void next() {
+    if (++at < count) return;
+    at = 0;
+    round ^= 1;
+  }
+  // By all lanes of a warp.
+  __device__ void arrive(uint64_t* barrier) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(barrier + at);
+  }
+};
 
 }  // namespace hylas::cuda

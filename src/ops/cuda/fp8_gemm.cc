@@ -55,17 +55,6 @@ DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outpu
   return args;
 }
 
-// Of several slices the first got the whole sum. They lie one behind the other, or apart.
-void clear_other_slices(const Product& p, Stream stream) {
-  if (p.slices == 1) return;
-  const auto bytes = static_cast<size_t>(dtype_bytes(p.out.dtype));
-  const size_t apart = static_cast<size_t>(p.slice_stride) * bytes;
-  check(
-      cudaMemset2DAsync(static_cast<std::byte*>(p.out.data) + apart, apart, 0,
-                        static_cast<size_t>(p.rows * p.out.stride) * bytes, static_cast<size_t>(p.slices - 1), stream),
-      "linear (fp8, the other slices)");
-}
-
 bool direct(const View& out) { return out.dtype == DType::kBF16 && out.stride % 8 == 0 && at_unit(out.data); }
 
 }  // namespace
@@ -102,6 +91,17 @@ void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t o
   DeepGemmArgs args = arguments(x, weights, outputs, experts, tile, out);
   args.row_expert = row_expert;
   deep_gemm_grouped(args, stream);
+}
+
+// They lie one behind the other, or apart.
+void clear_other_slices(const Product& p, Stream stream) {
+  if (p.slices == 1) return;
+  const auto bytes = static_cast<size_t>(dtype_bytes(p.out.dtype));
+  const size_t apart = static_cast<size_t>(p.slice_stride) * bytes;
+  check(
+      cudaMemset2DAsync(static_cast<std::byte*>(p.out.data) + apart, apart, 0,
+                        static_cast<size_t>(p.rows * p.out.stride) * bytes, static_cast<size_t>(p.slices - 1), stream),
+      "linear (fp8, the other slices)");
 }
 
 void fp8_run(const Product& p, Workspace& workspace, Stream stream) {

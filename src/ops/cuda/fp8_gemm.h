@@ -25,7 +25,9 @@ void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t o
 // A single product of fp8_takes. An f32 out gets the bf16 result; of several slices the first gets the whole sum, the
 // others zeros.
 void fp8_run(const Product& product, Workspace& workspace, Stream stream);
-// The same of a product that gemm_fp8_rows_takes, by that kernel: an f32 out gets the sum as it is.
+// Zeros to all slices but the first.
+void clear_other_slices(const Product& product, Stream stream);
+// The same as fp8_run of a product that gemm_fp8_rows_takes, by that kernel: an f32 out gets the sum as it is.
 void fp8_run_few(const Product& product, Stream stream);
 
 }  // namespace hylas::cuda

@@ -56,27 +56,6 @@ struct Layout {
   int bytes(int stages) const { return kAlignment + ring + stages * kStageBytes; }
 };
 
-// Buffers that one side fills and the other empties, in turn.
-struct Turns {
-  uint64_t* full;
-  uint64_t* empty;
-  int count;
-  int at = 0;
-  uint32_t round = 0;
-  __device__ void wait_full() const { barrier_wait(full + at, round); }
-  __device__ void wait_empty() const { barrier_wait(empty + at, round ^ 1); }
-  __device__ void next() {
-    if (++at < count) return;
-    at = 0;
-    round ^= 1;
-  }
-  // By all lanes of a warp.
-  __device__ void arrive(uint64_t* barrier) const {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(barrier + at);
-  }
-};
-
 // What all threads of a block know.
 template <class K>
 struct Block {

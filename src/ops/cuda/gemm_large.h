@@ -17,7 +17,7 @@ namespace hylas::cuda {
 // matrix, whatever the number of rows. bf16 matrices have another one from kMiddleRows on. Below, the order is
 // gemm_bf16's.
 constexpr int64_t kLargeRows = 512;
-constexpr int64_t kMiddleRows = 65;
+constexpr int64_t kMiddleRows = 129;
 
 // Not thread-safe.
 class LargeGemm {

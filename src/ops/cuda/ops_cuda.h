@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "ops/cuda/fork.h"
+#include "ops/cuda/gemm_decode.h"
 #include "ops/cuda/gemm_large.h"
 #include "ops/cuda/graphs.h"
 #include "ops/cuda/moe.h"
@@ -82,13 +83,15 @@ class OpsCuda final : public Ops {
   void multiply(const Product& product);
   // Matrices over the same few rows, by the kernel that takes them.
   struct Together {
-    Product bf16, fp8, fp8_rows;
+    Product bf16, small, fp8, fp8_rows;  // small: bf16 of few outputs
   };
-  void multiply_together(const Together& together);
+  void multiply_together(Together& together);
+  void multiply_quantized(std::span<Product> products);
   void check_form(const ActRows& x, const Product& product) const;
   void quantize(const ActRows& rows, int64_t begin);
   bool takes_fp8(const Product& product) const;
   bool takes_fp8_rows(const Product& product) const;
+  bool takes_decode(const Product& product) const;
 
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
   CudaFp8Options fp8_;
@@ -97,6 +100,7 @@ class OpsCuda final : public Ops {
   Workspace workspace_;
   std::unique_ptr<Moe> moe_;
   std::unique_ptr<LargeGemm> large_;
+  DecodeGemm decode_;
   Fork fork_;
   Sampler sampler_;
   Graphs graphs_;

@@ -50,21 +50,61 @@ DType OpsCuda::partial_type(const LinearWeight& weight, DType act, int64_t rows)
   return takes_fp8(planned(weight, act, rows)) ? DType::kBF16 : DType::kF32;
 }
 
+// Few outputs have their own kernel.
+bool OpsCuda::takes_decode(const Product& p) const {
+  return p.weight_dtype == DType::kBF16 && !gemm_small_takes(p) && DecodeGemm::takes(p);
+}
+
 void OpsCuda::multiply(const Product& product) {
   workspace_.reset();
-  if (takes_fp8(product)) return fp8_run(product, workspace_, stream());
+  if (takes_fp8(product)) {
+    Product copy = product;
+    return multiply_quantized({&copy, 1});
+  }
   if (takes_fp8_rows(product)) return fp8_run_few(product, stream());
+  if (takes_decode(product)) return decode_.run(product, stream());
   if (large_->takes(product, workspace_)) return large_->run(product, workspace_, stream());
   cuda::multiply(product, stream());
 }
 
-// The matrices of one type in one launch; small bf16 ones beside those of FP8, so that the next kernel has one to
-// follow.
-void OpsCuda::multiply_together(const Together& together) {
-  const bool beside = together.fp8_rows.parts > 0 && together.bf16.parts > 0 && gemm_small_takes(together.bf16);
-  if (together.fp8_rows.parts > 0) gemm_fp8_rows(together.fp8_rows, beside ? together.bf16 : Product(), stream());
-  if (together.bf16.parts > 0 && !beside) gemm_bf16(together.bf16, stream());
+// The matrices of one type in one launch; small ones beside others, so that the next kernel has one to follow.
+void OpsCuda::multiply_together(Together& together) {
+  Product &small = together.small, &large = together.bf16;
+  if (takes_decode(large) && DecodeGemm::takes(small) && large.parts + small.parts <= kPartsMax) {
+    for (int i = 0; i < small.parts; ++i) add_part(large, small, i);
+    small.parts = 0;
+  }
+  if (together.fp8_rows.parts > 0) {
+    gemm_fp8_rows(together.fp8_rows, small, stream());
+  } else if (small.parts > 0) {
+    gemm_small(small, stream());
+  }
+  if (large.parts > 0) takes_decode(large) ? decode_.run(large, stream()) : gemm_bf16(large, stream());
   if (together.fp8.parts > 0) gemm_bf16(together.fp8, stream());
+}
+
+// Products over the same rows on the FP8 tensor cores.
+void OpsCuda::multiply_quantized(std::span<Product> products) {
+  workspace_.reset();
+  Fp8Rows rows = products[0].x_fp8;
+  if (!rows.data) {
+    rows = take_fp8_rows(workspace_, products[0].rows, products[0].inputs);
+    quantize_rows(products[0].x, nullptr, rows, stream());
+  }
+  Product together;
+  for (Product& product : products) {
+    product.x_fp8 = rows;
+    Workspace room = workspace_;  // each may use all that is left
+    if (!DecodeGemm::takes(product)) {
+      fp8_run(product, room, stream());
+    } else if (products.size() > 1 && together.parts < kPartsMax) {
+      add_part(together, product);
+    } else {
+      decode_.run(product, stream());
+      clear_other_slices(product, stream());
+    }
+  }
+  if (together.parts > 0) decode_.run(together, stream());
 }
 
 // Rows that came as e4m3 alone go to products that row_form promised.
@@ -92,9 +132,14 @@ void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, st
       quantized.push_back(product);
       continue;
     }
-    const bool fp8_rows = takes_fp8_rows(product);
-    Product& together = fp8_rows ? few.fp8_rows : product.weight_dtype == DType::kF8E4M3 ? few.fp8 : few.bf16;
-    const bool fits = fp8_rows || (!large_->takes(product, workspace_) && gemm_bf16_takes(product));
+    const bool fp8_rows = takes_fp8_rows(product), small = gemm_small_takes(product);
+    Product& together = fp8_rows                                 ? few.fp8_rows
+                        : product.weight_dtype == DType::kF8E4M3 ? few.fp8
+                        : small                                  ? few.small
+                                                                 : few.bf16;
+    // Of few rows only such matrices stand together as gemm_decode takes, or as it does not take.
+    const bool alike = &together != &few.bf16 || together.parts == 0 || takes_decode(product) == takes_decode(together);
+    const bool fits = fp8_rows || (alike && !large_->takes(product, workspace_) && gemm_bf16_takes(product));
     if (fits && together.parts < kPartsMax) {
       add_part(together, product);
     } else {
@@ -102,18 +147,7 @@ void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, st
     }
   }
   multiply_together(few);
-  if (quantized.empty()) return;
-  workspace_.reset();
-  Fp8Rows rows = quantized[0].x_fp8;
-  if (!rows.data) {
-    rows = take_fp8_rows(workspace_, quantized[0].rows, quantized[0].inputs);
-    quantize_rows(quantized[0].x, nullptr, rows, stream());
-  }
-  for (Product& product : quantized) {
-    product.x_fp8 = rows;
-    Workspace room = workspace_;  // each may use all that is left
-    fp8_run(product, room, stream());
-  }
+  if (!quantized.empty()) multiply_quantized(quantized);
 }
 
 void OpsCuda::linear_partial(const ActRows& x, const LinearWeight& weight, const Tensor& partials) {
@@ -164,7 +198,11 @@ void OpsCuda::linear_silu_mul(const ActRows& x, const LinearWeight& gate, const 
     return Ops::linear_silu_mul(x, gate, up, out, scratch);
   }
   check_form(x, product);
-  fp8_rows ? gemm_fp8_rows(product, {}, stream()) : gemm_bf16(product, stream());
+  if (fp8_rows) {
+    gemm_fp8_rows(product, {}, stream());
+  } else {
+    takes_decode(product) ? decode_.run(product, stream()) : gemm_bf16(product, stream());
+  }
   quantize(out, 0);
 }
 
