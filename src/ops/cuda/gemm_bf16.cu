@@ -271,7 +271,9 @@ void choose(const Product& p, Stream stream) {
   constexpr bool kFp8 = sizeof(W) == 1;
   const int64_t rows = p.weights ? p.run_rows : p.rows;
   if (rows <= 16) return choose_few<W, paired>(p, stream);
-  if (rows <= 32 && !p.weights) return launch<Shape<W, 32, 64, 1, 4, kFp8 ? 4 : 6, paired>>(p, stream);
+  if constexpr (kFp8) {  // few rows of single bf16 matrices go to gemm_decode
+    if (rows <= 32 && !p.weights) return launch<Shape<W, 32, 64, 1, 4, 4, paired>>(p, stream);
+  }
   // Large tiles only where they are enough for the multiprocessors.
   const int64_t large = (rows + 127) / 128 * column_tiles(p, 128) * p.slices;
   if (rows <= 64 || (!p.weights && large < 96)) {
