@@ -194,11 +194,13 @@ void measure(Bench& bench, const Shape& shape) {
     const int64_t few_max = shape.fp8 ? 16 : 64;
     const double few = rows <= few_max ? bench.us(shape, rows, [&](const auto& p) { bench.few(p); }) : 0;
     const double library = rows > 16 ? bench.us(shape, rows, [&](const auto& p) { bench.library(p); }) : 0;
-    const double decode = bench.us(shape, rows, [&](const auto& p) { bench.decode(p); });
-    const DecodeTile tile = cuda::DecodeGemm::tile(bench.product(shape, rows, 0));
+    const bool taken = cuda::DecodeGemm::takes(bench.product(shape, rows, 0));
+    const double decode = taken ? bench.us(shape, rows, [&](const auto& p) { bench.decode(p); }) : 0;
+    const DecodeTile tile = cuda::DecodeGemm::tile(bench.product(shape, rows, 0), rows);
     fmt::print("| {} | {} | {:.1f} | {:.1f} | {:.1f} | {:.1f} | {:.0f} % | {:.2f} | {} x {}, {} |\n", shape.name, rows,
-               bound, few, library, decode, 100 * bound / decode, static_cast<double>(shape.bytes()) / decode / 1e6,
-               tile.groups * kDecodeGroup, tile.columns, tile.stages);
+               bound, few, library, decode, taken ? 100 * bound / decode : 0,
+               taken ? static_cast<double>(shape.bytes()) / decode / 1e6 : 0, tile.groups * kDecodeGroup, tile.columns,
+               tile.stages);
   }
 }
 

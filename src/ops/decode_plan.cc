@@ -45,9 +45,7 @@ DecodeTile decode_tile(const DecodeShape& shape) {
   int64_t best_cycles = 0;
   int32_t columns = 16;
   while (columns < shape.rows) columns *= 2;
-  // Three warpgroups have no registers for 128 columns twice.
-  const int32_t most = shape.fp8 && columns == 128 ? 16 : kDecodeGroupsMax;
-  for (int32_t groups = most; groups >= 2; groups -= 2) {
+  for (int32_t groups = kDecodeGroupsMax; groups >= 2; groups -= 2) {
     const DecodeTile tile = {groups, columns, 0};
     const int64_t cycles = up(decode_tiles(shape, groups) * shape.slices, kDecodeBlocks) * stage_cycles(tile);
     if (best_cycles != 0 && cycles >= best_cycles) continue;

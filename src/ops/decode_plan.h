@@ -23,8 +23,10 @@ struct DecodeShape {
 };
 
 constexpr int64_t kDecodeRowsMax = 128;
+constexpr int64_t kDecodeFp8RowsMax = 64;
 constexpr int64_t kDecodeGroup = 8;
-constexpr int32_t kDecodeGroupsMax = 24;  // three warpgroups
+constexpr int32_t kDecodeGroupsMax = 24;     // three warpgroups
+constexpr int32_t kDecodeFp8GroupsMin = 12;  // a stage of fewer is over before its sums are scaled
 constexpr int32_t kDecodeStagesMax = 16;
 constexpr int64_t kDecodeStep = 128;    // bytes of a row in a stage
 constexpr int32_t kDecodeBlocks = 132;  // one for each multiprocessor

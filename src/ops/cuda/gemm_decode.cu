@@ -288,7 +288,7 @@ template <bool kFp8, int kColumns>
 void choose_groups(const DecodeArgs& args, const DecodeTile& tile, Stream stream) {
   if (tile.groups <= 8) return launch<Shape<kFp8, 1, kColumns>>(args, tile, stream);
   if (tile.groups <= 16) return launch<Shape<kFp8, 2, kColumns>>(args, tile, stream);
-  if constexpr (!kFp8 || kColumns < 128) launch<Shape<kFp8, 3, kColumns>>(args, tile, stream);
+  launch<Shape<kFp8, 3, kColumns>>(args, tile, stream);
 }
 
 template <bool kFp8>
@@ -296,7 +296,7 @@ void choose(const DecodeArgs& args, const DecodeTile& tile, Stream stream) {
   if (tile.columns == 16) return choose_groups<kFp8, 16>(args, tile, stream);
   if (tile.columns == 32) return choose_groups<kFp8, 32>(args, tile, stream);
   if (tile.columns == 64) return choose_groups<kFp8, 64>(args, tile, stream);
-  choose_groups<kFp8, 128>(args, tile, stream);
+  if constexpr (!kFp8) choose_groups<kFp8, 128>(args, tile, stream);
 }
 
 }  // namespace

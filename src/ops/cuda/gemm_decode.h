@@ -37,12 +37,14 @@ void decode_product(const DecodeArgs& args, const DecodeTile& tile, Stream strea
 // Not thread-safe.
 class DecodeGemm {
  public:
-  // Whether it can and should be this one. FP8: of a product of fp8_takes.
+  // Whether it can and should be this one. FP8: of products of fp8_takes; up to 64 rows of many outputs, otherwise
+  // DeepGEMM is as fast.
   static bool takes(const Product& product);
-  static DecodeTile tile(const Product& product);
+  // With `rows` rows instead of its own.
+  static DecodeTile tile(const Product& product, int64_t rows);
   // FP8: with rows that are quantized. An output is summed over K in ascending order: its bits depend on neither the
   // rows nor the tile. FP8: of several slices the first gets the whole sum, the others stay as they are.
-  void run(const Product& product, Stream stream) { run(product, tile(product), stream); }
+  void run(const Product& product, Stream stream) { run(product, tile(product, product.rows), stream); }
   void run(const Product& product, const DecodeTile& tile, Stream stream);
 
  private:

@@ -94,17 +94,16 @@ void OpsCuda::multiply_quantized(std::span<Product> products) {
   Product together;
   for (Product& product : products) {
     product.x_fp8 = rows;
-    Workspace room = workspace_;  // each may use all that is left
-    if (!DecodeGemm::takes(product)) {
-      fp8_run(product, room, stream());
-    } else if (products.size() > 1 && together.parts < kPartsMax) {
-      add_part(together, product);
-    } else {
-      decode_.run(product, stream());
-      clear_other_slices(product, stream());
-    }
+    if (products.size() <= kPartsMax) add_part(together, product);
   }
-  if (together.parts > 0) decode_.run(together, stream());
+  if (DecodeGemm::takes(together)) {
+    decode_.run(together, stream());
+    return clear_other_slices(together, stream());
+  }
+  for (const Product& product : products) {
+    Workspace room = workspace_;  // each may use all that is left
+    fp8_run(product, room, stream());
+  }
 }
 
 // Rows that came as e4m3 alone go to products that row_form promised.
