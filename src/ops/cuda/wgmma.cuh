@@ -36,10 +36,10 @@ __device__ __forceinline__ void wgmma_settle(float (&sum)[kTiles][4]) {
 #define HYLAS_SUMS_16 HYLAS_SUMS_8 ", %7, %8, %9, %10"
 #define HYLAS_SUMS_32 HYLAS_SUMS_16 ", %11, %12, %13, %14, %15, %16, %17, %18"
 #define HYLAS_SUMS_64 HYLAS_SUMS_32 ", %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34"
-#define HYLAS_SUMS_128                                                                     \
-  HYLAS_SUMS_64                                                                            \
-      ", %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, " \
-      "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66"
+#define HYLAS_SUMS_128                                                                 \
+  HYLAS_SUMS_64                                                                        \
+  ", %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, " \
+  "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66"
 #define HYLAS_OF_8(i) "+f"(sum[i][0]), "+f"(sum[i][1]), "+f"(sum[i][2]), "+f"(sum[i][3])
 #define HYLAS_OF_16(i) HYLAS_OF_8(i), HYLAS_OF_8(i + 1)
 #define HYLAS_OF_32(i) HYLAS_OF_16(i), HYLAS_OF_16(i + 2)
