@@ -20,6 +20,7 @@ part() { # SECONDS PROGRAM ARGUMENT...
 fp8=models/configs/qwen3.5-35b-a3b-fp8
 part 30 gpu_ops_bench --prefill-only
 part 60 gpu_ops_bench --fp8-only
+part 30 gpu_products_bench
 part 120 gpu_engine_bench $fp8
 part 120 gpu_engine_bench $fp8 --own-kernels
 part 120 gpu_engine_bench models/configs/qwen3.5-9b

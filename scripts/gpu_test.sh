@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 programs="test_cuda test_model test_engine hylas"
-benchmarks="gpu_ops_bench gpu_engine_bench gpu_steps_bench gpu_peer_bench gpu_layout_bench"
+benchmarks="gpu_ops_bench gpu_products_bench gpu_engine_bench gpu_steps_bench gpu_peer_bench gpu_layout_bench"
 seconds_total=570
 new_tests='*Fp8*'
 flashinfer_tests='*FlashInfer*'
