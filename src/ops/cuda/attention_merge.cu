@@ -11,45 +11,58 @@ constexpr int kLanes = kPartialDim / kColumns;
 constexpr int kThreads = kHeads * kLanes;
 constexpr int kAtOnce = 8;  // splits that are fetched together, at absolute multiples
 
+// Some splits of a head as they come: to convert them at once would be to wait for them.
+template <class T>
+struct Fetched {
+  Pack<T, kColumns> mean[kAtOnce];
+  float highest[kAtOnce], total[kAtOnce];
+
+  __device__ __forceinline__ Fetched(const Partial<T>* partials, int first, int count, int d) {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const Partial<T>& from = partials[min(first + i, count - 1)];
+      mean[i] = *reinterpret_cast<const Pack<T, kColumns>*>(from.mean + d);
+      highest[i] = from.highest;
+      total[i] = from.total;
+    }
+  }
+};
+
 template <class T>
 __global__ void __launch_bounds__(kThreads) attention_merge_kernel(AttentionArgs args, Splits splits) {
   const BatchView& batch = args.batch;
   const int row = splits.first_row + blockIdx.y, head = blockIdx.x * kHeads + threadIdx.x / kLanes;
   const int d = threadIdx.x % kLanes * kColumns;
-  if (batch.state_write[row] < 0 || head >= args.heads) return follow();
-  const int64_t t = batch.row_begin[row];
-  const int count = (batch.kv_len[row] + kSplit - 1) / kSplit;
+  if (head >= args.heads) return follow();
+  const int64_t t = row;  // rows of one token are the first ones
+  const int written = batch.state_write[row], count = (batch.kv_len[row] + kSplit - 1) / kSplit;
   // The gate is older than the kernel before this one.
   float gate[kColumns];
   for (int c = 0; c < kColumns; ++c) {
     gate[c] = to_f32(static_cast<const Bf16*>(args.qg.data)[t * args.qg.stride + (2 * head + 1) * kPartialDim + d + c]);
   }
   follow();
+  if (written < 0) return;
   const auto* partials = static_cast<const Partial<T>*>(splits.partials) +
                          (static_cast<int64_t>(blockIdx.y) * args.heads + head) * splits.splits;
   float highest = -INFINITY, total = 0.f, sum[kColumns] = {};
+  Fetched<T> next(partials, 0, count, d);
   for (int first = 0; first < count; first += kAtOnce) {
-    float mean[kAtOnce][kColumns], peak[kAtOnce], weight[kAtOnce];
-    float now = highest;
+    const Fetched<T> now = next;
+    if (first + kAtOnce < count) next = Fetched<T>(partials, first + kAtOnce, count, d);
+    float peak = highest;
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const Partial<T>& from = partials[min(first + i, count - 1)];
-      load<kColumns>(from.mean + d, mean[i]);
-      peak[i] = from.highest;
-      weight[i] = from.total;
-    }
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) now = fmaxf(now, peak[i]);
-    const float keep = __expf(highest - now);
-    highest = now;
+    for (int i = 0; i < kAtOnce; ++i) peak = fmaxf(peak, now.highest[i]);
+    const float keep = __expf(highest - peak);
+    highest = peak;
     total *= keep;
     for (float& x : sum) x *= keep;
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       if (first + i >= count) break;
-      weight[i] *= __expf(peak[i] - now);
-      total += weight[i];
-      for (int c = 0; c < kColumns; ++c) sum[c] = fmaf(mean[i][c], weight[i], sum[c]);
+      const float weight = now.total[i] * __expf(now.highest[i] - peak);
+      total += weight;
+      for (int c = 0; c < kColumns; ++c) sum[c] = fmaf(to_f32(now.mean[i].value[c]), weight, sum[c]);
     }
   }
   for (int c = 0; c < kColumns; ++c) sum[c] = sum[c] / total * sigmoid(gate[c]);
