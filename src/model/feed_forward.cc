@@ -29,6 +29,11 @@ GroupSums sums_of(const Step& step, bool gathered, int32_t dp_group, const Tenso
   return {own_group(step, dp_group, sum_over(step.comms.stage.get(), partials))};
 }
 
+// A dp group without tokens in this step has no norm.
+void add_rms_norm(const Step& step, const GroupSums& sums, const NormBehind& behind) {
+  if (step.batch.tokens > 0) add_rms_norm(step, sums, behind.hidden, behind.weight, behind.eps, behind.out);
+}
+
 }  // namespace
 
 Result<Mlp> Mlp::load(const LoadContext& context, const std::string& prefix) {
@@ -54,7 +59,7 @@ RowForm Mlp::input_form(const Step& step, DType act) const {
   return step.ops.row_form(gate_, act, step.batch.tokens) | step.ops.row_form(up_, act, step.batch.tokens);
 }
 
-GroupSums Mlp::forward(const Step& step, const ActRows& own) const {
+void Mlp::forward(const Step& step, const ActRows& own, const NormBehind& behind) const {
   const ActRows x = gather_groups(step, own);
   const DType act = x.values.dtype;
   const int64_t tokens = x.values.dim(0);
@@ -65,7 +70,7 @@ GroupSums Mlp::forward(const Step& step, const ActRows& own) const {
   const Tensor up = step.arena.allocate(act, {tokens, width_});
   step.ops.linear_silu_mul(x, gate_, up_, gate, up);
   step.ops.linear_partial(gate, down_, partials);
-  return sums_of(step, step.comms.dp != nullptr, dp_group_, partials);
+  add_rms_norm(step, sums_of(step, step.comms.dp != nullptr, dp_group_, partials), behind);
 }
 
 void Mlp::allocate(Arena& arena, int64_t tokens, DType act) const {
@@ -115,17 +120,21 @@ RowForm Moe::input_form(const Step& step, DType act) const {
          step.ops.row_form(weights_.experts, weights_.experts_per_token, act, tokens);
 }
 
-GroupSums Moe::forward(const Step& step, const ActRows& own) const {
+void Moe::forward(const Step& step, const ActRows& own, const NormBehind& behind) const {
   const ActRows x = gathers_ ? gather_groups(step, own) : own;
   if (expert_ranks_ > 1) {
     const Tensor sums = exchange_.forward(step, weights_, x.values);
-    return {gathers_ ? own_group(step, dp_group_, sums) : sums};
+    return add_rms_norm(step, {gathers_ ? own_group(step, dp_group_, sums) : sums}, behind);
   }
   const Tensor partials = step.arena.allocate(DType::kF32, {weights_.slices, x.values.dim(0), weights_.hidden});
   ArenaScope scope(step.arena);
   const Routing r = route(step.ops, step.arena, weights_, x);
+  if (!gathers_ && !step.comms.stage && step.batch.tokens > 0) {
+    return step.ops.moe_add_rms_norm(x, r.ids, r.weights, weights_.experts, &weights_.shared, r.shared_logit, partials,
+                                     behind.hidden, behind.weight, behind.eps, behind.out);
+  }
   step.ops.moe(x, r.ids, r.weights, weights_.experts, &weights_.shared, r.shared_logit, partials);
-  return sums_of(step, gathers_, dp_group_, partials);
+  add_rms_norm(step, sums_of(step, gathers_, dp_group_, partials), behind);
 }
 
 void Moe::allocate(Arena& arena, int64_t tokens, DType act) const {

@@ -16,8 +16,8 @@ class Mlp {
   static Result<Mlp> load(const LoadContext& context, const std::string& prefix);
   // In which form forward() reads x.
   RowForm input_form(const Step& step, DType act) const;
-  // x [tokens, H] -> what add_rms_norm (step.h) takes, [S, tokens, H] f32, from the arena.
-  GroupSums forward(const Step& step, const ActRows& x) const;
+  // Of x [tokens, H], and what is behind it.
+  void forward(const Step& step, const ActRows& x, const NormBehind& behind) const;
   // Accounts in `arena` for what forward() allocates at most, for `tokens` of this rank's group.
   void allocate(Arena& arena, int64_t tokens, DType act) const;
 
@@ -33,7 +33,7 @@ class Moe {
  public:
   static Result<Moe> load(const LoadContext& context, const std::string& prefix);
   RowForm input_form(const Step& step, DType act) const;
-  GroupSums forward(const Step& step, const ActRows& x) const;
+  void forward(const Step& step, const ActRows& x, const NormBehind& behind) const;
   void allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
@@ -51,8 +51,8 @@ class FeedForward {
   RowForm input_form(const Step& step, DType act) const {
     return std::visit([&](const auto& ffn) { return ffn.input_form(step, act); }, ffn_);
   }
-  GroupSums forward(const Step& step, const ActRows& x) const {
-    return std::visit([&](const auto& ffn) { return ffn.forward(step, x); }, ffn_);
+  void forward(const Step& step, const ActRows& x, const NormBehind& behind) const {
+    std::visit([&](const auto& ffn) { ffn.forward(step, x, behind); }, ffn_);
   }
   void allocate(Arena& arena, int64_t tokens, DType act) const {
     std::visit([&](const auto& ffn) { ffn.allocate(arena, tokens, act); }, ffn_);

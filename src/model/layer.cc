@@ -48,11 +48,8 @@ void Layer::forward(const Step& step, const Tensor& hidden, const ActRows& norme
     add_rms_norm(step, {partials, group}, hidden, post_norm_, eps, inner);
   }
   ArenaScope scope(step.arena);
-  const GroupSums sums = ffn_.forward(step, inner);
-  if (!idle) {
-    const ActRows out = next_norm.weight ? normed.in(next_norm.form) : ActRows();
-    add_rms_norm(step, sums, hidden, next_norm.weight, eps, out);
-  }
+  const ActRows out = next_norm.weight ? normed.in(next_norm.form) : ActRows();
+  ffn_.forward(step, inner, {hidden, next_norm.weight, eps, out});
 }
 
 void Layer::allocate(Arena& arena, int64_t tokens, DType act) const {

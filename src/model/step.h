@@ -54,6 +54,14 @@ struct GroupSums {
   Comm* group = nullptr;
 };
 
+// What stands behind a feed-forward: hidden += its sums, out = the norm of that; without `weight` no norm.
+struct NormBehind {
+  Tensor hidden;
+  Tensor weight;
+  float eps = 0;
+  ActRows out;
+};
+
 // residual += their sum, out = its norm (Ops::add_rms_norm).
 inline void add_rms_norm(const Step& step, const GroupSums& sums, const Tensor& residual, const Tensor& weight,
                          float eps, const ActRows& out) {

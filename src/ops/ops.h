@@ -198,6 +198,16 @@ class Ops {
   virtual void moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
 
+  // moe(), then add_rms_norm() of its sums: by default these two, one after the other; a device may do without the
+  // sums.
+  virtual void moe_add_rms_norm(const ActRows& x, const Tensor& ids, const Tensor& weights,
+                                const ExpertWeights& experts, const SharedExpertWeights* shared,
+                                const Tensor& shared_logit, const Tensor& partials, const Tensor& residual,
+                                const Tensor& norm, float eps, const ActRows& out) {
+    moe(x, ids, weights, experts, shared, shared_logit, partials);
+    add_rms_norm(partials, residual, norm, eps, out);
+  }
+
   // moe() in two halves, for expert parallelism: bit for bit the same, wherever and in whatever order the rows were
   // computed.
   // What moe_expert_rows makes of this, without a rounding: f32, or bf16. Shapes alone decide.

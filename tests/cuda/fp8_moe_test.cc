@@ -290,7 +290,8 @@ TEST_P(CudaFp8FewRows, RowsOfAllChoicesAtOnce) {
   for (const int begin : {0, 1}) expect_rows_in_place(Layer(GetParam()), few_rows_ops(), begin);
 }
 
-// A token alone, and among others that crowd its experts: the same bits.
+// A token among few others, or alone, and among those that crowd its experts: the same bits, among batches that one
+// kernel takes.
 TEST_P(CudaFp8FewRows, ATokenIsTheSameInEveryBatch) {
   const Layer layer(GetParam());
   const Case& c = layer.c;
@@ -305,12 +306,44 @@ TEST_P(CudaFp8FewRows, ATokenIsTheSameInEveryBatch) {
     });
     return partials.host();
   };
-  const HostTensor all = run(0, c.tokens);
   const auto row = static_cast<size_t>(c.hidden) * sizeof(float);
-  for (int64_t t : {int64_t{0}, c.tokens / 3, c.tokens - 1}) {
-    const HostTensor alone = run(t, 1);
-    EXPECT_EQ(0, std::memcmp(alone.bytes.data(), all.bytes.data() + static_cast<size_t>(t) * row, row))
-        << "token " << t;
+  const auto compare = [&](int64_t few, int64_t many) {
+    const HostTensor all = run(0, many);
+    for (const int64_t t : {int64_t{0}, (many - few) / 3, many - few}) {
+      const HostTensor some = run(t, few);
+      EXPECT_EQ(0, std::memcmp(some.bytes.data(), all.bytes.data() + static_cast<size_t>(t) * row,
+                               static_cast<size_t>(few) * row))
+          << "tokens from " << t << " on, " << few << " of " << many;
+    }
+  };
+  const int64_t chosen_max = 16 / c.choices;  // gemm_fp8_few.h
+  compare(1, std::min(c.tokens, chosen_max));
+  if (c.tokens > chosen_max + 1) compare(chosen_max + 1, c.tokens);
+}
+
+// moe() and the norm behind it at once: the same bits.
+TEST_P(CudaFp8FewRows, TheNormBehindThemChangesNothing) {
+  const Layer layer(GetParam());
+  const Case& c = layer.c;
+  const OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
+      dlogit(layer.logit);
+  std::mt19937 random(95);
+  const HostTensor residual = random_tensor(random, DType::kBF16, {c.tokens, c.hidden}, 1.f);
+  const OnDevice dnorm(random_tensor(random, DType::kBF16, {c.hidden}, 0.3f));
+  for (const int begin : {0, 1}) {
+    const ExpertWeights experts = layer.experts(begin);
+    for (const RowForm form : {RowForm::kValues, RowForm::kFp8, RowForm::kBoth}) {
+      const OnDevice sums(poisoned(DType::kF32, {1, c.tokens, c.hidden})), one(residual), two(residual);
+      const RowsOnDevice out({c.tokens, c.hidden}), wanted({c.tokens, c.hidden});
+      run_on(few_rows_ops(), [&](Ops& ops) {
+        ops.moe(dx, dids, dweights, experts, &layer.shared, dlogit, sums);
+        ops.add_rms_norm(sums, one, dnorm, 1e-6f, wanted.in(form));
+        ops.moe_add_rms_norm(dx, dids, dweights, experts, &layer.shared, dlogit, sums, two, dnorm, 1e-6f, out.in(form));
+      });
+      EXPECT_EQ(two.host().bytes, one.host().bytes);
+      EXPECT_TRUE(same_bytes(out.values, wanted.values));
+      EXPECT_TRUE(same_bytes(out.fp8, wanted.fp8) && same_bytes(out.scales, wanted.scales));
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 // Products of experts with few rows each on the FP8 tensor cores: weights as they are stored, and rows that every block
 // quantizes for itself (quantize.h says how) and sorts by expert for itself (few_runs.cuh).
+#include <cstddef>
+
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/tensor_map.h"
 
@@ -12,6 +14,10 @@ constexpr int kFewTileRows = 64;  // of a weight; paired: of both
 // The matrices of experts, one behind the other, scales too. Paired: two of each, in the order of their places.
 struct FewWeights {
   CUtensorMap map = {};
+  const std::byte* data = nullptr;   // of the first expert; paired: of its matrix that lies first
+  const std::byte* other = nullptr;  // paired: of the other one
+  int64_t stride = 0;                // between outputs
+  int64_t expert_bytes = 0;          // between experts
   const float* scale = nullptr;
   const float* other_scale = nullptr;
   bool other_is_gated = true;  // silu goes over the first matrix's products
@@ -48,5 +54,11 @@ bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs);
 // The kernel before this one in the stream does not write ids unless `paired`. The sum over each block of 128 inputs is
 // multiplied by both scales and added in f32, in ascending order: a row's bits do not depend on other rows.
 void few_fp8(const FewFp8Args& args, Stream stream);
+
+// gemm_fp8_chosen.cu: the same for so few tokens times `choices`, those that a token has among all ranks' experts:
+// their sums come in another order, so this alone decides who makes them.
+constexpr int64_t kChosenPairs = 16;
+inline bool chosen_fp8_takes(int64_t tokens, int64_t choices) { return tokens * choices <= kChosenPairs; }
+void chosen_fp8(const FewFp8Args& args, Stream stream);
 
 }  // namespace hylas::cuda

@@ -33,6 +33,10 @@ class Moe {
   void moe(Workspace& workspace, const ActRows& x, const Tensor& ids, const Tensor& weights,
            const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
            const Tensor& partials);
+  // moe() up to the products of every choice, f32, by choice and the shared expert's behind them: of one or two tokens
+  // whose experts are all here and the shared one like them. Data null: it is none of these, and nothing is done.
+  View choice_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                   const SharedExpertWeights* shared);
   DType rows_type(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int slices);
   void expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
                    const Tensor& rows, const SharedRows& shared);
@@ -53,13 +57,14 @@ class Moe {
               const Tensor* out);
   Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices, Stream stream,
               const Tensor* out);
-  void shared_rows(Workspace& workspace, const SharedRows& shared, int64_t begin, int64_t tokens, Stream stream);
+  void shared_rows(Workspace& workspace, const SharedRows& shared, int64_t choices, int64_t begin, int64_t tokens,
+                   Stream stream);
   // moe_fp8.cc: experts of few rows each, on the FP8 tensor cores. Rows by pair, in `out` if it is given; with `shared`
-  // as one more expert behind them.
+  // as one more expert behind them. `choices`: of a token in all, also where the shared expert is alone.
   bool takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts);
   static bool takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights& experts);
   Rows fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-               const SharedExpertWeights* shared, const Tensor* out, Stream stream);
+               const SharedExpertWeights* shared, int64_t choices, const Tensor* out, Stream stream);
   // moe_fp8.cc: a block of tokens on the FP8 tensor cores, as many of `tokens` as fit; 0: it cannot or should not.
   int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
                      const ExpertWeights& experts, const SharedExpertWeights* shared);
@@ -68,8 +73,8 @@ class Moe {
   // moe_fp8.cc: the shared expert alone, with the kernels that it most likely has beside the others.
   bool takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const;
   // Few rows may go to `out`.
-  Rows fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared, Stream stream,
-                        const Tensor* out);
+  Rows fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared, int64_t choices,
+                        Stream stream, const Tensor* out);
 
   CudaDevice& device_;
   Fork& fork_;

@@ -123,6 +123,10 @@ FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t co
                                         .stride = low.stride,
                                         .box_matrices = static_cast<int32_t>(matrices),
                                         .box_groups = static_cast<int32_t>(kFewTileRows / 8 / matrices)});
+  weights.data = place(low);
+  weights.other = place(high);
+  weights.stride = low.stride;
+  weights.expert_bytes = matrices * outputs * low.stride;
   weights.scale = low.scale;
   weights.other_scale = high.scale;
   weights.other_is_gated = in_order;
@@ -146,7 +150,7 @@ bool Moe::takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights
 }
 
 Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-                       const SharedExpertWeights* shared, const Tensor* out, Stream stream) {
+                       const SharedExpertWeights* shared, int64_t choices, const Tensor* out, Stream stream) {
   const auto count = static_cast<int64_t>(experts.gate.size()), k = count > 0 ? ids.dim(1) : 0;
   const int64_t hidden = x.dim(1), width = (shared ? shared->gate : experts.gate[0]).weight.dim(0);
   const int64_t pairs = x.dim(0) * (k + (shared ? 1 : 0));
@@ -182,9 +186,21 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids,
     up.shared = few_weights(view(shared->gate), &other, 1, width, hidden);
     down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
   }
-  few_fp8(up, stream);
-  few_fp8(down, stream);
+  const auto multiply = chosen_fp8_takes(x.dim(0), choices) ? chosen_fp8 : few_fp8;
+  multiply(up, stream);
+  multiply(down, stream);
   return {down.out, out ? out->row_stride : pairs * hidden, nullptr};
+}
+
+View Moe::choice_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                      const SharedExpertWeights* shared) {
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  if (!shared || count == 0 || experts.expert_begin != 0 || experts.experts_total > count) return {};
+  if (!chosen_fp8_takes(x.dim(0), ids.dim(1))) return {};  // of more tokens two kernels were not slower
+  workspace.reset();
+  if (fp8_tokens(workspace, x, x.dim(0), ids.dim(1), experts, shared) > 0) return {};
+  if (!takes_few(x, ids.dim(1), experts) || !takes_as_expert(*shared, experts)) return {};
+  return fp8_few(workspace, x, ids, experts, shared, ids.dim(1), nullptr, device_.stream()).data;
 }
 
 Moe::Rows Moe::fp8_shared(Workspace& workspace, const ActRows& x, const SharedExpertWeights& experts, Stream stream) {
@@ -210,15 +226,15 @@ bool Moe::takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const {
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && fits(shared.gate) && fits(shared.up) && fits(shared.down);
 }
 
-Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared, Stream stream,
-                                const Tensor* out) {
+Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared,
+                                int64_t choices, Stream stream, const Tensor* out) {
   // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
   constexpr int64_t kManyTokens = 512;
   const int64_t width = shared.gate.weight.dim(0);
   if (x.dim(0) >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, 0)) {
     return fp8_shared(workspace, x, shared, stream);
   }
-  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, out, stream);
+  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, choices, out, stream);
 }
 
 }  // namespace hylas::cuda

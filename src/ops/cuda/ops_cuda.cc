@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "ops/cuda/norm.h"
+#include "ops/cuda/norm_experts.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/rows.h"
 
@@ -153,6 +154,28 @@ void OpsCuda::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& w
 void OpsCuda::moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                   const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
   moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials);
+}
+
+void OpsCuda::moe_add_rms_norm(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
+                               const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials,
+                               const Tensor& residual, const Tensor& norm, float eps, const ActRows& out) {
+  const AddNormArgs behind = norm_args(residual, norm, eps, out);
+  AddExpertsArgs args = {.weights = view(weights),
+                         .k = static_cast<int>(ids.dim(1)),
+                         .shared_logit = view(shared_logit),
+                         .residual = behind.residual,
+                         .norm = behind.weight,
+                         .norm_dtype = behind.weight_dtype,
+                         .eps = eps,
+                         .out = behind.out,
+                         .fp8 = behind.fp8,
+                         .tokens = behind.rows,
+                         .columns = behind.columns};
+  if (partials.dim(0) == 1 && add_experts_takes(args)) {
+    args.rows = static_cast<const float*>(moe_->choice_rows(workspace_, x.values, ids, experts, shared).data);
+    if (args.rows) return add_experts_rms_norm(args, stream());
+  }
+  Ops::moe_add_rms_norm(x, ids, weights, experts, shared, shared_logit, partials, residual, norm, eps, out);
 }
 
 DType OpsCuda::expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
