@@ -2,6 +2,7 @@
 
 #include "ops/cuda/l2_norm.cuh"
 #include "ops/cuda/row_tile.cuh"
+#include "ops/cuda/silu.cuh"
 #include "ops/cuda/vector.cuh"
 #include "tensor/cuda/launch.cuh"
 
@@ -66,16 +67,19 @@ __global__ void conv_silu_kernel(ConvArgs args) {
   }
 }
 
-// The same of bf16 for eight neighbouring channels a thread, where a batch has prefill rows.
+// The same of bf16 for four neighbouring channels a thread, where a batch has prefill rows.
+constexpr int kWide = 4;
+using Channels = Pack<Bf16, kWide>;
+
 template <class W>
 struct WideConv {
-  float taps[kVector][kHistory + 1];
-  float window[kHistory][kVector];
+  float taps[kWide][kHistory + 1];
+  float window[kHistory][kWide];
 
   __device__ __forceinline__ void read_taps(const void* weight, int channel) {
     const W* from = static_cast<const W*>(weight) + channel * (kHistory + 1);
 #pragma unroll
-    for (int c = 0; c < kVector; ++c) load<kHistory + 1>(from + c * (kHistory + 1), taps[c]);
+    for (int c = 0; c < kWide; ++c) load<kHistory + 1>(from + c * (kHistory + 1), taps[c]);
   }
   // The window of a row's first tile, from its state, which becomes the row's last inputs.
   __device__ __forceinline__ void exchange_state(const ConvArgs& args, int row, const Bf16* u, int tokens,
@@ -84,19 +88,16 @@ struct WideConv {
     const auto at = [&](int slot) {
       return static_cast<Bf16*>(args.pool) + slot * args.slot_stride + channel * kHistory;
     };
-    Pack<Bf16, kVector> old[kHistory] = {}, kept[kHistory], last[kHistory];
+    Channels old[kHistory] = {}, kept[kHistory], last[kHistory];
 #pragma unroll
     for (int j = 0; j < kHistory; ++j) {
-      if (read >= 0) old[j] = reinterpret_cast<const Pack<Bf16, kVector>*>(at(read))[j];
+      if (read >= 0) old[j] = reinterpret_cast<const Channels*>(at(read))[j];
       const int source = tokens - kHistory + j;
-      last[j] = source >= 0 ? *reinterpret_cast<const Pack<Bf16, kVector>*>(u + source * args.u.stride)
-                            : Pack<Bf16, kVector>();
+      last[j] = source >= 0 ? *reinterpret_cast<const Channels*>(u + source * args.u.stride) : Channels();
     }
-    const auto was = [&](int c, int j) {
-      return old[(c * kHistory + j) / kVector].value[(c * kHistory + j) % kVector];
-    };
+    const auto was = [&](int c, int j) { return old[(c * kHistory + j) / kWide].value[(c * kHistory + j) % kWide]; };
 #pragma unroll
-    for (int c = 0; c < kVector; ++c) {
+    for (int c = 0; c < kWide; ++c) {
 #pragma unroll
       for (int j = 0; j < kHistory; ++j) {
         window[j][c] = to_f32(was(c, j));
@@ -106,33 +107,39 @@ struct WideConv {
         for (int n = 0; n < kHistory; ++n) {
           if (tokens == n && j + n < kHistory) keep = was(c, j + n);
         }
-        kept[(c * kHistory + j) / kVector].value[(c * kHistory + j) % kVector] = keep;
+        kept[(c * kHistory + j) / kWide].value[(c * kHistory + j) % kWide] = keep;
       }
     }
-    auto* to = reinterpret_cast<Pack<Bf16, kVector>*>(at(args.batch.state_write[row]));
+    auto* to = reinterpret_cast<Channels*>(at(args.batch.state_write[row]));
 #pragma unroll
     for (int j = 0; j < kHistory; ++j) to[j] = kept[j];
   }
   // The next token's outputs in place of its inputs.
-  __device__ __forceinline__ void convolve(float (&x)[kVector]) {
+  __device__ __forceinline__ void convolve(float (&x)[kWide]) {
+    float sum[kWide];
+    RoundingCheck check;
 #pragma unroll
-    for (int c = 0; c < kVector; ++c) {
-      float sum = 0.f;
+    for (int c = 0; c < kWide; ++c) {
+      sum[c] = 0.f;
 #pragma unroll
-      for (int j = 0; j < kHistory; ++j) sum = fmaf(taps[c][j], window[j][c], sum);
-      sum = fmaf(taps[c][kHistory], x[c], sum);
+      for (int j = 0; j < kHistory; ++j) sum[c] = fmaf(taps[c][j], window[j][c], sum[c]);
+      sum[c] = fmaf(taps[c][kHistory], x[c], sum[c]);
 #pragma unroll
       for (int j = 0; j + 1 < kHistory; ++j) window[j][c] = window[j + 1][c];
       window[kHistory - 1][c] = x[c];
-      x[c] = silu(sum);
+      x[c] = quick_silu(sum[c]);
+      check.add(sum[c], x[c]);
     }
+    if (!check.fails()) return;
+#pragma unroll
+    for (int c = 0; c < kWide; ++c) x[c] = silu(sum[c]);
   }
 };
 
 template <class W>
-__global__ void __launch_bounds__(kThreads) conv_silu_wide_kernel(const ConvArgs args) {
+__global__ void __launch_bounds__(kThreads, 8) conv_silu_wide_kernel(const ConvArgs args) {
   const BatchView& batch = args.batch;
-  const int channel = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kVector;
+  const int channel = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kWide;
   WideConv<W> conv;
   if (channel < args.channels) conv.read_taps(args.weight, channel);
   follow();
@@ -146,25 +153,25 @@ __global__ void __launch_bounds__(kThreads) conv_silu_wide_kernel(const ConvArgs
     conv.exchange_state(args, tile.row, u, tokens, channel);
   } else {
 #pragma unroll
-    for (int j = 0; j < kHistory; ++j) load<kVector>(u + (first - kHistory + j) * args.u.stride, conv.window[j]);
+    for (int j = 0; j < kHistory; ++j) load<kWide>(u + (first - kHistory + j) * args.u.stride, conv.window[j]);
   }
   const bool normalised = tile.row >= batch.decode_rows && channel < args.normalised * kL2Dim;
-  constexpr int kAhead = 8;
+  constexpr int kAhead = 4;
   for (int t = first; t < last; t += kAhead) {
-    Pack<Bf16, kVector> next[kAhead];
+    Channels next[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      next[i] = *reinterpret_cast<const Pack<Bf16, kVector>*>(u + min(t + i, last - 1) * args.u.stride);
+      next[i] = *reinterpret_cast<const Channels*>(u + min(t + i, last - 1) * args.u.stride);
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       if (t + i >= last) break;
-      float x[kVector];
+      float x[kWide];
 #pragma unroll
-      for (int c = 0; c < kVector; ++c) x[c] = to_f32(next[i].value[c]);
+      for (int c = 0; c < kWide; ++c) x[c] = to_f32(next[i].value[c]);
       conv.convolve(x);
       if (normalised) l2_normalise(x);
-      store<kVector>(out + (t + i) * args.out.stride, x);
+      store<kWide>(out + (t + i) * args.out.stride, x);
     }
   }
 }
@@ -172,8 +179,8 @@ __global__ void __launch_bounds__(kThreads) conv_silu_wide_kernel(const ConvArgs
 }  // namespace
 
 bool conv_normalises(const ConvArgs& args) {
-  return args.batch.decode_rows < args.batch.rows && args.u.dtype == DType::kBF16 && args.channels % kVector == 0 &&
-         args.slot_stride % kVector == 0 && reinterpret_cast<uintptr_t>(args.pool) % 16 == 0 &&
+  return args.batch.decode_rows < args.batch.rows && args.u.dtype == DType::kBF16 && args.channels % kWide == 0 &&
+         args.slot_stride % kWide == 0 && reinterpret_cast<uintptr_t>(args.pool) % 16 == 0 &&
          reinterpret_cast<uintptr_t>(args.weight) % 16 == 0 && aligned(args.u) && aligned(args.out);
 }
 
@@ -182,7 +189,7 @@ void conv_rows(const ConvArgs& args, Stream stream) {
   const bool decode = args.batch.decode_rows == args.batch.rows;
   if (conv_normalises(args)) {
     const dim3 grid(static_cast<unsigned>(row_tiles_max(args.batch, 0, kTokens)),
-                    static_cast<unsigned>((args.channels / kVector + kThreads - 1) / kThreads));
+                    static_cast<unsigned>((args.channels / kWide + kThreads - 1) / kThreads));
     return with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
       launch_following(conv_silu_wide_kernel<W>, grid, kThreads, 0, stream, "conv_silu", args);
     });

@@ -18,18 +18,19 @@ void launch_deep_gemm(const DeepGemmArgs& p, Stream stream) {
                                           kFp8Blocks, kType, cutlass::bfloat16_t>;
   static SharedLimit limit;
   limit.raise(kernel, kFp8SharedBytesMax - 1024, "linear (fp8, shared memory)");
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = kCluster;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
+  // Begins while the kernel before it ends (tensor/cuda/launch.cuh): the kernel waits before it reads anything.
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {kCluster, 1, 1};
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(kFp8Blocks);
   config.blockDim = dim3(kCopyThreads + kMathThreads);
   config.dynamicSmemBytes = static_cast<size_t>(fp8_shared_bytes(p.tile, p.inputs));
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = kCluster > 1 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = kCluster > 1 ? 2 : 1;
   check(cudaLaunchKernelEx(&config, kernel, const_cast<float*>(p.weight_scale), const_cast<int*>(p.row_expert),
                            static_cast<uint32_t>(p.rows), static_cast<uint32_t>(p.outputs),
                            static_cast<uint32_t>(p.inputs), p.x, p.weight, p.out, p.x_scale),

@@ -3,7 +3,7 @@
 #include "ops/cuda/delta_gates.cuh"
 #include "ops/cuda/l2_norm.cuh"
 #include "ops/cuda/vector.cuh"
-#include "tensor/cuda/cuda_error.h"
+#include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
 namespace {
@@ -13,20 +13,22 @@ constexpr int kThreads = 256;
 
 // One token: its queries and keys in units of one head.
 __global__ void __launch_bounds__(kThreads) pack_tokens_kernel(DeltaArgs args, DeltaHeads heads, DeltaTokens out) {
+  follow();
   const int64_t token = blockIdx.x, from = token + args.batch.decode_rows;
-  const int lane = threadIdx.x % kL2Lanes;
-  for (int unit = threadIdx.x / kL2Lanes; unit < 2 * heads.keys; unit += kThreads / kL2Lanes) {
+  const int lane = threadIdx.x % 32;
+  for (int unit = threadIdx.x / 32; unit < 2 * heads.keys; unit += kThreads / 32) {
     const bool is_key = unit >= heads.keys;
     const int head = is_key ? unit - heads.keys : unit;
-    const int column = (heads.first_key + head + (is_key ? args.key_heads : 0)) * kDim + 8 * lane;
-    float x[8];
-    load<8>(static_cast<const Bf16*>(args.qkv.data) + from * args.qkv.stride + column, x);
+    const int column = (heads.first_key + head + (is_key ? args.key_heads : 0)) * kDim + kL2Each * lane;
+    float x[kL2Each];
+    load<kL2Each>(static_cast<const Bf16*>(args.qkv.data) + from * args.qkv.stride + column, x);
     l2_normalise(x);
-    store<8>(static_cast<Bf16*>(is_key ? out.k : out.q) + (token * heads.keys + head) * kDim + 8 * lane, x);
+    store<kL2Each>(static_cast<Bf16*>(is_key ? out.k : out.q) + (token * heads.keys + head) * kDim + kL2Each * lane, x);
   }
 }
 
 __global__ void __launch_bounds__(kThreads) pack_gates_kernel(DeltaArgs args, DeltaHeads heads, DeltaTokens out) {
+  follow();
   const int64_t item = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x, token = item / heads.values;
   const int64_t from = token + args.batch.decode_rows;
   if (from >= args.batch.tokens) return;
@@ -58,6 +60,7 @@ __device__ __forceinline__ int64_t state_at(const DeltaHeads& heads, const Piece
 template <class S>
 __global__ void take_states_kernel(DeltaArgs args, DeltaHeads heads, int first_row, float* states) {
   __shared__ float square[kSquare][kSquare + 1];
+  follow();
   const Piece piece = piece_of_block(first_row);
   if (args.batch.state_write[piece.row] < 0) return;
   const int read = args.batch.state_read[piece.row];
@@ -74,6 +77,7 @@ __global__ void take_states_kernel(DeltaArgs args, DeltaHeads heads, int first_r
 template <class S>
 __global__ void put_states_kernel(DeltaArgs args, DeltaHeads heads, int first_row, const float* states) {
   __shared__ float square[kSquare][kSquare + 1];
+  follow();
   const Piece piece = piece_of_block(first_row);
   const int write = args.batch.state_write[piece.row];
   if (write < 0) return;
@@ -97,31 +101,28 @@ dim3 state_grid(const DeltaHeads& heads, int32_t rows) {
 void delta_pack_tokens(const DeltaArgs& args, const DeltaHeads& heads, const DeltaTokens& out, Stream stream) {
   const int tokens = args.batch.tokens - args.batch.decode_rows;
   if (out.q) {
-    pack_tokens_kernel<<<static_cast<unsigned>(tokens), kThreads, 0, stream>>>(args, heads, out);
-    check_launch("delta_rule (tokens for flashinfer)");
+    launch_following(pack_tokens_kernel, static_cast<unsigned>(tokens), kThreads, 0, stream,
+                     "delta_rule (tokens for flashinfer)", args, heads, out);
   }
   const int64_t gates = int64_t{tokens} * heads.values;
-  const auto blocks = static_cast<unsigned>((gates + kThreads - 1) / kThreads);
-  pack_gates_kernel<<<blocks, kThreads, 0, stream>>>(args, heads, out);
-  check_launch("delta_rule (gates for flashinfer)");
+  launch_following(pack_gates_kernel, static_cast<unsigned>((gates + kThreads - 1) / kThreads), kThreads, 0, stream,
+                   "delta_rule (gates for flashinfer)", args, heads, out);
 }
 
 void delta_take_states(const DeltaArgs& args, const DeltaHeads& heads, int32_t first_row, int32_t rows, float* states,
                        Stream stream) {
   with_state_type(args.pool_dtype, [&]<class S>(S) {
-    take_states_kernel<S>
-        <<<state_grid(heads, rows), dim3(kSquare, kSquareRows), 0, stream>>>(args, heads, first_row, states);
+    launch_following(take_states_kernel<S>, state_grid(heads, rows), dim3(kSquare, kSquareRows), 0, stream,
+                     "delta_rule (states for flashinfer)", args, heads, first_row, states);
   });
-  check_launch("delta_rule (states for flashinfer)");
 }
 
 void delta_put_states(const DeltaArgs& args, const DeltaHeads& heads, int32_t first_row, int32_t rows,
                       const float* states, Stream stream) {
   with_state_type(args.pool_dtype, [&]<class S>(S) {
-    put_states_kernel<S>
-        <<<state_grid(heads, rows), dim3(kSquare, kSquareRows), 0, stream>>>(args, heads, first_row, states);
+    launch_following(put_states_kernel<S>, state_grid(heads, rows), dim3(kSquare, kSquareRows), 0, stream,
+                     "delta_rule (states of flashinfer)", args, heads, first_row, states);
   });
-  check_launch("delta_rule (states of flashinfer)");
 }
 
 }  // namespace hylas::cuda

@@ -1,5 +1,6 @@
 #include "ops/cuda/norm.h"
 #include "ops/cuda/quantize.cuh"
+#include "ops/cuda/silu.cuh"
 #include "tensor/cuda/launch.cuh"
 
 namespace hylas::cuda {
@@ -35,9 +36,8 @@ __global__ void gated_rms_norm_kernel(GatedNormArgs args) {
   }
 }
 
-// Heads of 128 values in bf16, a half of a warp for each of kHeads neighbouring ones, whose loads are under way at
-// once. The sum is that of a warp whose lanes have four values each.
-constexpr int kDim = 128, kLanes = 16, kEach = kDim / kLanes, kHeads = 4;
+// Heads of 128 values in bf16, a half of a warp for each. The sum is that of a warp whose lanes have four values each.
+constexpr int kDim = 128, kLanes = 16, kEach = kDim / kLanes;
 
 __device__ __forceinline__ float sum_of_squares(const float (&x)[kEach], unsigned mask) {
   float low = 0.f, high = 0.f;
@@ -64,36 +64,38 @@ __device__ __forceinline__ void widen(const uint4& raw, float (&to)[kEach]) {
   }
 }
 
+// A row's heads in blockIdx.y.
 template <class W>
-__global__ void __launch_bounds__(kThreads) gated_rms_norm_wide_kernel(const GatedNormArgs args) {
+__global__ void __launch_bounds__(kThreads, 6) gated_rms_norm_wide_kernel(const GatedNormArgs args) {
   const int lane = threadIdx.x % kLanes;
-  const unsigned mask = 0xffffu << (threadIdx.x & kLanes);
-  float weight[kEach];
-  load<kEach>(static_cast<const W*>(args.weight) + lane * kEach, weight);
+  const int head = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x) / kLanes;
+  const int64_t row = blockIdx.x, column = static_cast<int64_t>(head) * kDim + lane * kEach;
+  Pack<W, kEach> weight;
+  weight = *reinterpret_cast<const Pack<W, kEach>*>(static_cast<const W*>(args.weight) + lane * kEach);
   follow();
-  const int first = static_cast<int>(blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes) * kHeads;
-  const int items = static_cast<int>(args.rows) * args.heads;
-  uint4 values[kHeads], gates[kHeads];
+  if (head >= args.heads) return;
+  const auto at = [&](const View& v) {
+    return *reinterpret_cast<const uint4*>(static_cast<const Bf16*>(v.data) + row * v.stride + column);
+  };
+  const uint4 values = at(args.x), gates = at(args.z);
+  float x[kEach], y[kEach], z[kEach];
+  widen(values, x);
+  widen(gates, z);
+  const float sum = sum_of_squares(x, 0xffffu << (threadIdx.x & kLanes));
+  const float scale = 1.f / sqrtf(sum / static_cast<float>(kDim) + args.eps);
+  RoundingCheck check;
 #pragma unroll
-  for (int h = 0; h < kHeads; ++h) {
-    const int item = first + h, row = item / args.heads, column = item % args.heads * kDim + lane * kEach;
-    if (item >= items) break;
-    values[h] = *reinterpret_cast<const uint4*>(static_cast<const Bf16*>(args.x.data) + row * args.x.stride + column);
-    gates[h] = *reinterpret_cast<const uint4*>(static_cast<const Bf16*>(args.z.data) + row * args.z.stride + column);
+  for (int j = 0; j < kEach; ++j) {
+    x[j] = to_f32(weight.value[j]) * (x[j] * scale);
+    y[j] = x[j] * quick_silu(z[j]);
+    check.add(z[j], y[j]);
   }
+  if (check.fails()) {
 #pragma unroll
-  for (int h = 0; h < kHeads; ++h) {
-    const int item = first + h, row = item / args.heads, column = item % args.heads * kDim + lane * kEach;
-    if (item >= items) break;
-    float x[kEach], z[kEach];
-    widen(values[h], x);
-    widen(gates[h], z);
-    const float scale = 1.f / sqrtf(sum_of_squares(x, mask) / static_cast<float>(kDim) + args.eps);
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) x[j] = weight[j] * (x[j] * scale) * silu(z[j]);
-    if (args.out.data) store<kEach>(static_cast<Bf16*>(args.out.data) + row * args.out.stride + column, x);
-    if (args.fp8.data) put_fp8<kLanes>(x, args.fp8, row, column);
+    for (int j = 0; j < kEach; ++j) y[j] = x[j] * silu(z[j]);
   }
+  if (args.out.data) store<kEach>(static_cast<Bf16*>(args.out.data) + row * args.out.stride + column, y);
+  if (args.fp8.data) put_fp8<kLanes>(y, args.fp8, row, column);
 }
 
 bool at_packs(const View& view, int values) {
@@ -109,22 +111,22 @@ bool gated_rms_norm_is_wide(const GatedNormArgs& args) {
 
 void gated_rms_norm_rows(const GatedNormArgs& args, Stream stream) {
   if (args.rows == 0) return;
-  const int64_t items = args.rows * args.heads;
-  const auto blocks = [](int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); };
   if (gated_rms_norm_is_wide(args)) {
+    const int lanes = args.heads * kLanes, threads = lanes < kThreads ? (lanes + 31) / 32 * 32 : kThreads;
+    const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>((lanes + threads - 1) / threads));
     return with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
-      launch_following(gated_rms_norm_wide_kernel<W>, blocks((items + kHeads - 1) / kHeads * kLanes), kThreads, 0,
-                       stream, "gated_rms_norm", args);
+      launch_following(gated_rms_norm_wide_kernel<W>, grid, threads, 0, stream, "gated_rms_norm", args);
     });
   }
   constexpr int kWide = 4;
   const bool wide = args.dim % (32 * kWide) == 0 && at_packs(args.x, kWide) && at_packs(args.z, kWide) &&
                     at_packs(args.out, kWide) &&
                     reinterpret_cast<uintptr_t>(args.weight) % (kWide * dtype_bytes(args.weight_dtype)) == 0;
+  const auto blocks = static_cast<unsigned>((args.rows * args.heads * 32 + kThreads - 1) / kThreads);
   with_f32_bf16(args.x.dtype, [&]<class T>(T) {
     with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
       const auto kernel = wide ? gated_rms_norm_kernel<T, W, kWide> : gated_rms_norm_kernel<T, W, 1>;
-      launch_following(kernel, blocks(items * 32), kThreads, 0, stream, "gated_rms_norm", args);
+      launch_following(kernel, blocks, kThreads, 0, stream, "gated_rms_norm", args);
     });
   });
 }

@@ -37,7 +37,7 @@ size_t routed_bytes(int64_t tokens, int64_t k, int64_t experts, int64_t hidden, 
   const int64_t pairs = tokens * k;
   const int64_t rows = fp8_grouped_rows(pairs, experts, fp8_grouped_tile(pairs, experts).rows);
   const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
-  const size_t lists = Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
+  const size_t lists = 2 * Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
                        Workspace::padded(static_cast<size_t>(pairs) * sizeof(int32_t)) +
                        Workspace::padded(static_cast<size_t>(experts) * sizeof(int32_t));
   return lists + std::max(before, bf16_bytes(rows, hidden)) + fp8_rows_bytes(rows, width);
@@ -77,14 +77,17 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& 
   const int64_t width = experts.gate[0].weight.dim(0);
   const Fp8Tile tile = fp8_grouped_tile(pairs, count);
   const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
+  const Fp8Rows ready = fp8_view(x);
   auto* row_expert = workspace.take<int32_t>(rows);
   auto* pair_of = workspace.take<int32_t>(pairs);
+  auto* row_token = ready.data ? workspace.take<int32_t>(rows) : nullptr;
   moe_sort_padded({.ids = view(ids),
                    .tokens = tokens,
                    .k = static_cast<int>(k),
                    .expert_begin = experts.expert_begin,
                    .experts = static_cast<int32_t>(count),
                    .run_rows = tile.rows,
+                   .pair_token = row_token,
                    .pair_of = pair_of,
                    .counters = workspace.take<int32_t>(count)},
                   row_expert, rows, stream);
@@ -97,8 +100,8 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& 
   const View gate_up = {inner.take<uint16_t>(rows * 2 * width), DType::kBF16, 2 * width};
   const View down = {piece, DType::kBF16, hidden};
   const RowPlaces places = {pair_of, static_cast<int>(k), tokens};
-  if (const Fp8Rows ready = fp8_view(x); ready.data) {
-    place_rows(ready, places, quantized, stream);
+  if (ready.data) {
+    take_fp8(ready, row_expert, row_token, quantized, stream);
   } else {
     quantize_rows(view(x.values), &places, quantized, stream);
   }

@@ -68,12 +68,9 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32
     const int pair = expert < 0 ? -1 : atomicAdd(&count[expert], 1);
     args.pair_of[i] = pair;
     if (pair < 0) continue;
-    if (pair_expert) {
-      pair_expert[pair] = expert;
-    } else {
-      args.pair_token[pair] = i / args.k;
-      if (args.pair_choice) args.pair_choice[pair] = i;
-    }
+    if (pair_expert) pair_expert[pair] = expert;
+    if (args.pair_token) args.pair_token[pair] = i / args.k;
+    if (args.pair_choice) args.pair_choice[pair] = i;
   }
 }
 
@@ -135,6 +132,7 @@ __global__ void __launch_bounds__(kManyThreads) moe_place_kernel(SortArgs args, 
     args.pair_of[i] = pair;
     if (pair < 0) continue;
     pair_expert[pair] = expert;
+    if (args.pair_token) args.pair_token[pair] = i / args.k;
   }
 }
 

@@ -11,7 +11,7 @@ struct SortArgs {
   int32_t expert_begin = 0;
   int32_t experts = 0;  // held here, at most kExpertsMax
   int32_t run_rows = 0;
-  int32_t* pair_token = nullptr;   // [tokens * k]: token of each pair, by expert
+  int32_t* pair_token = nullptr;   // [pairs]: token of each pair, by expert; may be null for moe_sort_padded
   int32_t* pair_of = nullptr;      // [tokens, k]: pair of each choice; -1: not held here
   int32_t* pair_choice = nullptr;  // [tokens * k]: of each pair t * k + j for choice j of token t; may be null
   RowRun* runs = nullptr;
@@ -20,7 +20,7 @@ struct SortArgs {
 };
 // Runs of at most run_rows pairs of one expert; there are at most sort_runs_max of them.
 void moe_sort(const SortArgs& args, Stream stream);
-// The same without runs and pair_token, and every expert's pairs begin at a multiple of run_rows: pair_expert has
+// The same without runs, and every expert's pairs begin at a multiple of run_rows: pair_expert (and pair_token) has
 // fp8_grouped_rows(tokens * k, experts, run_rows) elements, -1 where there is no pair.
 void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, Stream stream);
 inline int64_t sort_runs_max(int64_t pairs, int64_t experts, int64_t run_rows) {

@@ -125,64 +125,38 @@ __global__ void __launch_bounds__(kThreadsMax) add_rms_norm_kernel(const NormPoi
   add_rms_norm_row(p, blockIdx.x, weights, memory);
 }
 
-// Many rows of bf16 with one pack a thread: so many of a block at a time, whose loads are under way at once. The sums
-// are those of a block for each row.
-constexpr int kRowsAtOnce = 4;
-
+// The same for rows of bf16 with one pack a thread and at most one partial sum: no loop, so that all loads are under
+// way at once, and half the registers.
 template <class W, class P>
-__global__ void __launch_bounds__(kThreadsMax) add_rms_norm_many_kernel(const NormPointers<Bf16, W, P, kVector, 1> p) {
-  __shared__ float memory[kRowsAtOnce][32];
-  const int64_t c = threadIdx.x * kVector, first = blockIdx.x * static_cast<int64_t>(kRowsAtOnce);
-  const int rows = static_cast<int>(min(p.rows - first, static_cast<int64_t>(kRowsAtOnce)));
+__global__ void __launch_bounds__(kThreadsMax) add_rms_norm_pack_kernel(const NormPointers<Bf16, W, P, kVector, 1> p) {
+  __shared__ float memory[32];
+  const int64_t c = threadIdx.x * kVector, row = blockIdx.x;
   const bool inside = c < p.columns;
   Pack<W, kVector> weights = {};
   if (inside && p.has_norm()) weights = p.weights(c);
   follow();
-  Pack<Bf16, kVector> residual[kRowsAtOnce] = {};
-  Pack<P, kVector> partial[kRowsAtOnce] = {};
-#pragma unroll
-  for (int r = 0; r < kRowsAtOnce; ++r) {
-    if (r >= rows || !inside) break;
-    residual[r] = *reinterpret_cast<const Pack<Bf16, kVector>*>(p.residual + (first + r) * p.residual_stride + c);
-    if (!p.partials[0]) continue;
-    const P* from = p.partials[0] + (first + r) * p.columns + c;
+  Pack<Bf16, kVector> residual = {};
+  Pack<P, kVector> partial = {};
+  auto* at = reinterpret_cast<Pack<Bf16, kVector>*>(p.residual + row * p.residual_stride + c);
+  if (inside) {
+    residual = *at;
     constexpr int kPiece = 16 / static_cast<int>(sizeof(P));
-#pragma unroll
-    for (int i = 0; i < kVector; i += kPiece) {
-      *reinterpret_cast<Pack<P, kPiece>*>(&partial[r].value[i]) = *reinterpret_cast<const Pack<P, kPiece>*>(from + i);
+    for (int i = 0; i < kVector && p.partials[0]; i += kPiece) {
+      *reinterpret_cast<Pack<P, kPiece>*>(&partial.value[i]) =
+          *reinterpret_cast<const Pack<P, kPiece>*>(p.partials[0] + row * p.columns + c + i);
     }
   }
+  float sum = 0.f, x[kVector];
 #pragma unroll
-  for (int r = 0; r < kRowsAtOnce; ++r) {
-    float sum = 0.f;
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      if (p.partials[0]) {
-        residual[r].value[i] = from_f32<Bf16>(to_f32(residual[r].value[i]) + to_f32(partial[r].value[i]));
-      }
-      const float x = to_f32(residual[r].value[i]);
-      sum += x * x;
-    }
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) memory[r][threadIdx.x / 32] = sum;
+  for (int i = 0; i < kVector; ++i) {
+    if (p.partials[0]) residual.value[i] = from_f32<Bf16>(to_f32(residual.value[i]) + to_f32(partial.value[i]));
+    x[i] = to_f32(residual.value[i]);
+    sum += x[i] * x[i];
   }
-#pragma unroll
-  for (int r = 0; r < kRowsAtOnce; ++r) {
-    if (r >= rows || !inside || !p.partials[0]) break;
-    *reinterpret_cast<Pack<Bf16, kVector>*>(p.residual + (first + r) * p.residual_stride + c) = residual[r];
-  }
+  if (inside && p.partials[0]) *at = residual;
   if (!p.has_norm()) return;
-  __syncthreads();
-#pragma unroll
-  for (int r = 0; r < kRowsAtOnce; ++r) {
-    if (r >= rows || !inside) break;
-    float sum = 0.f, x[kVector];
-    for (int i = 0; i < static_cast<int>(blockDim.x) / 32; ++i) sum += memory[r][i];
-    const float scale = 1.f / sqrtf(sum / static_cast<float>(p.columns) + p.eps);
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) x[i] = to_f32(residual[r].value[i]);
-    p.put(first + r, c, x, weights, scale);
-  }
+  const float scale = 1.f / sqrtf(block_sum(sum, memory) / static_cast<float>(p.columns) + p.eps);
+  if (inside) p.put(row, c, x, weights, scale);
 }
 
 // Few rows of partial sums that lie with several GPUs: every one of them reads and adds all. Its blocks meet those of
@@ -241,12 +215,10 @@ void launch_over(const AddNormArgs& args, Stream stream) {
 
 template <class T, class W, class P, int N>
 void launch_alone(const AddNormArgs& args, Stream stream) {
-  constexpr int64_t kManyRows = 2048;  // more than that fill all multiprocessors, a few at a time
   if constexpr (N == kVector && std::is_same_v<T, Bf16>) {
-    if (args.rows >= kManyRows && args.columns <= kThreadsMax * N && args.slices <= 1) {
-      const auto blocks = static_cast<unsigned>((args.rows + kRowsAtOnce - 1) / kRowsAtOnce);
-      return launch_following(add_rms_norm_many_kernel<W, P>, blocks, threads_for(args.columns, N), 0, stream,
-                              "add_rms_norm", pointers<T, W, P, N, 1>(args));
+    if (args.columns <= kThreadsMax * N && args.slices <= 1) {
+      return launch_following(add_rms_norm_pack_kernel<W, P>, static_cast<unsigned>(args.rows),
+                              threads_for(args.columns, N), 0, stream, "add_rms_norm", pointers<T, W, P, N, 1>(args));
     }
   }
   launch_following(add_rms_norm_kernel<T, W, P, N>, static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0,

@@ -15,8 +15,8 @@ constexpr int kLanes = kGroup / kEach;
 struct Item {
   int64_t row, group;
   int lane;
-  __device__ explicit Item(int64_t inputs) {
-    const int64_t item = (blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x) / kLanes, groups = inputs / kGroup;
+  __device__ Item(int64_t inputs, int64_t block) {
+    const int64_t item = (block * kThreads + threadIdx.x) / kLanes, groups = inputs / kGroup;
     row = item / groups;
     group = item % groups;
     lane = threadIdx.x % kLanes;
@@ -32,19 +32,10 @@ __device__ __forceinline__ void put(const Fp8Rows& to, const Item& item, int64_t
   if (item.lane == 0) to.scale[item.group * to.scale_stride + row] = scale;
 }
 
-__device__ __forceinline__ void put_everywhere(const Fp8Rows& to, const Item& item, const RowPlaces& places,
-                                               const uint4& values, float scale) {
-#pragma unroll 4
-  for (int j = 0; j < places.k; ++j) {
-    const int32_t row = places.place[item.row * places.k + j];
-    if (row >= 0) put(to, item, row, values, scale);
-  }
-}
-
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(const Bf16* x, int64_t stride, RowPlaces places, const Fp8Rows to) {
   follow();
-  const Item item(to.inputs);
+  const Item item(to.inputs, blockIdx.x);
   if (item.row >= places.rows) return;
   const auto* from = reinterpret_cast<const uint4*>(x + item.row * stride + item.column());
   const uint4 low = from[0], high = from[1];
@@ -52,16 +43,40 @@ __global__ void __launch_bounds__(kThreads)
   const float scale = scale_of<kLanes>(most, item.mask());
   const uint4 values = e4m3_of_16(low, high, scale, __frcp_rn(scale));
   if (!places.place) return put(to, item, item.row, values, scale);
-  put_everywhere(to, item, places, values, scale);
+#pragma unroll 4
+  for (int j = 0; j < places.k; ++j) {
+    const int32_t row = places.place[item.row * places.k + j];
+    if (row >= 0) put(to, item, row, values, scale);
+  }
 }
 
-__global__ void __launch_bounds__(kThreads) place_kernel(const Fp8Rows x, RowPlaces places, const Fp8Rows to) {
+// So many rows of `to` a block: their scales lie side by side. The product behind this reads the first rows first, so
+// they are written last and still lie in the second-level cache.
+constexpr int kTakenRows = 32;
+
+__global__ void __launch_bounds__(kThreads)
+    take_kernel(const Fp8Rows x, const int32_t* row_expert, const int32_t* row_token, const Fp8Rows to) {
+  __shared__ int32_t token[kTakenRows];
   follow();
-  const Item item(to.inputs);
-  if (item.row >= places.rows) return;
-  const uint4 values =
-      *reinterpret_cast<const uint4*>(static_cast<const F8*>(x.data) + item.row * x.inputs + item.column());
-  put_everywhere(to, item, places, values, x.scale[item.group * x.scale_stride + item.row]);
+  const int64_t first = (gridDim.x - 1 - blockIdx.x) * static_cast<int64_t>(kTakenRows);  // the last ones first
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, chunks = static_cast<int>(to.inputs / kEach);
+  if (warp == 0) {
+    const bool there = first + lane < to.rows && row_expert[first + lane] >= 0;
+    token[lane] = there ? row_token[first + lane] : -1;
+  }
+  __syncthreads();
+  for (int r = warp; r < kTakenRows; r += kThreads / 32) {
+    if (token[r] < 0) continue;
+    const auto* from = reinterpret_cast<const uint4*>(static_cast<const F8*>(x.data) + token[r] * x.inputs);
+    auto* put = reinterpret_cast<uint4*>(static_cast<F8*>(to.data) + (first + r) * to.inputs);
+#pragma unroll 4
+    for (int c = lane; c < chunks; c += 32) put[c] = from[c];
+  }
+  if (token[lane] < 0) return;
+#pragma unroll 2
+  for (int g = warp; g < static_cast<int>(to.inputs / kGroup); g += kThreads / 32) {
+    to.scale[g * to.scale_stride + first + lane] = x.scale[g * x.scale_stride + token[lane]];
+  }
 }
 
 // A unit or two in the last place off: it is rounded to bf16 and then to e4m3.
@@ -81,7 +96,8 @@ __device__ __forceinline__ uint4 silu_mul(const uint4& gate, const uint4& up) {
 __global__ void __launch_bounds__(kThreads)
     silu_mul_quantize_kernel(const Bf16* gate_up, int64_t stride, const int32_t* index, const Fp8Rows to) {
   follow();
-  const Item item(to.inputs);
+  // From the last rows on, which the product before this one has left in the second-level cache.
+  const Item item(to.inputs, gridDim.x - 1 - blockIdx.x);
   if (item.row >= to.rows || (index && index[item.row] < 0)) return;
   const auto* gate = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column());
   const auto* up = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column() + to.inputs);
@@ -104,9 +120,10 @@ void quantize_rows(const View& x, const RowPlaces* places, const Fp8Rows& to, St
                    static_cast<const Bf16*>(x.data), x.stride, where, to);
 }
 
-void place_rows(const Fp8Rows& x, const RowPlaces& places, const Fp8Rows& to, Stream stream) {
-  if (places.rows == 0) return;
-  launch_following(place_kernel, blocks(places.rows, to.inputs), kThreads, 0, stream, "quantize", x, places, to);
+void take_fp8(const Fp8Rows& x, const int32_t* row_expert, const int32_t* row_token, const Fp8Rows& to, Stream stream) {
+  if (to.rows == 0) return;
+  launch_following(take_kernel, static_cast<unsigned>((to.rows + kTakenRows - 1) / kTakenRows), kThreads, 0, stream,
+                   "quantize", x, row_expert, row_token, to);
 }
 
 void silu_mul_quantize_rows(const View& gate_up, const int32_t* index, const Fp8Rows& to, Stream stream) {
