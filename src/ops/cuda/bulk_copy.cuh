@@ -58,6 +58,21 @@ __device__ __forceinline__ void copy_box(void* shared, const CUtensorMap* map, i
       "l"(map), "r"(c0), "r"(c1), "r"(shared_address(barrier))
       : "memory");
 }
+// A box of four dimensions of what nobody will want again soon: it leaves the second-level cache first. `policy` is
+// read_once().
+__device__ __forceinline__ uint64_t read_once() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void copy_box_once(void* shared, const CUtensorMap* map, int c0, int c1, int c2, int c3,
+                                              uint64_t* barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, "
+      "%4, %5}], [%6], %7;" ::"r"(shared_address(shared)),
+      "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(shared_address(barrier)), "l"(policy)
+      : "memory");
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }

@@ -1,152 +1,146 @@
 #pragma once
-// Which rows of which experts the items of gemm_fp8_few.cu are: every block counts all choices for itself, which takes
-// less time than a kernel before it would. All blocks find the same runs, in ascending order of experts and pairs.
+// Which rows of which experts the items of gemm_fp8_few.cu are: every block sorts all choices for itself, which takes
+// less time than a kernel before it would. All blocks find the same runs, in ascending order of experts.
 #include "ops/cuda/bulk_copy.cuh"
 #include "ops/cuda/gemm_fp8_few.h"
 
 namespace hylas::cuda {
 
-// In shared memory.
-struct RunLists {
-  int* begin;        // [experts + 1] first run of an expert; behind the last one come the shared expert's
-  uint16_t* expert;  // [pairs, up to a multiple of 128] kNoExpert: held elsewhere, or no pair
-};
-constexpr uint16_t kNoExpert = 0xffff;
-
-// A run of one expert; its pairs stand beside it.
+// Rows of one expert: of its pairs in RunLists::pair those from `begin` on.
 struct FewRun {
-  int expert = 0;
-  int rows = 0;
+  uint16_t expert = 0, begin = 0, rows = 0, unused = 0;
 };
 
-// All threads of the block make the lists; answers the number of runs.
+// In shared memory. Runs of the shared expert, which all tokens have, come behind the others and are not listed.
+struct RunLists {
+  int* count;      // [experts] first of an expert's pairs and, from bit 16 on, how many
+  FewRun* run;     // [runs_max]
+  uint16_t* pair;  // [pairs] by expert
+  int* scratch;    // [pairs] expert from bit 16 on, place among its pairs; negative: held elsewhere
+  int* runs;       // [2]: listed, all
+};
+
+// Pairs came in any order, and which of an expert's runs one belongs to must not depend on that.
 template <int kRows, int kThreads>
-__device__ int find_runs(const FewFp8Args& p, int pairs_padded, const RunLists& lists) {
-  __shared__ int warp_runs[kThreads / 32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pairs = static_cast<int>(p.tokens) * p.k;
-  for (int e = threadIdx.x; e < p.experts; e += kThreads) lists.begin[e] = 0;
+__device__ void order_pairs(const RunLists& lists, int pairs) {
+  const int thread = static_cast<int>(threadIdx.x);
   __syncthreads();
-#pragma unroll 4
-  for (int i = threadIdx.x; i < pairs_padded; i += kThreads) {
-    int expert = -1;
-    if (i < pairs) {
-      expert = static_cast<const int32_t*>(p.ids.data)[i / p.k * p.ids.stride + i % p.k] - p.expert_begin;
-      if (expert >= p.experts) expert = -1;
-    }
-    lists.expert[i] = expert < 0 ? kNoExpert : static_cast<uint16_t>(expert);
-    if (expert >= 0) atomicAdd(&lists.begin[expert], 1);
+  for (int i = thread; i < pairs; i += kThreads) {
+    const int expert = lists.scratch[i] >> 16;
+    if (expert < 0) continue;
+    const int count = lists.count[expert] >> 16, begin = lists.count[expert] & 0xffff;
+    if (count <= kRows) continue;
+    int rank = 0;
+    for (int other = begin; other < begin + count; ++other) rank += lists.pair[other] < i;
+    lists.scratch[i] = expert << 16 | rank;
   }
   __syncthreads();
-  const int each = (p.experts + kThreads - 1) / kThreads, from = threadIdx.x * each, to = min(from + each, p.experts);
+  for (int i = thread; i < pairs; i += kThreads) {
+    const int found = lists.scratch[i], begin_count = found < 0 ? 0 : lists.count[found >> 16];
+    if (begin_count >> 16 > kRows) lists.pair[(begin_count & 0xffff) + (found & 0xffff)] = static_cast<uint16_t>(i);
+  }
+}
+
+// All threads of the block make the lists, which are there for all behind the next barrier. All blocks make the same.
+template <int kRows, int kThreads>
+__device__ void find_runs(const FewFp8Args& p, const RunLists& lists) {
+  __shared__ int warp_sums[kThreads / 32];
+  __shared__ bool crowded;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const int pairs = static_cast<int>(p.tokens) * p.k;
+  for (int e = thread; e < p.experts; e += kThreads) lists.count[e] = 0;
+  if (thread == 0) crowded = false;
+  __syncthreads();
+#pragma unroll 8
+  for (int i = thread; i < pairs; i += kThreads) {
+    const int expert = static_cast<const int32_t*>(p.ids.data)[i / p.k * p.ids.stride + i % p.k] - p.expert_begin;
+    const bool held = expert >= 0 && expert < p.experts;
+    lists.scratch[i] = held ? expert << 16 | atomicAdd(&lists.count[expert], 1) : -1;
+  }
+  __syncthreads();
+  // One sum over experts of pairs and, from bit 16 on, of runs.
+  const int each = (p.experts + kThreads - 1) / kThreads, from = thread * each, to = min(from + each, p.experts);
+  const auto both = [](int count) { return count | (count + kRows - 1) / kRows << 16; };
   int mine = 0;
-  for (int e = from; e < to; ++e) mine += (lists.begin[e] + kRows - 1) / kRows;
+  for (int e = from; e < to; ++e) mine += both(lists.count[e]);
   int through = mine;
   for (int offset = 1; offset < 32; offset *= 2) {
     const int other = __shfl_up_sync(~0u, through, offset);
     if (lane >= offset) through += other;
   }
-  if (lane == 31) warp_runs[warp] = through;
+  if (lane == 31) warp_sums[warp] = through;
   __syncthreads();
   int at = through - mine, total = 0;
   for (int i = 0; i < kThreads / 32; ++i) {
-    if (i < warp) at += warp_runs[i];
-    total += warp_runs[i];
+    if (i < warp) at += warp_sums[i];
+    total += warp_sums[i];
   }
   for (int e = from; e < to; ++e) {
-    const int runs = (lists.begin[e] + kRows - 1) / kRows;
-    lists.begin[e] = at;
-    at += runs;
-  }
-  if (threadIdx.x == 0) lists.begin[p.experts] = total;
-  __syncthreads();
-  return total + (p.with_shared ? (static_cast<int>(p.tokens) + kRows - 1) / kRows : 0);
-}
-
-// Whose run it is: the last expert that begins there or before.
-__device__ __forceinline__ int expert_of_run(const FewFp8Args& p, const RunLists& lists, int run) {
-  int low = 0, high = p.experts;  // begins: low's is not behind the run
-  if (lists.begin[high] <= run) return p.experts;
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    (lists.begin[middle] <= run ? low : high) = middle;
-  }
-  return low;
-}
-
-// The run's pairs, in ascending order. One warp; several may write the same.
-template <int kRows>
-__device__ FewRun take_run(const FewFp8Args& p, const RunLists& lists, int run, int* pair) {
-  const int lane = threadIdx.x % 32, pairs = static_cast<int>(p.tokens) * p.k;
-  FewRun taken = {expert_of_run(p, lists, run), 0};
-  const int first = (run - lists.begin[taken.expert]) * kRows;
-  __syncwarp();
-  if (taken.expert == p.experts) {
-    taken.rows = min(kRows, static_cast<int>(p.tokens) - first);
-    if (lane < taken.rows) pair[lane] = pairs + first + lane;
-  } else {
-    int before = 0;
-    for (int from = 0; from < pairs && before < first + kRows; from += 128) {
-      const auto four = *reinterpret_cast<const ushort4*>(lists.expert + from + 4 * lane);
-      const uint16_t mine[] = {four.x, four.y, four.z, four.w};
-      unsigned all[4];
-      int rank = before;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        all[j] = __ballot_sync(~0u, mine[j] == taken.expert);
-        rank += __popc(all[j] & ((1u << lane) - 1));
-        before += __popc(all[j]);
-      }
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (mine[j] != taken.expert) continue;
-        if (rank >= first && rank < first + kRows) pair[rank - first] = from + 4 * lane + j;
-        ++rank;
-      }
+    const int count = lists.count[e], begin = at & 0xffff;
+    for (int i = 0; i * kRows < count; ++i) {
+      lists.run[(at >> 16) + i] = {static_cast<uint16_t>(e), static_cast<uint16_t>(begin + i * kRows),
+                                   static_cast<uint16_t>(min(kRows, count - i * kRows))};
     }
-    taken.rows = min(kRows, before - first);
+    lists.count[e] = begin | count << 16;
+    if (count > kRows) crowded = true;
+    at += both(count);
   }
-  __syncwarp();
-  return taken;
+  if (thread == 0) {
+    lists.runs[0] = total >> 16;
+    lists.runs[1] = (total >> 16) + (p.with_shared ? (static_cast<int>(p.tokens) + kRows - 1) / kRows : 0);
+  }
+  __syncthreads();
+  for (int i = thread; i < pairs; i += kThreads) {
+    const int found = lists.scratch[i];
+    if (found >= 0) lists.pair[(lists.count[found >> 16] & 0xffff) + (found & 0xffff)] = static_cast<uint16_t>(i);
+  }
+  if (crowded) order_pairs<kRows, kThreads>(lists, pairs);
 }
 
-// How items are shared out: `own` of each block, one block's behind the other's, and the others in units of so many, by
-// a counter.
-struct Shares {
-  int items, own, unit;
-  // With 16 rows a run's are not ready in the time that a unit's weights take: only what does not go up is left over.
-  __device__ Shares(int items, int run_rows) : items(items) {
-    const int blocks = static_cast<int>(gridDim.x);
-    own = items / blocks;
-    if (run_rows <= 8 && own >= 16) own = own * 7 / 8;
-    unit = min(4, max(1, items / (16 * blocks)));
-  }
-  __device__ int begin() const { return static_cast<int>(blockIdx.x) * own; }
-  __device__ int rest() const { return static_cast<int>(gridDim.x) * own; }
+// Expert p.experts is the shared one.
+template <int kRows>
+__device__ __forceinline__ FewRun run_at(const FewFp8Args& p, const RunLists& lists, int run) {
+  const int listed = lists.runs[0];
+  if (run < listed) return lists.run[run];
+  const int begin = (run - listed) * kRows;
+  return {static_cast<uint16_t>(p.experts), static_cast<uint16_t>(begin),
+          static_cast<uint16_t>(min(kRows, static_cast<int>(p.tokens) - begin))};
+}
+
+__device__ __forceinline__ int pair_at(const FewFp8Args& p, const RunLists& lists, const FewRun& run, int row) {
+  return run.expert == p.experts ? static_cast<int>(p.tokens) * p.k + run.begin + row : lists.pair[run.begin + row];
+}
+
+// What a block takes at once: items one behind the other, of gate and up or of the down products.
+struct FewUnit {
+  bool paired = false;
+  int begin = 0;
+  int count = 0;  // 0: there is no more
 };
 
-// Units on their way from the thread that copies to the others. It is never further ahead than its ring of copies is
-// long, fewer than kUnits - 2, so a place is free when its turn comes.
-constexpr int kUnits = 16;
-struct Units {
-  int* begin;  // [kUnits] negative: no more
-  uint64_t* known;
-  int at = 0;
-  uint32_t round = 0;
-  __device__ void put(int item) {
-    begin[at] = item;
-    barrier_arrive(known + at);
-    next();
+// How one product's items are shared out: in order, at first in units of `many`, at the end in units of `few`.
+struct FewShares {
+  int items, many, few, first;  // units of many
+  __device__ FewShares(int items, int many, int few, int eighths)
+      : items(items), many(many), few(few), first(items / many * eighths / 8) {}
+  __device__ int units() const { return first + (items - first * many + few - 1) / few; }
+  __device__ FewUnit at(bool paired, int i) const {
+    if (i < first) return {paired, i * many, many};
+    const int begin = first * many + (i - first) * few;
+    return {paired, begin, min(few, items - begin)};
   }
-  __device__ int take() {
-    barrier_wait(known + at, round);
-    const int item = begin[at];
-    next();
-    return item;
-  }
-  __device__ void next() {
-    if (++at < kUnits) return;
-    at = 0;
-    round ^= 1;
+};
+
+// Blocks take units in this order by a counter, which is the order of runs: gate and up, which wait for nothing, before
+// the down products, which wait for those of their run. By then these are mostly done; and whoever waits, waits for
+// blocks that run, however few there are.
+struct FewPlan {
+  FewShares up, down;
+  int runs;
+  __device__ FewUnit unit(int i) const {
+    if (i < up.units()) return up.at(true, i);
+    i -= up.units();
+    return i < down.units() ? down.at(false, i) : FewUnit{};
   }
 };
 

@@ -18,6 +18,36 @@ constexpr int kRows = 8;      // of a block: the instruction's columns
 constexpr int kColumns = 16;  // of a warp: the instruction's rows, of one matrix or half of them of each of two
 constexpr int kPadding = 64;  // behind a row in shared memory, so that reads of neighbouring rows do not meet
 
+// One of the two products. The names are those of FewFp8Args.
+struct Args {
+  View x;                // rows of tokens, or with by_pair of pairs
+  bool by_pair = false;  // then out is f32, else bf16 of two matrices
+  View ids;
+  int64_t tokens = 0;
+  int k = 0;
+  int32_t expert_begin = 0;
+  int32_t experts = 0;
+  bool with_shared = false;
+  FewWeights weights, shared;
+  int64_t inputs = 0;
+  int64_t outputs = 0;
+  View out;
+  Args(const FewFp8Args& of, const FewProduct& product, const View& x, bool by_pair, const View& out)
+      : x(x),
+        by_pair(by_pair),
+        ids(of.ids),
+        tokens(of.tokens),
+        k(of.k),
+        expert_begin(of.expert_begin),
+        experts(of.experts),
+        with_shared(of.with_shared),
+        weights(product.weights),
+        shared(product.shared),
+        inputs(product.inputs),
+        outputs(product.outputs),
+        out(out) {}
+};
+
 template <bool paired_, int kSharing_>
 struct Shape {
   static constexpr bool kPaired = paired_;
@@ -43,7 +73,7 @@ struct Run {
 };
 
 // The run that begins with pair `first`. All lanes of a warp; every warp finds and writes the same.
-__device__ __forceinline__ Run run_of(const FewFp8Args& p, int first, int* pair) {
+__device__ __forceinline__ Run run_of(const Args& p, int first, int* pair) {
   static_assert(kChosenPairs <= 32);
   const int lane = threadIdx.x % 32, pairs = static_cast<int>(p.tokens) * p.k;
   const auto* ids = static_cast<const int32_t*>(p.ids.data);
@@ -59,7 +89,7 @@ __device__ __forceinline__ Run run_of(const FewFp8Args& p, int first, int* pair)
 }
 
 // The shared expert's run `index`, of all tokens.
-__device__ __forceinline__ Run shared_run(const FewFp8Args& p, int index, int* pair) {
+__device__ __forceinline__ Run shared_run(const Args& p, int index, int* pair) {
   const int lane = threadIdx.x % 32, tokens = static_cast<int>(p.tokens);
   if (lane < kRows) pair[lane] = tokens * p.k + index * kRows + lane;
   __syncwarp();
@@ -108,20 +138,20 @@ struct QuantizedRows {
   int stride;
   float* scales;  // [rows, groups]
   int groups;
-  __host__ __device__ QuantizedRows(const FewFp8Args& p, unsigned char* memory)
+  __host__ __device__ QuantizedRows(const Args& p, unsigned char* memory)
       : values(memory),
         stride(static_cast<int>(p.inputs) + kPadding),
         scales(reinterpret_cast<float*>(memory + rows_max(p) * stride)),
         groups(static_cast<int>(p.inputs) / kDepth) {}
-  static __host__ __device__ int rows_max(const FewFp8Args& p) {
+  static __host__ __device__ int rows_max(const Args& p) {
     const int64_t most = p.tokens * (p.k > 1 ? p.k : 1);
     return most < kRows ? static_cast<int>(most) : kRows;
   }
-  int bytes(const FewFp8Args& p) const { return rows_max(p) * (stride + groups * static_cast<int>(sizeof(float))); }
+  int bytes(const Args& p) const { return rows_max(p) * (stride + groups * static_cast<int>(sizeof(float))); }
 };
 
 // All threads; as quantize.cu does it. Some accesses of a thread are under way at once.
-__device__ __forceinline__ void take_rows(const FewFp8Args& p, int rows, const int* pair, const QuantizedRows& to) {
+__device__ __forceinline__ void take_rows(const Args& p, int rows, const int* pair, const QuantizedRows& to) {
   constexpr int kEach = 8, kLanes = kDepth / kEach, kAtOnce = 2;
   const int chunks = static_cast<int>(p.inputs) / kEach, items = rows * chunks, lane = threadIdx.x % kLanes;
   const int pairs = static_cast<int>(p.tokens) * p.k;
@@ -182,8 +212,7 @@ using Sums = float[kWarps][kRows][kColumns + 1];
 
 // The warps' sums, added in their order.
 template <class S>
-__device__ void put(const FewFp8Args& p, const Run& run, const int* pair, int output, const float (&sum)[4],
-                    Sums& sums) {
+__device__ void put(const Args& p, const Run& run, const int* pair, int output, const float (&sum)[4], Sums& sums) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int j = 0; j < 4; ++j) sums[warp][2 * t + j % 2][j / 2 * 8 + g] = sum[j];
@@ -211,7 +240,7 @@ __device__ void put(const FewFp8Args& p, const Run& run, const int* pair, int ou
 // Blocks (tile, run): the shared expert's runs first, then one for each pair.
 template <class S>
 __global__ void __launch_bounds__(kThreads, kBlocks)
-    chosen_fp8_kernel(const __grid_constant__ FewFp8Args p, int shared_runs) {
+    chosen_fp8_kernel(const __grid_constant__ Args p, int shared_runs) {
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ int pair[kRows];
   __shared__ Sums sums;
@@ -245,7 +274,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 }
 
 template <class S>
-void launch(const FewFp8Args& p, Stream stream) {
+void launch(const Args& p, Stream stream) {
   const int shared_runs = p.with_shared ? static_cast<int>((p.tokens + kRows - 1) / kRows) : 0;
   const dim3 grid(static_cast<unsigned>(p.outputs / S::kOutputs), static_cast<unsigned>(shared_runs + p.tokens * p.k));
   const int bytes = QuantizedRows(p, nullptr).bytes(p);
@@ -255,11 +284,12 @@ void launch(const FewFp8Args& p, Stream stream) {
 
 }  // namespace
 
-void chosen_fp8(const FewFp8Args& p, Stream stream) {
+void chosen_fp8(const FewFp8Args& args, const View& x, Stream stream) {
   constexpr int64_t kShort = 4 * kDepth;  // fewer inputs than eight warps have blocks of
-  if (p.tokens == 0) return;
-  if (p.paired) return launch<Shape<true, 8>>(p, stream);
-  p.inputs <= kShort ? launch<Shape<false, 4>>(p, stream) : launch<Shape<false, 8>>(p, stream);
+  if (args.tokens == 0) return;
+  launch<Shape<true, 8>>(Args(args, args.up, x, false, args.halves), stream);
+  const Args down(args, args.down, args.halves, true, args.out);
+  down.inputs <= kShort ? launch<Shape<false, 4>>(down, stream) : launch<Shape<false, 8>>(down, stream);
 }
 
 }  // namespace hylas::cuda

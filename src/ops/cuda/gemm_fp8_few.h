@@ -1,8 +1,9 @@
 #pragma once
-// Products of experts with few rows each on the FP8 tensor cores: weights as they are stored, and rows that every block
-// quantizes for itself (quantize.h says how) and sorts by expert for itself (few_runs.cuh).
+// Experts with few rows each on the FP8 tensor cores, gate, up and down products in one launch: weights as they are
+// stored, rows that every block sorts by expert for itself (few_runs.cuh).
 #include <cstddef>
 
+#include "ops/cuda/fp8_rows.h"
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/tensor_map.h"
 
@@ -25,24 +26,30 @@ struct FewWeights {
   int64_t expert_stride = 0;   // of scales
 };
 
+// A matrix of every expert, or gate and up of each.
+struct FewProduct {
+  FewWeights weights;
+  FewWeights shared;  // of one more expert
+  int64_t inputs = 0;
+  int64_t outputs = 0;  // multiples of 128 both
+};
+
+// Counters that a launch needs: zeros on the device, and again when it is done. Two launches that may run at the same
+// time have different ones.
+constexpr int64_t kFewCounters = 4096;
+
 struct FewFp8Args {
-  View x;  // bf16, rows at multiples of 16 bytes: of a token, or with by_pair of a pair
-  bool by_pair = false;
-  bool paired = false;  // as Product::paired; then out is bf16, else f32
-  View ids;             // [tokens, k] i32, the model's experts: pair t * k + j is choice j of token t
+  Fp8Rows x;  // [tokens, hidden]; chosen_fp8 has its own
+  View ids;   // [tokens, k] i32, the model's experts: pair t * k + j is choice j of token t
   int64_t tokens = 0;
   int k = 0;
   int32_t expert_begin = 0;
   int32_t experts = 0;  // held here; pairs of others are left out
-  FewWeights weights;
   // One more expert, which all tokens have: its pair of token t is tokens * k + t.
   bool with_shared = false;
-  FewWeights shared;
-  int64_t inputs = 0;
-  int64_t outputs = 0;  // multiples of 128 both
-  View out;             // by pair
-  // Two zeros on the device, and again when the kernel is done. One that is running has no other beside it that has
-  // them.
+  FewProduct up, down;  // `up` paired
+  View halves;          // [pairs, width] bf16: silu(gate) * up, each rounded to bf16
+  View out;             // [pairs, hidden] f32
   int32_t* counters = nullptr;
 };
 
@@ -51,14 +58,14 @@ struct FewFp8Args {
 FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t count, int64_t outputs, int64_t inputs);
 // Whether matrices of these inputs are taken, for so many pairs.
 bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs);
-// The kernel before this one in the stream does not write ids unless `paired`. The sum over each block of 128 inputs is
-// multiplied by both scales and added in f32, in ascending order: a row's bits do not depend on other rows.
+// The sum over each block of 128 inputs is multiplied by both scales and added in f32, in ascending order: a row's bits
+// do not depend on other rows.
 void few_fp8(const FewFp8Args& args, Stream stream);
 
-// gemm_fp8_chosen.cu: the same for so few tokens times `choices`, those that a token has among all ranks' experts:
-// their sums come in another order, so this alone decides who makes them.
+// gemm_fp8_chosen.cu: the same, of rows in bf16, for so few tokens times `choices`, those that a token has among all
+// ranks' experts: their sums come in another order, so this alone decides who makes them.
 constexpr int64_t kChosenPairs = 16;
 inline bool chosen_fp8_takes(int64_t tokens, int64_t choices) { return tokens * choices <= kChosenPairs; }
-void chosen_fp8(const FewFp8Args& args, Stream stream);
+void chosen_fp8(const FewFp8Args& args, const View& x, Stream stream);
 
 }  // namespace hylas::cuda

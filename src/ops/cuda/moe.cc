@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/cuda/gemm_fp8_few.h"
 #include "ops/cuda/moe_kernels.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/rows.h"
@@ -61,9 +62,9 @@ int64_t rows_elements_bytes(const Tensor& x, int64_t width, int slices, int64_t 
 Result<std::unique_ptr<Moe>> Moe::make(CudaDevice& device, Fork& fork, const CudaFp8Options& fp8) {
   std::unique_ptr<Moe> moe(new Moe(device, fork, fp8));
   HYLAS_ASSIGN(moe->memory_, Buffer::make(device, kTableBytes));
-  const std::byte zeros[256] = {};
-  device.copy_from_host(moe->memory_.data(), zeros, sizeof zeros);
-  moe->used_ = sizeof zeros;
+  const std::vector<int32_t> zeros(2 * kFewCounters);
+  moe->used_ = zeros.size() * sizeof(int32_t);
+  device.copy_from_host(moe->memory_.data(), zeros.data(), moe->used_);
   return moe;
 }
 
@@ -261,7 +262,7 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
     }
     if (any) {
       const Rows rows =
-          few ? fp8_few(workspace, block, block_ids, experts, joined ? shared : nullptr, ids.dim(1), nullptr, main)
+          few ? fp8_few(workspace, block_rows, block_ids, experts, joined ? shared : nullptr, ids.dim(1), nullptr, main)
           : fp8 > 0 ? fp8_routed(workspace, block_rows, block_ids, experts)
                     : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;

@@ -63,7 +63,7 @@ class Moe {
   // as one more expert behind them. `choices`: of a token in all, also where the shared expert is alone.
   bool takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts);
   static bool takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights& experts);
-  Rows fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+  Rows fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
                const SharedExpertWeights* shared, int64_t choices, const Tensor* out, Stream stream);
   // moe_fp8.cc: a block of tokens on the FP8 tensor cores, as many of `tokens` as fit; 0: it cannot or should not.
   int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,

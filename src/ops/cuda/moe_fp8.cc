@@ -152,47 +152,46 @@ bool Moe::takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights
          shared.gate.weight.dim(1) == experts.gate[0].weight.dim(1);
 }
 
-Moe::Rows Moe::fp8_few(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+Moe::Rows Moe::fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
                        const SharedExpertWeights* shared, int64_t choices, const Tensor* out, Stream stream) {
   const auto count = static_cast<int64_t>(experts.gate.size()), k = count > 0 ? ids.dim(1) : 0;
-  const int64_t hidden = x.dim(1), width = (shared ? shared->gate : experts.gate[0]).weight.dim(0);
-  const int64_t pairs = x.dim(0) * (k + (shared ? 1 : 0));
+  const int64_t tokens = x.values.dim(0), hidden = x.values.dim(1);
+  const int64_t width = (shared ? shared->gate : experts.gate[0]).weight.dim(0);
+  const int64_t pairs = tokens * (k + (shared ? 1 : 0));
   const WeightView* views = count > 0 ? table(experts).host.data() : nullptr;
-  FewFp8Args up;
-  up.x = view(x);
-  up.paired = true;
-  up.ids = view(ids);
-  up.tokens = x.dim(0);
-  up.k = static_cast<int>(k);
-  up.expert_begin = experts.expert_begin;
-  up.experts = static_cast<int32_t>(count);
-  up.with_shared = shared != nullptr;
-  up.inputs = hidden;
-  up.outputs = width;
-  up.out = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
+  FewFp8Args args;
+  args.ids = view(ids);
+  args.tokens = tokens;
+  args.k = static_cast<int>(k);
+  args.expert_begin = experts.expert_begin;
+  args.experts = static_cast<int32_t>(count);
+  args.with_shared = shared != nullptr;
+  args.up.inputs = args.down.outputs = hidden;
+  args.up.outputs = args.down.inputs = width;
+  args.halves = {workspace.take<uint16_t>(pairs * width), DType::kBF16, width};
+  args.out = {out ? out->data : workspace.take<float>(pairs * hidden), DType::kF32, hidden};
   // The shared expert alone may run beside the others.
-  up.counters = static_cast<int32_t*>(memory_.data()) + (count > 0 ? 0 : 4);
-  FewFp8Args down = up;
-  down.counters = up.counters + 2;  // this kernel begins before the other one ends
-  down.x = up.out;
-  down.by_pair = true;
-  down.paired = false;
-  down.inputs = width;
-  down.outputs = hidden;
-  down.out = {out ? out->data : workspace.take<float>(pairs * hidden), DType::kF32, hidden};
+  args.counters = static_cast<int32_t*>(memory_.data()) + (count > 0 ? 0 : kFewCounters);
   if (count > 0) {
-    up.weights = few_weights(views[0], views + count, count, width, hidden);
-    down.weights = few_weights(views[2 * count], nullptr, count, hidden, width);
+    args.up.weights = few_weights(views[0], views + count, count, width, hidden);
+    args.down.weights = few_weights(views[2 * count], nullptr, count, hidden, width);
   }
   if (shared) {
     const WeightView other = view(shared->up);
-    up.shared = few_weights(view(shared->gate), &other, 1, width, hidden);
-    down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
+    args.up.shared = few_weights(view(shared->gate), &other, 1, width, hidden);
+    args.down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
   }
-  const auto multiply = chosen_fp8_takes(x.dim(0), choices) ? chosen_fp8 : few_fp8;
-  multiply(up, stream);
-  multiply(down, stream);
-  return {down.out, out ? out->row_stride : pairs * hidden, nullptr};
+  if (chosen_fp8_takes(tokens, choices)) {
+    chosen_fp8(args, view(x.values), stream);
+  } else {
+    args.x = fp8_view(x);
+    if (!args.x.data) {
+      args.x = take_fp8_rows(workspace, tokens, hidden);
+      quantize_rows(view(x.values), nullptr, args.x, stream);
+    }
+    few_fp8(args, stream);
+  }
+  return {args.out, out ? out->row_stride : pairs * hidden, nullptr};
 }
 
 View Moe::choice_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "ops/cuda/fp8_gemm.h"
+#include "ops/cuda/gemm_fp8_few.h"
 #include "ops/cuda/gemm_fp8_rows.h"
 #include "ops/cuda/ops_cuda.h"
 
@@ -33,12 +34,11 @@ RowForm OpsCuda::row_form(const LinearWeight& weight, DType act, int64_t rows) c
   return few || takes_fp8(product) ? RowForm::kFp8 : RowForm::kValues;
 }
 
-// They are placed, and read by the shared expert's products, as they are quantized.
+// They go to experts as they are quantized; a few choices' products quantize for themselves.
 RowForm OpsCuda::row_form(const ExpertWeights& experts, int64_t choices, DType act, int64_t rows) const {
-  const auto count = static_cast<int64_t>(experts.gate.size());
-  const bool many = fp8_.experts && act == DType::kBF16 && count > 0 &&
-                    experts.gate[0].weight.dtype == DType::kF8E4M3 && rows * choices >= fp8_.expert_rows_min * count;
-  return many ? RowForm::kBoth : RowForm::kValues;
+  const bool fp8 = fp8_.experts && act == DType::kBF16 && !experts.gate.empty() &&
+                   experts.gate[0].weight.dtype == DType::kF8E4M3 && !chosen_fp8_takes(rows, choices);
+  return fp8 ? RowForm::kBoth : RowForm::kValues;
 }
 
 // Few rows of gate and up meet in blocks of fewer than 128 outputs.
