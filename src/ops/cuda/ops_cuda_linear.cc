@@ -1,4 +1,5 @@
 // OpsCuda: products, and in which form they read their rows.
+#include <algorithm>
 #include <vector>
 
 #include "ops/cuda/fp8_gemm.h"
@@ -8,6 +9,10 @@
 
 namespace hylas::cuda {
 namespace {
+
+// Fewer are one for each head, on one rank as on many: a and b of a delta layer. They have another kernel than the
+// large matrices beside them.
+constexpr int64_t kPerHeadOutputs = 128;
 
 // As the arena's rows will come.
 Product planned(const LinearWeight& weight, DType act, int64_t rows) {
@@ -50,9 +55,11 @@ DType OpsCuda::partial_type(const LinearWeight& weight, DType act, int64_t rows)
   return takes_fp8(planned(weight, act, rows)) ? DType::kBF16 : DType::kF32;
 }
 
-// Few outputs have their own kernel.
+// Not by what a rank's part of a matrix would answer otherwise than the whole: kernels sum in different orders.
 bool OpsCuda::takes_decode(const Product& p) const {
-  return p.weight_dtype == DType::kBF16 && !gemm_small_takes(p) && DecodeGemm::takes(p);
+  bool few = !p.paired && p.parts == 0 && p.outputs < kPerHeadOutputs;
+  for (int i = 0; i < p.parts; ++i) few = few || p.part[i].outputs < kPerHeadOutputs;
+  return p.weight_dtype == DType::kBF16 && !few && DecodeGemm::takes(p);
 }
 
 void OpsCuda::multiply(const Product& product) {
@@ -67,13 +74,9 @@ void OpsCuda::multiply(const Product& product) {
   cuda::multiply(product, stream());
 }
 
-// The matrices of one type in one launch; small ones beside others, so that the next kernel has one to follow.
+// The matrices of one type in one launch; small ones beside FP8's, so that the next kernel has one to follow.
 void OpsCuda::multiply_together(Together& together) {
-  Product &small = together.small, &large = together.bf16;
-  if (takes_decode(large) && DecodeGemm::takes(small) && large.parts + small.parts <= kPartsMax) {
-    for (int i = 0; i < small.parts; ++i) add_part(large, small, i);
-    small.parts = 0;
-  }
+  const Product &small = together.small, &large = together.bf16;
   if (together.fp8_rows.parts > 0) {
     gemm_fp8_rows(together.fp8_rows, small, stream());
   } else if (small.parts > 0) {
@@ -115,6 +118,8 @@ void OpsCuda::check_form(const ActRows& x, const Product& product) const {
 
 void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, std::span<const Tensor> outs) {
   HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
+  const bool all_small =
+      std::ranges::all_of(weights, [&](const LinearWeight& weight) { return gemm_small_takes(product_of(x, weight)); });
   Together few;
   std::vector<Product> quantized;  // that share their quantized rows
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -131,7 +136,8 @@ void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, st
       quantized.push_back(product);
       continue;
     }
-    const bool fp8_rows = takes_fp8_rows(product), small = gemm_small_takes(product);
+    const bool fp8_rows = takes_fp8_rows(product);
+    const bool small = gemm_small_takes(product) && (all_small || product.outputs < kPerHeadOutputs);
     Product& together = fp8_rows                                 ? few.fp8_rows
                         : product.weight_dtype == DType::kF8E4M3 ? few.fp8
                         : small                                  ? few.small

@@ -59,11 +59,11 @@ void set_slices(Product& product, int slices) {
   for (int s = 0; s <= slices; ++s) product.slice_begin[s] = hylas::slice_begin(product.inputs, unit, s, slices);
 }
 
-void add_part(Product& together, const Product& product, int which) {
+void add_part(Product& together, const Product& product) {
   const int parts = together.parts;
   ProductPart part[kPartsMax];
   std::copy_n(together.part, parts, part);
-  part[parts] = product.parts > 0 ? product.part[which] : ProductPart{product.weight, product.out, product.outputs};
+  part[parts] = {product.weight, product.out, product.outputs};
   together = product;
   together.parts = parts + 1;
   std::copy_n(part, parts + 1, together.part);

@@ -16,8 +16,8 @@ Fp8Rows fp8_view(const ActRows& rows);
 Product product_of(const ActRows& x, const LinearWeight& weight);
 // Slices of the inputs of `weight` as linear_partial cuts them.
 void set_slices(Product& product, int slices);
-// `product`, a single one or one of several, as one more of the matrices of `together`.
-void add_part(Product& together, const Product& product, int part = 0);
+// `product`, of a single matrix, as one more of the matrices of `together`.
+void add_part(Product& together, const Product& product);
 // Runs it on the tensor cores where the types and places allow it.
 void multiply(const Product& product, Stream stream);
 
