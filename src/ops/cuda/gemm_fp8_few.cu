@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   __shared__ uint64_t rows_full[kRowsBuffers], rows_empty[kRowsBuffers];
   if (threadIdx.x == kCopier) {
     for (const FewProduct* product : {&p.up, &p.down}) {
-      prefetch_map(&product->weights.map);
+      if (p.experts > 0) prefetch_map(&product->weights.map);
       if (p.with_shared) prefetch_map(&product->shared.map);
     }
     for (int i = 0; i < kStagesMax; ++i) barrier_init(stage_full + i, 1), barrier_init(stage_empty + i, 4);

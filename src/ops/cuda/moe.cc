@@ -254,17 +254,17 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
     const bool alone = few && shared && !joined && takes_fp8(block, *shared), beside = shared && !joined && !alone;
     if (shared && !joined) {
       const Stream side = beside ? fork_.begin(main) : main;  // all of its kernels are small
-      const Rows rows = alone     ? fp8_shared_alone(workspace, block, *shared, ids.dim(1), side, nullptr)
+      const Rows rows = alone     ? fp8_shared_alone(workspace, block, *shared, tokens, ids.dim(1), side, nullptr)
                         : fp8 > 0 ? fp8_shared(workspace, block_rows, *shared, side)
                                   : this->shared(workspace, block, *shared, slices, side, nullptr);
       args.shared = rows.data;
       args.shared_slice_stride = rows.slice_stride;
     }
     if (any) {
-      const Rows rows =
-          few ? fp8_few(workspace, block_rows, block_ids, experts, joined ? shared : nullptr, ids.dim(1), nullptr, main)
-          : fp8 > 0 ? fp8_routed(workspace, block_rows, block_ids, experts)
-                    : routed(workspace, block, block_ids, experts, slices, nullptr);
+      const Rows rows = few       ? fp8_few(workspace, block_rows, block_ids, experts, joined ? shared : nullptr,
+                                            chosen_fp8_takes(tokens, ids.dim(1)), nullptr, main)
+                        : fp8 > 0 ? fp8_routed(workspace, block_rows, block_ids, experts)
+                                  : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;
       args.rows_slice_stride = rows.slice_stride;
       args.index = rows.pair_of;
@@ -284,14 +284,14 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
   }
 }
 
-void Moe::shared_rows(Workspace& workspace, const SharedRows& shared, int64_t choices, int64_t begin, int64_t tokens,
-                      Stream stream) {
+void Moe::shared_rows(Workspace& workspace, const SharedRows& shared, int64_t tokens_total, int64_t choices,
+                      int64_t begin, int64_t tokens, Stream stream) {
   const Tensor x = shared.x.rows(begin, tokens);
   const int slices = static_cast<int>(shared.rows.dim(0));
   Tensor out = shared.rows;
   out.data = shared.rows.as<float>() + begin * shared.rows.dim(2);
   if (slices == 1 && takes_fp8(x, *shared.weights)) {
-    const Rows rows = fp8_shared_alone(workspace, x, *shared.weights, choices, stream, &out);
+    const Rows rows = fp8_shared_alone(workspace, x, *shared.weights, tokens_total, choices, stream, &out);
     if (rows.data.data == out.data) return;
     take_rows(rows.data, tokens, nullptr, 0, tokens, x.dim(1), {out.data, DType::kF32, x.dim(1)}, stream);
   } else {
@@ -325,13 +325,13 @@ void Moe::expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   for (int64_t begin = 0; begin < own && !beside;) {
     workspace.reset();
     const int64_t tokens = block_tokens(workspace, own_bytes, own - begin);
-    shared_rows(workspace, shared, k, begin, tokens, device_.stream());
+    shared_rows(workspace, shared, x.dim(0), k, begin, tokens, device_.stream());
     begin += tokens;
   }
   for (int64_t begin = 0; begin < count;) {
     workspace.reset();
     const Stream main = device_.stream();
-    if (beside) shared_rows(workspace, shared, k, 0, own, fork_.begin(main));
+    if (beside) shared_rows(workspace, shared, x.dim(0), k, 0, own, fork_.begin(main));
     const int64_t left = count - begin;
     const int64_t tokens = fp8 > 0 ? std::min(fp8, left) : beside ? left : block_tokens(workspace, bytes, left);
     Tensor out = rows;
@@ -342,7 +342,7 @@ void Moe::expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, 
       take_rows_there(found.data, found.slice_stride / hidden, found.pair_of, tokens * k, hidden,
                       {out.data, out.dtype, hidden}, main);
     } else if (slices == 1 && takes_few(block, k, experts)) {
-      fp8_few(workspace, block, block_ids, experts, nullptr, k, &out, main);
+      fp8_few(workspace, block, block_ids, experts, nullptr, chosen_fp8_takes(tokens, k), &out, main);
     } else {
       routed(workspace, block, block_ids, experts, slices, &out);
     }
@@ -368,7 +368,7 @@ void Moe::combine(Workspace& workspace, const Tensor& rows, const Tensor& index,
       const Tensor block_x = x.rows(begin, tokens);
       const Rows of_shared =
           slices == 1 && takes_fp8(block_x, *shared)
-              ? fp8_shared_alone(workspace, block_x, *shared, index.dim(1), device_.stream(), nullptr)
+              ? fp8_shared_alone(workspace, block_x, *shared, tokens, index.dim(1), device_.stream(), nullptr)
               : this->shared(workspace, block_x, *shared, slices, device_.stream(), nullptr);
       args.shared = of_shared.data;
       args.shared_slice_stride = of_shared.slice_stride;

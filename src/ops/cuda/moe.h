@@ -57,24 +57,25 @@ class Moe {
               const Tensor* out);
   Rows shared(Workspace& workspace, const Tensor& x, const SharedExpertWeights& experts, int slices, Stream stream,
               const Tensor* out);
-  void shared_rows(Workspace& workspace, const SharedRows& shared, int64_t choices, int64_t begin, int64_t tokens,
-                   Stream stream);
+  void shared_rows(Workspace& workspace, const SharedRows& shared, int64_t tokens_total, int64_t choices, int64_t begin,
+                   int64_t tokens, Stream stream);
   // moe_fp8.cc: experts of few rows each, on the FP8 tensor cores. Rows by pair, in `out` if it is given; with `shared`
-  // as one more expert behind them. `choices`: of a token in all, also where the shared expert is alone.
+  // as one more expert behind them. `chosen`: by the kernel of few choices (chosen_fp8_takes).
   bool takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts);
   static bool takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights& experts);
   Rows fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
-               const SharedExpertWeights* shared, int64_t choices, const Tensor* out, Stream stream);
+               const SharedExpertWeights* shared, bool chosen, const Tensor* out, Stream stream);
   // moe_fp8.cc: a block of tokens on the FP8 tensor cores, as many of `tokens` as fit; 0: it cannot or should not.
   int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
                      const ExpertWeights& experts, const SharedExpertWeights* shared);
   Rows fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts);
   Rows fp8_shared(Workspace& workspace, const ActRows& x, const SharedExpertWeights& experts, Stream stream);
-  // moe_fp8.cc: the shared expert alone, with the kernels that it most likely has beside the others.
+  // moe_fp8.cc: the shared expert alone, with the kernels that it most likely has beside the others: those for
+  // `tokens_total` tokens of all ranks with so many choices each, since a rank may have few of the tokens.
   bool takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const;
   // Few rows may go to `out`.
-  Rows fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared, int64_t choices,
-                        Stream stream, const Tensor* out);
+  Rows fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared, int64_t tokens_total,
+                        int64_t choices, Stream stream, const Tensor* out);
 
   CudaDevice& device_;
   Fork& fork_;

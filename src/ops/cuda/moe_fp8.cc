@@ -153,7 +153,7 @@ bool Moe::takes_as_expert(const SharedExpertWeights& shared, const ExpertWeights
 }
 
 Moe::Rows Moe::fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
-                       const SharedExpertWeights* shared, int64_t choices, const Tensor* out, Stream stream) {
+                       const SharedExpertWeights* shared, bool chosen, const Tensor* out, Stream stream) {
   const auto count = static_cast<int64_t>(experts.gate.size()), k = count > 0 ? ids.dim(1) : 0;
   const int64_t tokens = x.values.dim(0), hidden = x.values.dim(1);
   const int64_t width = (shared ? shared->gate : experts.gate[0]).weight.dim(0);
@@ -181,7 +181,7 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids
     args.up.shared = few_weights(view(shared->gate), &other, 1, width, hidden);
     args.down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
   }
-  if (chosen_fp8_takes(tokens, choices)) {
+  if (chosen) {
     chosen_fp8(args, view(x.values), stream);
   } else {
     args.x = fp8_view(x);
@@ -202,7 +202,7 @@ View Moe::choice_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, 
   workspace.reset();
   if (fp8_tokens(workspace, x, x.dim(0), ids.dim(1), experts, shared) > 0) return {};
   if (!takes_few(x, ids.dim(1), experts) || !takes_as_expert(*shared, experts)) return {};
-  return fp8_few(workspace, x, ids, experts, shared, ids.dim(1), nullptr, device_.stream()).data;
+  return fp8_few(workspace, x, ids, experts, shared, true, nullptr, device_.stream()).data;
 }
 
 Moe::Rows Moe::fp8_shared(Workspace& workspace, const ActRows& x, const SharedExpertWeights& experts, Stream stream) {
@@ -229,14 +229,15 @@ bool Moe::takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const {
 }
 
 Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared,
-                                int64_t choices, Stream stream, const Tensor* out) {
+                                int64_t tokens_total, int64_t choices, Stream stream, const Tensor* out) {
   // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
   constexpr int64_t kManyTokens = 512;
   const int64_t width = shared.gate.weight.dim(0);
-  if (x.dim(0) >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, 0)) {
+  if (tokens_total >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, 0)) {
     return fp8_shared(workspace, x, shared, stream);
   }
-  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, choices, out, stream);
+  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, chosen_fp8_takes(tokens_total, choices), out,
+                 stream);
 }
 
 }  // namespace hylas::cuda
