@@ -10,10 +10,6 @@
 namespace hylas::cuda {
 namespace {
 
-// Fewer are one for each head, on one rank as on many: a and b of a delta layer. They have another kernel than the
-// large matrices beside them.
-constexpr int64_t kPerHeadOutputs = 128;
-
 // As the arena's rows will come.
 Product planned(const LinearWeight& weight, DType act, int64_t rows) {
   return product_of(Tensor(nullptr, act, {rows, weight.weight.dim(1)}), weight);
@@ -55,12 +51,7 @@ DType OpsCuda::partial_type(const LinearWeight& weight, DType act, int64_t rows)
   return takes_fp8(planned(weight, act, rows)) ? DType::kBF16 : DType::kF32;
 }
 
-// Not by what a rank's part of a matrix would answer otherwise than the whole: kernels sum in different orders.
-bool OpsCuda::takes_decode(const Product& p) const {
-  bool few = !p.paired && p.parts == 0 && p.outputs < kPerHeadOutputs;
-  for (int i = 0; i < p.parts; ++i) few = few || p.part[i].outputs < kPerHeadOutputs;
-  return p.weight_dtype == DType::kBF16 && !few && DecodeGemm::takes(p);
-}
+bool OpsCuda::takes_decode(const Product& p) const { return p.weight_dtype == DType::kBF16 && DecodeGemm::takes(p); }
 
 void OpsCuda::multiply(const Product& product) {
   workspace_.reset();
@@ -77,11 +68,9 @@ void OpsCuda::multiply(const Product& product) {
 // The matrices of one type in one launch; small ones beside FP8's, so that the next kernel has one to follow.
 void OpsCuda::multiply_together(Together& together) {
   const Product &small = together.small, &large = together.bf16;
-  if (together.fp8_rows.parts > 0) {
-    gemm_fp8_rows(together.fp8_rows, small, stream());
-  } else if (small.parts > 0) {
-    gemm_small(small, stream());
-  }
+  const bool beside = together.fp8_rows.parts > 0 && gemm_small_takes(small);
+  if (together.fp8_rows.parts > 0) gemm_fp8_rows(together.fp8_rows, beside ? small : Product(), stream());
+  if (small.parts > 0 && !beside) gemm_bf16(small, stream());
   if (large.parts > 0) takes_decode(large) ? decode_.run(large, stream()) : gemm_bf16(large, stream());
   if (together.fp8.parts > 0) gemm_bf16(together.fp8, stream());
 }
@@ -120,6 +109,7 @@ void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, st
   HYLAS_CHECK(weights.size() == outs.size(), "{} weights, {} outs", weights.size(), outs.size());
   const bool all_small =
       std::ranges::all_of(weights, [&](const LinearWeight& weight) { return gemm_small_takes(product_of(x, weight)); });
+  const bool rounds_some = std::ranges::any_of(outs, [](const Tensor& out) { return out.dtype == DType::kBF16; });
   Together few;
   std::vector<Product> quantized;  // that share their quantized rows
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -137,7 +127,9 @@ void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, st
       continue;
     }
     const bool fp8_rows = takes_fp8_rows(product);
-    const bool small = gemm_small_takes(product) && (all_small || product.outputs < kPerHeadOutputs);
+    // Results in f32 beside others are one for each head (a and b of a delta layer): a rank may have too few of them
+    // for gemm_decode, whose sums have another order.
+    const bool small = all_small || (rounds_some && outs[i].dtype == DType::kF32);
     Product& together = fp8_rows                                 ? few.fp8_rows
                         : product.weight_dtype == DType::kF8E4M3 ? few.fp8
                         : small                                  ? few.small
