@@ -13,7 +13,7 @@ benchmarks="gpu_ops_bench gpu_products_bench gpu_engine_bench gpu_steps_bench gp
 seconds_total=570
 new_tests='*Fp8*'
 flashinfer_tests='*FlashInfer*'
-comm_tests='DeviceComm.*:DevicePipe.*'
+comm_tests='DeviceComm.*:DevicePipe.*:ExpertDispatch.*'
 
 pack() {
   local program library
@@ -30,6 +30,8 @@ pack() {
   du -sh .gpu
 }
 
+folder=.gpu
+[ -d "$folder" ] || folder=build/cuda
 failed=()
 
 # Runs it for at most so many seconds of those that are left.
@@ -47,12 +49,23 @@ step() { # NAME SECONDS COMMAND...
   echo "== gpu tests: $name took $((SECONDS - begin)) s, exit code $code"
 }
 
+# The tests of test_cuda that a filter names, in six processes: most of their time is the CPU's operators.
+shards() { # FILTER
+  local shard process processes=() code=0
+  for shard in 0 1 2 3 4 5; do
+    GTEST_TOTAL_SHARDS=6 GTEST_SHARD_INDEX=$shard "$folder/test_cuda" --gtest_brief=1 --gtest_filter="$1" &
+    processes+=($!)
+  done
+  for process in "${processes[@]}"; do wait "$process" || code=1; done
+  return $code
+}
+
 # Ranks that share one GPU: what is equal bit for bit to one rank, and greedy tokens of the references.
 layout_tests() {
   local at='MatrixSlow/Layouts.SayWhatOneRankSays' filter=
   for name in dense_8_float32_tp2_pp1_ep1_dp1 dense_8_float32_tp2_pp2_ep1_dp1 dense_8_float32_tp4_pp2_ep1_dp2 \
-    dense_5_bfloat16_tp2_pp2_ep1_dp1 moe_8_bfloat16_tp2_pp1_ep2_dp1 moe_8_bfloat16_tp2_pp2_ep2_dp2 \
-    moe_5_bfloat16_tp1_pp4_ep1_dp1 moe_fp8_8_bfloat16_tp2_pp2_ep2_dp1; do
+    dense_5_bfloat16_tp2_pp2_ep1_dp1 dense_5_bfloat16_tp4_pp1_ep1_dp1 moe_8_bfloat16_tp2_pp1_ep2_dp1 \
+    moe_8_bfloat16_tp2_pp2_ep2_dp2 moe_5_bfloat16_tp1_pp4_ep1_dp1 moe_fp8_8_bfloat16_tp2_pp2_ep2_dp1; do
     filter+=$at/$name:
   done
   echo "$filter"
@@ -61,10 +74,10 @@ layout_tests() {
 run_part() {
   local cuda="$folder/test_cuda --gtest_brief=1"
   case $1 in
-    flashinfer) step flashinfer 150 $cuda --gtest_filter="$flashinfer_tests" ;;
-    fp8) step fp8 120 $cuda --gtest_filter="$new_tests" ;;
+    flashinfer) step flashinfer 150 scripts/gpu_test.sh shards "$flashinfer_tests" ;;
+    fp8) step fp8 120 scripts/gpu_test.sh shards "$new_tests" ;;
     comm) step comm 60 $cuda --gtest_filter="$comm_tests" ;;
-    ops) step ops 120 $cuda --gtest_filter="-$new_tests:$flashinfer_tests:$comm_tests" ;;
+    ops) step ops 120 scripts/gpu_test.sh shards "-$new_tests:$flashinfer_tests:$comm_tests" ;;
     model) step model 60 "$folder/test_model" --gtest_brief=1 --gtest_filter='*Goldens*' ;;
     engine)
       step engine 120 "$folder/test_engine" --gtest_brief=1 \
@@ -88,8 +101,6 @@ run_part() {
 }
 
 run() {
-  folder=.gpu
-  [ -d "$folder" ] || folder=build/cuda
   [ -x "$folder/test_cuda" ] || { echo "no test_cuda in .gpu/ or build/cuda/: \`make cuda\` first" >&2; exit 1; }
   nvidia-smi -L || { echo "no GPU here" >&2; exit 1; }
   export LD_LIBRARY_PATH=$PWD/.gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
@@ -105,6 +116,7 @@ run() {
 
 case ${1:-run} in
   pack) pack ;;
+  shards) shards "$2" ;;
   run) run flashinfer fp8 comm nodes pd layouts model engine ops memcheck ;;
   *) run "$@" ;;
 esac
