@@ -76,10 +76,14 @@ PlanRow decode_row(Sequence& sequence, int32_t vocab_size) {
 std::optional<Finish> accept_token(Sequence& sequence, int32_t token) {
   const int32_t step = sequence.samples_known++;
   GrammarMatcher* grammar = sequence.request.grammar.get();
+  const SamplingParams& sampling = sequence.request.sampling;
+  if (token < 0 && !grammar && sampling.logit_bias.empty() && step >= sampling.min_new_tokens) {
+    return Finish{FinishReason::kError, -1, "the model's logits are not numbers: its weights may be damaged"};
+  }
   if (token < 0 || (grammar && !grammar->accept(token))) {
     return Finish{FinishReason::kError, -1, "no token may follow: grammar, logit_bias and min_new_tokens exclude all"};
   }
-  if (is_stop(sequence, token) && step >= sequence.request.sampling.min_new_tokens) {
+  if (is_stop(sequence, token) && step >= sampling.min_new_tokens) {
     return Finish{FinishReason::kStop, token};
   }
   if (grammar && grammar->terminated()) return Finish{FinishReason::kStop, token};

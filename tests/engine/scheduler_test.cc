@@ -7,11 +7,13 @@
 #include <cmath>
 
 #include "engine/driver.h"
+#include "engine/plan_rows.h"
 
 namespace hylas {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
@@ -178,6 +180,14 @@ TEST(Scheduler, ARequestThatLeavesNoTokenToSampleEndsWithAnError) {
   EXPECT_EQ(driver.texts[1].finish, FinishReason::kError);
   EXPECT_THAT(driver.texts[1].tokens, IsEmpty());
   EXPECT_TRUE(driver.clean());
+}
+
+TEST(Scheduler, WhereNothingExcludesTokensTheModelIsToBlameForNone) {
+  Sequence sequence;
+  sequence.samples_max = 10;
+  EXPECT_THAT(accept_token(sequence, -1)->error, HasSubstr("not numbers"));
+  sequence.request.sampling.logit_bias = {{.token = 3, .bias = -100.f}};
+  EXPECT_THAT(accept_token(sequence, -1)->error, HasSubstr("logit_bias"));
 }
 
 TEST(Scheduler, TheContextLengthEndsATextThatAskedForMore) {
