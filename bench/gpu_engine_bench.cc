@@ -2,6 +2,9 @@
 //   gpu_engine_bench CONFIG_DIR [--disable-cuda-graph] [--own-kernels] [--decode-only]
 //     [--few-rows]
 // --own-kernels: none of DeepGEMM's and FlashInfer's. --few-rows: up to 64 sequences.
+#include <cuda_runtime_api.h>
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -87,6 +90,17 @@ void measure_prefill(Engine& engine) {
   fmt::print("{} prompts of 3500 at once: {:8.0f} tokens/s\n", prompts, prompts * 3500 / prefill.total_ms() * 1e3);
 }
 
+// Of the whole run. What is free on the GPU counts what others hold there, too.
+void print_memory() {
+  size_t free = 0, total = 0;
+  HYLAS_CHECK(cudaMemGetInfo(&free, &total) == cudaSuccess);
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  constexpr double kGiB = 1 << 30;
+  fmt::print("memory: GPU {:.1f} of {:.1f} GiB, host {:.2f} GiB at most\n", static_cast<double>(total - free) / kGiB,
+             static_cast<double>(total) / kGiB, static_cast<double>(usage.ru_maxrss) * 1024 / kGiB);
+}
+
 int main_of(int count, char** arguments) {
   if (count < 2) {
     fmt::print(
@@ -126,6 +140,7 @@ int main_of(int count, char** arguments) {
     fmt::print("decode {:3} x 1k context: {:7.3f} ms between tokens (p99 {:.3f}, {} steps), {:7.0f} tokens/s\n", rows,
                mean, gaps[gaps.size() * 99 / 100], gaps.size(), rows / mean * 1e3);
   }
+  print_memory();
   engine.drain(0);
   return 0;
 }
