@@ -224,9 +224,10 @@ unsigned blocks_for(int64_t rows, int64_t row_bytes) {
   return static_cast<unsigned>(std::clamp<int64_t>((items + kWarps - 1) / kWarps, 1, kSignalBlocks));
 }
 
-template <class V>
-bool takes(int64_t row_bytes, const void* one) {
-  return row_bytes % static_cast<int64_t>(sizeof(V)) == 0 && reinterpret_cast<uintptr_t>(one) % sizeof(V) == 0;
+// Rows here and at every rank.
+bool all_take_16_bytes(const PeerRows& rows, int64_t row_bytes, const std::byte* here, const std::byte* const* there) {
+  const auto takes = [&](const void* one) { return row_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(one) % 16 == 0; };
+  return takes(here) && std::all_of(there, there + rows.peers.size, takes);
 }
 
 }  // namespace
@@ -234,8 +235,7 @@ bool takes(int64_t row_bytes, const void* one) {
 void peer_gather(const PeerGatherArgs& args, CUstream_st* stream) {
   const int64_t rows = args.rows.begin[args.rows.peers.size];
   if (rows == 0) return;
-  bool wide = takes<uint4>(args.row_bytes, args.out);
-  for (int32_t r = 0; r < args.rows.peers.size; ++r) wide = wide && takes<uint4>(args.row_bytes, args.in[r]);
+  const bool wide = all_take_16_bytes(args.rows, args.row_bytes, args.out, args.in);
   const auto kernel = wide ? peer_gather_kernel<uint4> : peer_gather_kernel<uint16_t>;
   launch_following(kernel, blocks_for(rows, args.row_bytes), kThreads, 0, stream, "rows of other ranks", args);
 }
@@ -243,8 +243,7 @@ void peer_gather(const PeerGatherArgs& args, CUstream_st* stream) {
 void peer_dispatch(const PeerDispatchArgs& args, CUstream_st* stream) {
   const int64_t rows = args.rows.begin[args.rows.peers.size];
   if (rows == 0) return;
-  bool wide = takes<uint4>(args.row_bytes, args.all_x);
-  for (int32_t r = 0; r < args.rows.peers.size; ++r) wide = wide && takes<uint4>(args.row_bytes, args.x[r]);
+  const bool wide = all_take_16_bytes(args.rows, args.row_bytes, args.all_x, args.x);
   const auto kernel = wide ? peer_dispatch_kernel<uint4> : peer_dispatch_kernel<uint16_t>;
   launch_following(kernel, blocks_for(rows, args.row_bytes), kThreads, 0, stream, "tokens to experts", args);
 }

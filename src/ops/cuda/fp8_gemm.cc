@@ -74,6 +74,14 @@ size_t fp8_rows_bytes(int64_t rows, int64_t inputs) {
          Workspace::padded(static_cast<size_t>(inputs / kFp8Depth * scale_stride(rows)) * sizeof(float));
 }
 
+Fp8Rows ready_or_quantized(Workspace& workspace, const Fp8Rows& ready, const View& x, int64_t rows, int64_t inputs,
+                           Stream stream) {
+  if (ready.data) return ready;
+  const Fp8Rows quantized = take_fp8_rows(workspace, rows, inputs);
+  quantize_rows(x, nullptr, quantized, stream);
+  return quantized;
+}
+
 bool fp8_takes(const Product& p) {
   return p.x.dtype == DType::kBF16 && p.weight_dtype == DType::kF8E4M3 && !p.weights && !p.paired && !p.x_index &&
          !p.out_index && p.parts == 0 && p.rows > 0 && p.outputs > 0 && p.inputs > 0 && p.inputs % kFp8Depth == 0 &&
@@ -105,11 +113,7 @@ void clear_other_slices(const Product& p, Stream stream) {
 }
 
 void fp8_run(const Product& p, Workspace& workspace, Stream stream) {
-  Fp8Rows rows = p.x_fp8;
-  if (!rows.data) {
-    rows = take_fp8_rows(workspace, p.rows, p.inputs);
-    quantize_rows(p.x, nullptr, rows, stream);
-  }
+  const Fp8Rows rows = ready_or_quantized(workspace, p.x_fp8, p.x, p.rows, p.inputs, stream);
   if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream);
   const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
   fp8_multiply(rows, p.weight, p.outputs, whole, stream);

@@ -184,11 +184,7 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids
   if (chosen) {
     chosen_fp8(args, view(x.values), stream);
   } else {
-    args.x = fp8_view(x);
-    if (!args.x.data) {
-      args.x = take_fp8_rows(workspace, tokens, hidden);
-      quantize_rows(view(x.values), nullptr, args.x, stream);
-    }
+    args.x = ready_or_quantized(workspace, fp8_view(x), view(x.values), tokens, hidden, stream);
     few_fp8(args, stream);
   }
   return {args.out, out ? out->row_stride : pairs * hidden, nullptr};
@@ -207,11 +203,7 @@ View Moe::choice_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, 
 
 Moe::Rows Moe::fp8_shared(Workspace& workspace, const ActRows& x, const SharedExpertWeights& experts, Stream stream) {
   const int64_t tokens = x.values.dim(0), hidden = x.values.dim(1), width = experts.gate.weight.dim(0);
-  Fp8Rows quantized = fp8_view(x);
-  if (!quantized.data) {
-    quantized = take_fp8_rows(workspace, tokens, hidden);
-    quantize_rows(view(x.values), nullptr, quantized, stream);
-  }
+  const Fp8Rows quantized = ready_or_quantized(workspace, fp8_view(x), view(x.values), tokens, hidden, stream);
   const Fp8Rows halves = take_fp8_rows(workspace, tokens, width);
   const View gate_up = {workspace.take<uint16_t>(tokens * 2 * width), DType::kBF16, 2 * width};
   const View up = {static_cast<uint16_t*>(gate_up.data) + width, DType::kBF16, 2 * width};

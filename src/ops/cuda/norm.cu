@@ -183,10 +183,6 @@ int threads_for(int64_t columns, int width) {
   return packs > kThreadsMax ? 512 : static_cast<int>((packs + 31) / 32 * 32);
 }
 
-}  // namespace
-
-namespace {
-
 template <class T, class W, class P, int N, int kRanks>
 NormPointers<T, W, P, N, kRanks> pointers(const AddNormArgs& args) {
   NormPointers<T, W, P, N, kRanks> p = {.slices = args.slices,

@@ -78,11 +78,8 @@ void OpsCuda::multiply_together(Together& together) {
 // Products over the same rows on the FP8 tensor cores.
 void OpsCuda::multiply_quantized(std::span<Product> products) {
   workspace_.reset();
-  Fp8Rows rows = products[0].x_fp8;
-  if (!rows.data) {
-    rows = take_fp8_rows(workspace_, products[0].rows, products[0].inputs);
-    quantize_rows(products[0].x, nullptr, rows, stream());
-  }
+  const Product& first = products[0];
+  const Fp8Rows rows = ready_or_quantized(workspace_, first.x_fp8, first.x, first.rows, first.inputs, stream());
   Product together;
   for (Product& product : products) {
     product.x_fp8 = rows;
