@@ -20,28 +20,34 @@ class LinkFaults : public test::LinkFixture {
   void put_much(Results& results) {
     for (int i = 0; i < 8; ++i) link_->put(peer_, {{data_.data(), 0, 0, data_.size(), 0}}, results.add());
   }
-  void expect_all_failed(Results& results, Clock::time_point since, Clock::duration most) {
+  // Every put ended soon, and either its bytes went or the peer is said to be lost.
+  void expect_all_ended(Results& results, Clock::time_point since) {
     EXPECT_TRUE(results.wait(seconds(30)));
-    EXPECT_LT(Clock::now() - since, most);
+    EXPECT_LT(Clock::now() - since, seconds(15)) << "long before the link's patience with silent peers ends";
     for (const PutResult& result : results.all()) {
       EXPECT_TRUE(result.status.ok() || result.status.error().code == ErrorCode::kIo);
     }
-    EXPECT_GT(results.failed(), 0u);
   }
+  // Shared memory takes bytes without its owner.
+  bool needs_answers() const { return GetParam().name == std::string("tcp"); }
 
   const std::vector<std::byte> data_ = random_bytes(64 << 20, 9);
   const int32_t peer_;
 };
 
 TEST_P(LinkFaults, KillMinusNineFailsPutsSoon) {
+  ASSERT_TRUE(put_and_wait(*link_, peer_, {{data_.data(), 0, 0, 1000, 0}}).status.ok());
+  far_.process().signal(SIGSTOP);  // however fast the link is, it dies before it has taken everything
   Results before, after;
   put_much(before);
   far_.process().signal(SIGKILL);
   const auto killed = Clock::now();
   far_.process().wait();
   link_->put(peer_, {{data_.data(), 0, 0, data_.size(), 0}}, after.add());
-  expect_all_failed(after, killed, seconds(8));
-  expect_all_failed(before, killed, seconds(8));
+  expect_all_ended(after, killed);
+  expect_all_ended(before, killed);
+  EXPECT_EQ(after.failed(), 1u);
+  EXPECT_TRUE(before.failed() > 0 || !needs_answers());
   const Result<int32_t> again = link_->connect(far_.description());
   ASSERT_FALSE(again.ok());
   EXPECT_NE(again.error().code, ErrorCode::kInvalid) << "it is gone, and not wrong";
@@ -56,7 +62,7 @@ TEST_P(LinkFaults, DisconnectingASilentPeerFailsWhatIsUnderWay) {
   link_->disconnect(peer_, "no heartbeat");
   EXPECT_TRUE(results.wait(seconds(30)));
   EXPECT_LT(Clock::now() - begin, seconds(5));
-  EXPECT_TRUE(results.failed() > 0 || GetParam().name != std::string("tcp")) << "shared memory needs no answer";
+  EXPECT_TRUE(results.failed() > 0 || !needs_answers());
   far_.process().signal(SIGCONT);
 }
 
@@ -150,7 +156,7 @@ TEST_P(TakenBack, FromAWriterThatIsStoppedInTheMiddleAndComesBack) {
   far_.begin_revoking();
   if (!far_.revoked(seconds(1))) {  // it stopped within a write: known, and waited for
     writer.process().signal(SIGCONT);
-    ASSERT_TRUE(far_.revoked(seconds(10)));
+    ASSERT_TRUE(far_.revoked(seconds(30)));
   }
   clear();
   writer.process().signal(SIGCONT);
@@ -163,7 +169,7 @@ TEST_P(TakenBack, FromAWriterThatIsKilledInTheMiddle) {
   std::this_thread::sleep_for(std::chrono::milliseconds(30));
   writer.process().signal(SIGKILL);
   far_.begin_revoking();
-  ASSERT_TRUE(far_.revoked(seconds(10)));
+  ASSERT_TRUE(far_.revoked(seconds(30)));
   clear();
   writer.process().wait();
   EXPECT_TRUE(is_clear());
