@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/base_url.h"
 #include "base/result.h"
-#include "evaluate/base_url.h"
 
 namespace hylas {
 

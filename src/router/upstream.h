@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "evaluate/base_url.h"
+#include "base/base_url.h"
 
 namespace hylas::router {
 

@@ -15,18 +15,22 @@ TEST_F(StreamTest, EventsArriveAsTheyAreWritten) {
   std::mutex mutex;
   ReplyPtr reply;
   worker.on_generate([&](const HttpRequest&, const ReplyPtr& one) {
-    one->begin_stream("text/event-stream; charset=utf-8");
-    one->write("data: 1\n\n");
     std::lock_guard lock(mutex);
     reply = one;
+    one->begin_stream("text/event-stream; charset=utf-8");
+    one->write("data: 1\n\n");
   });
   start();
   auto client = begin(R"({"stream": true})");
-  EXPECT_THAT(client->receive_some(), testing::HasSubstr("Content-Type: text/event-stream; charset=utf-8"));
+  std::string heard;
+  const auto hears = [&](const char* event) {
+    return eventually([&] { return (heard += client->receive_some()).ends_with(event); });
+  };
+  ASSERT_TRUE(hears("9\r\ndata: 1\n\n\r\n")) << heard;
+  EXPECT_THAT(heard, testing::HasSubstr("Content-Type: text/event-stream; charset=utf-8"));
   std::lock_guard lock(mutex);
   reply->write("data: 2\n\n");
-  std::string more;
-  EXPECT_TRUE(eventually([&] { return (more += client->receive_some()).ends_with("9\r\ndata: 2\n\n\r\n"); })) << more;
+  EXPECT_TRUE(hears("9\r\ndata: 2\n\n\r\n")) << heard;
   reply->end();
 }
 

@@ -1,4 +1,4 @@
-#include "evaluate/base_url.h"
+#include "base/base_url.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
