@@ -133,6 +133,9 @@ Result<EngineConfiguration> configure(const EngineOptions& options, const ModelC
   if (options.with_mtp && model.mtp_layers == 0) {
     return error(ErrorCode::kUnsupported, "this model has no MTP head (mtp_num_hidden_layers)");
   }
+  if (options.with_mtp && dp > 1) {  // a step of the head does not know what the other groups bring to the experts
+    return error(ErrorCode::kUnsupported, "--mtp works with one dp group, not with --dp-size {}", dp);
+  }
   decoder.with_mtp = options.with_mtp;
   decoder.layer_end = model.num_layers;
   decoder.page_size = options.page_size;

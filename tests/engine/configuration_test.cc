@@ -131,6 +131,21 @@ TEST(Configuration, DpGroupsRecordStepsOfTheSequencesOfOne) {
   EXPECT_THAT(configure(options, model, {}).value().graph_rows, ElementsAre(1, 2, 4));
 }
 
+TEST(Configuration, TheMtpHeadDraftsWithinOneDpGroup) {
+  EngineOptions options;
+  options.with_mtp = true;
+  options.enable_dp_attention = true;
+  options.parallel = {.tp = 2, .ep = 2};
+  ModelConfig model = parse_model_config(test::layout_model_path({test::LayoutKind::kMoe, 8})).value();
+  model.mtp_layers = 1;
+  EXPECT_TRUE(configure(options, model, {}).value().decoder.with_mtp);
+  options.parallel.dp = 2;
+  const auto refused = configure(options, model, {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(refused.error().message, "--mtp works with one dp group, not with --dp-size 2");
+}
+
 TEST(Configuration, RanksTakeAGpuEach) {
   EngineOptions options;
   options.base_gpu_id = 1;
