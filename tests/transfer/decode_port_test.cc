@@ -314,7 +314,7 @@ TEST_F(DecodePorts, HeartbeatsKeepAnInstanceAlive) {
   constexpr int64_t kPatienceUs = 2'000'000;
   make(kPatienceUs, test::kWaitUs);
   Link link = granted();
-  const int64_t end_us = now_us() + kPatienceUs * 3 / 2;
+  const int64_t end_us = now_us() + 2 * kPatienceUs;
   while (now_us() < end_us) {
     ASSERT_TRUE(link->send_heartbeat().ok());
     ASSERT_TRUE(link->recv(kPatienceUs / 50).ok());
