@@ -27,8 +27,10 @@ INSTANTIATE_TEST_SUITE_P(Kinds, CudaDeltaMixer,
                                          MixerCase{{16, 48, 128, 128}, DType::kF32, DType::kBF16, 17},
                                          MixerCase{{16, 64, 128, 128}, DType::kF16, DType::kF32, 9},
                                          MixerCase{{2, 16, 128, 128}, DType::kF32, DType::kBF16, 5},
-                                         MixerCase{{1, 1, 128, 128}, DType::kF16, DType::kBF16, 6},
+                                         MixerCase{{2, 2, 128, 128}, DType::kF16, DType::kBF16, 6},
+                                         MixerCase{{16, 32, 128, 128}, DType::kF32, DType::kF32, 40},
                                          // What the one kernel does not take.
+                                         MixerCase{{1, 1, 128, 128}, DType::kF16, DType::kBF16, 6},
                                          MixerCase{{1, 16, 128, 128}, DType::kF16, DType::kBF16, 5},
                                          MixerCase{{2, 4, 64, 128}, DType::kF32, DType::kBF16, 4},
                                          MixerCase{{2, 4, 128, 64}, DType::kF16, DType::kF32, 4}));
