@@ -56,6 +56,24 @@ TEST(CudaSampling, EveryFilterDrawsTheCpusTokens) {
   }
 }
 
+// Rows of few different logits, at places of every alignment, ends behind and before a whole step; more rows than have
+// changed copies at once.
+TEST(CudaSampling, OfEqualLogitsTheFirst) {
+  std::mt19937 random(80);
+  for (const int32_t vocab : {1, 4095, 4096, 4097, 12291}) {
+    for (const int32_t behind : {0, 1, 4}) {
+      HostTensor logits = random_tensor(random, DType::kF32, {150, vocab + behind}, 1.f);
+      for (int64_t r = 0; r < 150; ++r) {
+        float* row = logits.view.row<float>(r);
+        for (int64_t i = 0; i < vocab; ++i) row[i] = static_cast<float>(random() % 1000 / 998);
+      }
+      std::vector<SampleRow> rows(150);
+      for (SampleRow& row : rows) row.temperature = 0.f;
+      expect_same(sample(logits, vocab, rows));
+    }
+  }
+}
+
 TEST(CudaSampling, PenaltiesBiasBlockedAndMasks) {
   std::mt19937 random(78);
   constexpr int32_t kVocab = 5000;

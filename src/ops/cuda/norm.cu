@@ -125,9 +125,9 @@ __global__ void __launch_bounds__(kThreadsMax) add_rms_norm_kernel(const NormPoi
   add_rms_norm_row(p, blockIdx.x, weights, memory);
 }
 
-// The same for rows of bf16 with one pack a thread and at most one partial sum: no loop, so that all loads are under
-// way at once, and half the registers.
-template <class W, class P>
+// The same for rows of bf16 with one pack a thread and partial sums in so many slices, if any: no loop, so that all
+// loads are under way at once, and fewer registers.
+template <class W, class P, int kSlices>
 __global__ void __launch_bounds__(kThreadsMax) add_rms_norm_pack_kernel(const NormPointers<Bf16, W, P, kVector, 1> p) {
   __shared__ float memory[32];
   const int64_t c = threadIdx.x * kVector, row = blockIdx.x;
@@ -136,20 +136,25 @@ __global__ void __launch_bounds__(kThreadsMax) add_rms_norm_pack_kernel(const No
   if (inside && p.has_norm()) weights = p.weights(c);
   follow();
   Pack<Bf16, kVector> residual = {};
-  Pack<P, kVector> partial = {};
+  Pack<P, kVector> partial[kSlices] = {};
   auto* at = reinterpret_cast<Pack<Bf16, kVector>*>(p.residual + row * p.residual_stride + c);
   if (inside) {
     residual = *at;
     constexpr int kPiece = 16 / static_cast<int>(sizeof(P));
-    for (int i = 0; i < kVector && p.partials[0]; i += kPiece) {
-      *reinterpret_cast<Pack<P, kPiece>*>(&partial.value[i]) =
-          *reinterpret_cast<const Pack<P, kPiece>*>(p.partials[0] + row * p.columns + c + i);
+#pragma unroll
+    for (int i = 0; i < kSlices * kVector && p.partials[0]; i += kPiece) {
+      const int64_t slice = i / kVector * p.slice_stride;
+      *reinterpret_cast<Pack<P, kPiece>*>(&partial[i / kVector].value[i % kVector]) =
+          *reinterpret_cast<const Pack<P, kPiece>*>(p.partials[0] + slice + row * p.columns + c + i % kVector);
     }
   }
   float sum = 0.f, x[kVector];
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
-    if (p.partials[0]) residual.value[i] = from_f32<Bf16>(to_f32(residual.value[i]) + to_f32(partial.value[i]));
+    float added = to_f32(partial[0].value[i]);  // as take_slices() has it
+    if constexpr (kSlices >= 2) added += to_f32(partial[1].value[i]);
+    if constexpr (kSlices == 4) added += to_f32(partial[2].value[i]) + to_f32(partial[3].value[i]);
+    if (p.partials[0]) residual.value[i] = from_f32<Bf16>(to_f32(residual.value[i]) + added);
     x[i] = to_f32(residual.value[i]);
     sum += x[i] * x[i];
   }
@@ -211,14 +216,20 @@ void launch_over(const AddNormArgs& args, Stream stream) {
 
 template <class T, class W, class P, int N>
 void launch_alone(const AddNormArgs& args, Stream stream) {
+  const auto start = [&](auto* kernel) {
+    launch_following(kernel, static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0, stream, "add_rms_norm",
+                     pointers<T, W, P, N, 1>(args));
+  };
   if constexpr (N == kVector && std::is_same_v<T, Bf16>) {
-    if (args.columns <= kThreadsMax * N && args.slices <= 1) {
-      return launch_following(add_rms_norm_pack_kernel<W, P>, static_cast<unsigned>(args.rows),
-                              threads_for(args.columns, N), 0, stream, "add_rms_norm", pointers<T, W, P, N, 1>(args));
+    if (args.columns <= kThreadsMax * N) {
+      if (args.slices <= 1) return start(add_rms_norm_pack_kernel<W, P, 1>);
+      if constexpr (std::is_same_v<P, float>) {
+        if (args.slices == 2) return start(add_rms_norm_pack_kernel<W, P, 2>);
+        if (args.slices == 4) return start(add_rms_norm_pack_kernel<W, P, 4>);
+      }
     }
   }
-  launch_following(add_rms_norm_kernel<T, W, P, N>, static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0,
-                   stream, "add_rms_norm", pointers<T, W, P, N, 1>(args));
+  start(add_rms_norm_kernel<T, W, P, N>);
 }
 
 template <class T, class W, int N>
