@@ -37,6 +37,7 @@ struct Shared {
   alignas(16) float query[kGroups][kKeyRow];
   alignas(16) float key[kGroups][kKeyRow];
   alignas(16) float value[kDim];
+  alignas(16) float gate[kDim];  // silu of z
   alignas(16) float sums[2][kGroups][kDim];
   alignas(16) Ahead ahead;
   float decay, beta;
@@ -134,8 +135,7 @@ __device__ __forceinline__ void put_normalised(const float (&x)[kPieces], float 
 
 // The norm over the head's results, which the groups of keys have left as four sums for each: one warp, four
 // neighbouring values a lane, as in norm.cu.
-__device__ __forceinline__ void put_gated(const Shared& shared, const float (&gate)[kPieces],
-                                          const DeltaMixerArgs& args, int64_t t, int64_t column) {
+__device__ __forceinline__ void put_gated(const Shared& shared, const DeltaMixerArgs& args, int64_t t, int64_t column) {
   const int lane = threadIdx.x % 32, first = lane * kPieces;
   const auto& sums = shared.sums[1];
   float x[kPieces], sum = 0.f;
@@ -146,6 +146,8 @@ __device__ __forceinline__ void put_gated(const Shared& shared, const float (&ga
     sum += x[j] * x[j];
   }
   const float scale = 1.f / sqrtf(warp_sum(sum) / static_cast<float>(kDim) + args.eps);
+  float gate[kPieces];
+  load<kPieces>(shared.gate + first, gate);
   const uint2 norm[] = {shared.ahead.norm[0][lane], shared.ahead.norm[1][lane]};
 #pragma unroll
   for (int j = 0; j < kPieces; ++j) {
@@ -163,17 +165,20 @@ __device__ __forceinline__ void put_gated(const Shared& shared, const float (&ga
 
 // What one of the first warps does before all go over the state; the others have nothing to do there.
 struct FirstWarp {
-  int role, head, key_head, channel = 0;
-  float gate[kPieces];
+  int role, head, key_head;
 
+  // The lane's first one, of q, k or v.
+  __device__ __forceinline__ int channel(const DeltaMixerArgs& args) const {
+    const int keys = args.delta.key_heads;
+    const int block = role == kQuery ? key_head : role == kKey ? keys + key_head : 2 * keys + head;
+    return block * kDim + static_cast<int>(threadIdx.x) % 32 * kPieces;
+  }
   // What the kernel before this one does not write.
-  __device__ __forceinline__ void read(const DeltaMixerArgs& args, int slot, Ahead& to) {
+  __device__ __forceinline__ void read(const DeltaMixerArgs& args, int slot, Ahead& to) const {
     const DeltaArgs& delta = args.delta;
-    const int lane = threadIdx.x % 32, keys = delta.key_heads;
+    const int lane = threadIdx.x % 32;
     if (role <= kValue) {
-      const int block = role == kQuery ? key_head : role == kKey ? keys + key_head : 2 * keys + head;
-      channel = block * kDim + lane * kPieces;
-      Window::read(args.conv, slot, channel, role, to);
+      Window::read(args.conv, slot, channel(args), role, to);
     } else if (role == kGates) {
       const bool wide = args.norm_dtype == DType::kF32;
       const auto* norm = static_cast<const std::byte*>(args.norm) + lane * kPieces * (wide ? 4 : 2);
@@ -186,9 +191,9 @@ struct FirstWarp {
     }
   }
   // And then q, k, v and the gates.
-  __device__ __forceinline__ void make(const DeltaMixerArgs& args, int64_t t, Shared& shared) {
+  __device__ __forceinline__ void make(const DeltaMixerArgs& args, int64_t t, Shared& shared) const {
     if (role <= kValue) {
-      Window::read_newest(args.conv, t, channel, role, shared.ahead);
+      Window::read_newest(args.conv, t, channel(args), role, shared.ahead);
       copies_ahead_done();
       float x[kPieces];
       Window(shared.ahead, role).convolve(args.conv.weight_dtype, shared.ahead, role, x);
@@ -200,7 +205,7 @@ struct FirstWarp {
       make_gates(args.delta, args.z, t, shared);
     }
   }
-  __device__ __forceinline__ void make_gates(const DeltaArgs& args, const View& z, int64_t t, Shared& shared) {
+  __device__ __forceinline__ void make_gates(const DeltaArgs& args, const View& z, int64_t t, Shared& shared) const {
     Ahead& ahead = shared.ahead;
     const int lane = threadIdx.x % 32;
     const int64_t a = t * args.a.stride + head, b = t * args.b.stride + head;
@@ -220,8 +225,10 @@ struct FirstWarp {
       shared.decay = decay;
       shared.beta = beta;
     }
+    float gate[kPieces];
     load<kPieces>(reinterpret_cast<const Bf16*>(&ahead.newest[kGates][lane]), gate);
     for (float& value : gate) value = silu(value);
+    store<kPieces>(shared.gate + lane * kPieces, gate);
   }
 };
 

@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   // before anything is waited for: a block's time is mostly that until its state is there.
   const int read = delta.batch.state_read[row], write = delta.batch.state_write[row];
   const int64_t t = row;  // each row has one token
-  FirstWarp first = {.role = warp, .head = head, .key_head = head / sharing};
+  const FirstWarp first = {.role = warp, .head = head, .key_head = head / sharing};
   first.read(args, read, shared.ahead);
   const int64_t at = (static_cast<int64_t>(head) * kDim + group) * kDim + column;
   const S* from = static_cast<const S*>(delta.pool) + read * delta.slot_stride + at;
@@ -174,12 +174,12 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   store<V>(&shared.sums[1][group][column], result);
   __syncthreads();
   if (warp == kGates) {
-    put_gated(shared, first.gate, args, t, static_cast<int64_t>(head) * kDim);
+    put_gated(shared, args, t, static_cast<int64_t>(head) * kDim);
   }
   cluster_wait();
   // The channels of v are this block's alone.
   const bool writes = warp == kValue || first.key_head * sharing == head;
-  if (writes && warp <= kValue) Window(shared.ahead, warp).write(args.conv, write, first.channel);
+  if (writes && warp <= kValue) Window(shared.ahead, warp).write(args.conv, write, first.channel(args));
 }
 
 template <class S, int V>
