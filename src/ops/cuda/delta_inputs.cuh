@@ -30,7 +30,8 @@ struct Ahead {
   uint4 taps[kGates][kPieces][32];
   uint2 newest[kGates + 1][32];  // inputs of the channels; the last: z
   uint2 norm[2][32];
-  uint32_t bias, rate, a, b;  // with their neighbour, if in bf16
+  uint32_t bias, rate;  // with their neighbour, if in bf16
+  float a, b;
 };
 
 struct Shared {
@@ -208,10 +209,9 @@ struct FirstWarp {
   __device__ __forceinline__ void make_gates(const DeltaArgs& args, const View& z, int64_t t, Shared& shared) const {
     Ahead& ahead = shared.ahead;
     const int lane = threadIdx.x % 32;
-    const int64_t a = t * args.a.stride + head, b = t * args.b.stride + head;
     if (lane == 0) {
-      copy_ahead<4>(&ahead.a, word_of(args.a.data, args.a.dtype, a), true);
-      copy_ahead<4>(&ahead.b, word_of(args.b.data, args.b.dtype, b), true);
+      copy_ahead<4>(&ahead.a, static_cast<const float*>(args.a.data) + t * args.a.stride + head, true);
+      copy_ahead<4>(&ahead.b, static_cast<const float*>(args.b.data) + t * args.b.stride + head, true);
     }
     const Bf16* from = static_cast<const Bf16*>(z.data) + t * z.stride + head * kDim;
     copy_ahead<8>(&ahead.newest[kGates][lane], from + lane * kPieces, true);
@@ -219,8 +219,7 @@ struct FirstWarp {
     __syncwarp();  // the first lane's too
     const float bias = value_of(ahead.bias, args.dt_bias_dtype, head);
     const float rate = value_of(ahead.rate, args.a_log_dtype, head);
-    const float decay = expf(log_decay(value_of(ahead.a, args.a.dtype, a), bias, rate));
-    const float beta = sigmoid(value_of(ahead.b, args.b.dtype, b));
+    const float decay = expf(log_decay(ahead.a, bias, rate)), beta = sigmoid(ahead.b);
     if (lane == 0) {
       shared.decay = decay;
       shared.beta = beta;

@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
     if (read >= 0) state[i].read(from + i * kGroups * kDim);
   }
   follow();
-  if (write < 0) return;  // the whole cluster
+  if (write < 0) return copies_ahead_done();  // the whole cluster
   first.make(args, t, shared);
   __syncthreads();
   cluster_arrive();
@@ -211,10 +211,10 @@ bool delta_mixer_takes(const DeltaMixerArgs& args) {
   const DeltaArgs& delta = args.delta;
   const auto at = [](const void* data, uintptr_t unit) { return reinterpret_cast<uintptr_t>(data) % unit == 0; };
   const auto rows_at_8 = [&](const View& v) { return v.stride % 4 == 0 && at(v.data, 8); };
-  // What heads have one of each is read with its neighbour, if in bf16.
-  const auto pairs = [&](const View& v) { return v.stride % 2 == 0 && at(v.data, 4); };
+  // A head's bias and rate are read with their neighbours, if in bf16.
   const bool heads = delta.value_heads % 2 == 0 && delta.value_heads / delta.key_heads <= mixer::kClusterMax &&
-                     pairs(delta.a) && pairs(delta.b) && at(delta.dt_bias, 4) && at(delta.a_log, 4);
+                     delta.a.dtype == DType::kF32 && delta.b.dtype == DType::kF32 && at(delta.dt_bias, 4) &&
+                     at(delta.a_log, 4);
   return delta.batch.decode_rows == delta.batch.rows && args.conv.u.dtype == DType::kBF16 &&
          delta.key_dim == mixer::kDim && delta.value_dim == mixer::kDim && heads && delta.slot_stride % 4 == 0 &&
          at(delta.pool, 16) && args.conv.slot_stride % 4 == 0 && at(args.conv.pool, 8) && at(args.conv.weight, 16) &&

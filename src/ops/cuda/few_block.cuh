@@ -195,15 +195,18 @@ __device__ void copy_weights(const FewFp8Args& p, const Block<kRows>& block, int
   }
 }
 
-// One thread: to the second-level cache what the first units probably begin with, as long as nobody knows the rows.
-// Most experts have some, so a run's place is about its expert's number; the first half of a run begins a unit. Two
-// items of every expert, for so many as there are blocks: about what memory can bring until the runs are found.
+// One thread: to the second-level cache an item that the first units probably begin with, as long as nobody knows the
+// rows: all of the shared expert's, then of each expert the first and that in the middle, where units begin if there
+// are many items. Most experts have some rows, so a run's place is about its expert's number. One item for each block
+// is what memory can bring until the runs are found.
 template <class K>
 __device__ void prefetch_first(const FewFp8Args& p) {
-  const int expert = static_cast<int>(blockIdx.x) / 2, tile = static_cast<int>(blockIdx.x) % 2;
-  if (expert >= p.experts || tile >= K::tiles(p)) return;
+  const int tiles = K::tiles(p), number = static_cast<int>(blockIdx.x) - (p.with_shared ? tiles : 0);
+  const int expert = number / 2, tile = number < 0 ? static_cast<int>(blockIdx.x) : number % 2 * (tiles / 2);
+  if (number >= 0 && expert >= p.experts) return;
+  const CUtensorMap* map = number < 0 ? &p.up.shared.map : &p.up.weights.map;
   for (int group = 0; group * kGroup < p.up.inputs; ++group) {
-    prefetch_box(&p.up.weights.map, group * kGroup, 0, 2 * expert, tile * K::kOutputs / 8);
+    prefetch_box(map, group * kGroup, 0, number < 0 ? 0 : 2 * expert, tile * K::kOutputs / 8);
   }
 }
 
