@@ -27,7 +27,10 @@ constexpr int kOldWords = kPieces * kHistory / 4;  // of 8 bytes, of a lane's ch
 // As it lies in memory: bf16, or f32 in twice the room.
 struct Ahead {
   uint2 old[kGates][kOldWords][32];  // by role and lane: the windows of four channels in bf16
-  uint4 taps[kGates][kPieces][32];
+  union {                            // four blocks of a multiprocessor stay within 64 KB
+    uint4 taps[kGates][kPieces][32];
+    float results[kGroups][kDim];  // sums over the keys of a group, when the taps have been used
+  };
   uint2 newest[kGates + 1][32];  // inputs of the channels; the last: z
   uint2 norm[2][32];
   uint32_t bias, rate;  // with their neighbour, if in bf16
@@ -38,8 +41,8 @@ struct Shared {
   alignas(16) float query[kGroups][kKeyRow];
   alignas(16) float key[kGroups][kKeyRow];
   alignas(16) float value[kDim];
-  alignas(16) float gate[kDim];  // silu of z
-  alignas(16) float sums[2][kGroups][kDim];
+  alignas(16) float gate[kDim];           // silu of z
+  alignas(16) float sums[kGroups][kDim];  // what the keys of a group recall
   alignas(16) Ahead ahead;
   float decay, beta;
 };
@@ -138,7 +141,7 @@ __device__ __forceinline__ void put_normalised(const float (&x)[kPieces], float 
 // neighbouring values a lane, as in norm.cu.
 __device__ __forceinline__ void put_gated(const Shared& shared, const DeltaMixerArgs& args, int64_t t, int64_t column) {
   const int lane = threadIdx.x % 32, first = lane * kPieces;
-  const auto& sums = shared.sums[1];
+  const auto& sums = shared.ahead.results;
   float x[kPieces], sum = 0.f;
 #pragma unroll
   for (int j = 0; j < kPieces; ++j) {
@@ -198,7 +201,7 @@ struct FirstWarp {
       copies_ahead_done();
       float x[kPieces];
       Window(shared.ahead, role).convolve(args.conv.weight_dtype, shared.ahead, role, x);
-      auto& scratch = shared.sums[0][role];
+      auto& scratch = shared.sums[role];
       if (role == kQuery) put_normalised(x, 1.f / sqrtf(static_cast<float>(kDim)), scratch, shared.query);
       if (role == kKey) put_normalised(x, 1.f, scratch, shared.key);
       if (role == kValue) store<kPieces>(shared.value + threadIdx.x % 32 * kPieces, x);

@@ -160,18 +160,18 @@ __global__ void __launch_bounds__(kThreads<V>, kBlocks<S, V>) delta_mixer_kernel
   uint32_t zero;
   asm volatile("shr.s32 %0, %1, 31;" : "=r"(zero) : "r"(write));
   for (Raw<S, V>& words : state) words.keep(zero);
-  store<V>(&shared.sums[0][group][column], old);
+  store<V>(&shared.sums[group][column], old);
   __syncthreads();
   const float decay = shared.decay, beta = shared.beta;
 #pragma unroll
   for (int c = 0; c < V; ++c) {
     const int i = column + c;
-    const float was = (shared.sums[0][0][i] + shared.sums[0][1][i]) + (shared.sums[0][2][i] + shared.sums[0][3][i]);
+    const float was = (shared.sums[0][i] + shared.sums[1][i]) + (shared.sums[2][i] + shared.sums[3][i]);
     old[c] = beta * (shared.value[i] - decay * was);  // what is written
   }
   S* to = static_cast<S*>(delta.pool) + write * delta.slot_stride + at;
   renew<S, V>(state, shared.key[group], shared.query[group], decay, old, to, result);
-  store<V>(&shared.sums[1][group][column], result);
+  store<V>(&shared.ahead.results[group][column], result);
   __syncthreads();
   if (warp == kGates) {
     put_gated(shared, args, t, static_cast<int64_t>(head) * kDim);
