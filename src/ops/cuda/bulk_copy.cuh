@@ -79,6 +79,10 @@ __device__ __forceinline__ void prefetch_box(const CUtensorMap* map, int c0, int
                "r"(c2), "r"(c3)
                : "memory");
 }
+// And so many bytes; multiples of 16 both.
+__device__ __forceinline__ void prefetch_bytes(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }

@@ -1,6 +1,8 @@
 // Products with few outputs (routers, gates) in bf16: too few tiles to keep the GPU busy one step of K after another.
 #include "ops/cuda/gemm_small.cuh"
 
+#include "ops/cuda/bulk_copy.cuh"
+
 namespace hylas::cuda {
 namespace {
 
@@ -18,15 +20,11 @@ constexpr int kWideRows = kWideTiles * kSmallRows, kWideOutputs = kWideTiles * k
 constexpr int kWideThreads = 32 * kSmallWarps;
 constexpr int64_t kNarrowBlocks = 264;  // two for each multiprocessor
 
-// To the second-level cache, before the rows are there.
+// To the second-level cache, before the rows are there: a thread for each output.
 __device__ void prefetch_weights(const MatrixTile& tile, int64_t inputs) {
-  constexpr int kLine = 64, kLanes = kWideThreads / kWideOutputs;  // elements; threads of an output
-  const int output = static_cast<int>(threadIdx.x) / kLanes;
-  if (output >= tile.outputs) return;
-  const Bf16* weight = static_cast<const Bf16*>(tile.weight.data) + (tile.output + output) * tile.weight.stride;
-  for (int64_t i = threadIdx.x % kLanes * kLine; i < inputs; i += kLanes * kLine) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(weight + i));
-  }
+  if (static_cast<int>(threadIdx.x) >= tile.outputs) return;
+  const Bf16* weight = static_cast<const Bf16*>(tile.weight.data) + (tile.output + threadIdx.x) * tile.weight.stride;
+  prefetch_bytes(weight, static_cast<uint32_t>(inputs * sizeof(Bf16)));
 }
 
 __global__ void __launch_bounds__(kWideThreads, 2) gemm_small_wide_kernel(const __grid_constant__ Product p) {
