@@ -268,7 +268,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8FewRows,
                                          Case{7, 256, 384, 128, 4, 2, 2}, Case{64, 512, 256, 128, 64, 8, 64},
                                          Case{20, 2048, 512, 512, 16, 8, 9}, Case{3, 4096, 128, 128, 16, 10, 16},
                                          Case{9, 4096, 256, 256, 4, 3, 4}, Case{5, 3072, 1024, 1024, 8, 2, 8},
-                                         Case{33, 384, 640, 640, 8, 2, 3}, Case{256, 128, 128, 128, 128, 8, 128}));
+                                         Case{33, 384, 640, 640, 8, 2, 3}, Case{256, 128, 128, 128, 128, 8, 128},
+                                         Case{40, 2048, 512, 512, 16, 4, 16}));
 
 // Some experts have more rows than a run holds, some none.
 TEST_P(CudaFp8FewRows, EqualTheCpuOnTheQuantizedRows) {

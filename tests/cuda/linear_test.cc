@@ -163,6 +163,45 @@ TEST(CudaLinearBits, GateAndUpDoNotDependOnTheRows) {
   }
 }
 
+// Few outputs, of one matrix and of two in one launch: a block has other rows and outputs where there are many rows.
+TEST(CudaLinearBits, FewOutputsEqualTheCpuInEveryBatch) {
+  std::mt19937 random(76);
+  constexpr int64_t kRows = 511;
+  for (const int64_t inputs : {512, 2048, 4096}) {
+    const Matrix x = random_matrix(random, DType::kBF16, kRows, inputs, 1.f, 8),
+                 router = random_matrix(random, DType::kBF16, 256, inputs, 0.05f),
+                 gate = random_matrix(random, DType::kBF16, 3, inputs, 0.05f, 8);
+    const OnDevice dx(x);
+    const WeightOnDevice drouter(router), dgate(gate);
+    struct Outs {
+      explicit Outs(int64_t rows)
+          : logits(poisoned(DType::kF32, {rows, 256}, 4)), gates(poisoned(DType::kBF16, {rows, 3})) {}
+      OnDevice logits, gates;
+    };
+    const auto run = [&](int64_t begin, const Outs& to) {
+      const LinearWeight weights[] = {drouter.weight(), dgate.weight()};
+      const Tensor outs[] = {to.logits, to.gates};
+      cuda_ops().linear(dx.view.rows(begin, to.logits.view.dim(0)), weights, outs);
+    };
+    const Outs all(kRows);
+    run(0, all);
+    HostTensor logits = poisoned(DType::kF32, {kRows, 256}, 4), gates = poisoned(DType::kBF16, {kRows, 3});
+    const LinearWeight weights[] = {router.weight(), gate.weight()};
+    const Tensor outs[] = {logits, gates};
+    cpu_ops().linear(x.view, weights, outs);
+    EXPECT_TRUE(equal(all.logits, logits, 2e-5, 1e-5));
+    EXPECT_TRUE(equal(all.gates, gates, 2e-5, 2 * rounding(DType::kBF16)));
+    const HostTensor all_logits = all.logits.host(), all_gates = all.gates.host();
+    for (const auto& [begin, rows] :
+         {std::pair<int64_t, int64_t>{0, 1}, {510, 1}, {5, 16}, {33, 128}, {3, 129}, {70, 256}}) {
+      const Outs some(rows);
+      run(begin, some);
+      EXPECT_EQ(values(some.logits.host()), values(all_logits, begin, rows)) << rows << " rows from " << begin;
+      EXPECT_EQ(values(some.gates.host()), values(all_gates, begin, rows)) << rows << " rows from " << begin;
+    }
+  }
+}
+
 // What a rank of several multiplies has the bits of one rank, however few heads are left to it.
 TEST(CudaLinearBits, APartOfTheHeadsHasTheBitsOfTheWhole) {
   std::mt19937 random(75);
