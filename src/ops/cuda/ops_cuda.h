@@ -84,9 +84,9 @@ class OpsCuda final : public Ops {
         graphs_(*device_) {}
   Stream stream() const { return device_->stream(); }
   void multiply(const Product& product);
-  // Matrices over the same few rows, by the kernel that takes them.
+  // Matrices over the same rows, by the kernel that takes them.
   struct Together {
-    Product bf16, small, fp8, fp8_rows;  // small: bf16 of few outputs
+    Product bf16, small, gates, fp8, fp8_rows;  // small: bf16 of few outputs; gates: of few over many rows
   };
   void multiply_together(Together& together);
   void multiply_quantized(std::span<Product> products);
