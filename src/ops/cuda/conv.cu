@@ -10,7 +10,7 @@ namespace hylas::cuda {
 namespace {
 
 constexpr int kHistory = 3;
-constexpr int kTokens = 32;    // of a tile
+constexpr int kTokens = kConvTile;
 constexpr int kThreads = 128;  // channels of a block
 
 // One thread per channel and tile of tokens. The state of a row is read and written by its first tile alone: what
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(kThreads, 8) conv_silu_wide_kernel(const ConvA
   WideConv<W> conv;
   if (channel < args.channels) conv.read_taps(args.weight, channel);
   follow();
-  const RowTile tile = find_row_tile(batch.row_begin, 0, batch.rows, kTokens, 1, blockIdx.x);
+  const RowTile tile = find_row_tile(batch.row_begin, 0, batch.rows, kTokens, 1, args.first_tile + blockIdx.x);
   if (tile.row < 0 || batch.state_write[tile.row] < 0 || channel >= args.channels) return;
   const int row_begin = batch.row_begin[tile.row], tokens = batch.row_begin[tile.row + 1] - row_begin;
   const Bf16* u = static_cast<const Bf16*>(args.u.data) + row_begin * args.u.stride + channel;
@@ -188,7 +188,8 @@ void conv_rows(const ConvArgs& args, Stream stream) {
   if (args.batch.rows == 0) return;
   const bool decode = args.batch.decode_rows == args.batch.rows;
   if (conv_normalises(args)) {
-    const dim3 grid(static_cast<unsigned>(row_tiles_max(args.batch, 0, kTokens)),
+    const int tiles = args.tiles > 0 ? args.tiles : row_tiles_max(args.batch, 0, kTokens) - args.first_tile;
+    const dim3 grid(static_cast<unsigned>(tiles),
                     static_cast<unsigned>((args.channels / kWide + kThreads - 1) / kThreads));
     return with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
       launch_following(conv_silu_wide_kernel<W>, grid, kThreads, 0, stream, "conv_silu", args);

@@ -19,6 +19,9 @@ struct DeltaTokens {
   void* k = nullptr;
   float* alpha = nullptr;
   float* beta = nullptr;
+  // Null, or [3]: where the one prefill row begins, its token `cut`, and its end, as two rows would have it.
+  int32_t* bounds = nullptr;
+  int32_t cut = 0;
 };
 void delta_pack_tokens(const DeltaArgs& args, const DeltaHeads& heads, const DeltaTokens& out, Stream stream);
 

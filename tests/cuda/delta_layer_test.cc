@@ -1,0 +1,187 @@
+// A delta layer of which parts run beside the delta rule: the bits of the operators one after the other, whatever the
+// batch, and the CPU's numbers.
+#include <gtest/gtest.h>
+
+#include "cuda/flashinfer_side.h"
+#include "cuda/rows_side.h"
+#include "ops/prefill_parts.h"
+
+namespace hylas::test {
+namespace {
+
+// As the engine makes them, FlashInfer's prefill among it.
+Ops& layer_ops() {
+  static const std::unique_ptr<Ops> kOps = [] {
+    CudaOpsOptions options;
+    options.fp8 = {.linear = true, .experts = true};
+    options.prefill = {.delta = true, .attention = true};
+    return make_cuda_ops(options).value();
+  }();
+  return *kOps;
+}
+
+struct LayerCase {
+  DType weight;
+  DeltaShape shape;
+  int64_t hidden;
+};
+
+// Weights of a layer and its pools.
+struct LayerData {
+  LayerData(std::mt19937& random, const LayerCase& c, int64_t slots)
+      : c(c),
+        qkv(random_matrix(random, c.weight, c.shape.channels(), c.hidden, 0.05f)),
+        z(random_matrix(random, c.weight, values(), c.hidden, 0.05f)),
+        a(random_matrix(random, DType::kBF16, c.shape.value_heads, c.hidden, 0.05f)),
+        b(random_matrix(random, DType::kBF16, c.shape.value_heads, c.hidden, 0.05f)),
+        last(random_matrix(random, c.weight, c.hidden, values(), 0.05f)),
+        conv(random_tensor(random, DType::kBF16, {c.shape.channels(), 4}, 0.5f)),
+        a_log(random_tensor(random, DType::kF32, {c.shape.value_heads}, 0.7f)),
+        dt_bias(random_tensor(random, DType::kF32, {c.shape.value_heads}, 0.5f)),
+        norm(random_tensor(random, DType::kBF16, {c.shape.value_dim}, 1.f)),
+        windows(random_tensor(random, DType::kBF16, {slots, c.shape.channels(), 3}, 1.f)),
+        states(random_tensor(random, DType::kF16, {slots, c.shape.value_heads, 128, 128}, 0.3f)) {}
+  int64_t values() const { return int64_t{c.shape.value_heads} * c.shape.value_dim; }
+  LayerCase c;
+  Matrix qkv, z, a, b, last;
+  HostTensor conv, a_log, dt_bias, norm, windows, states;
+};
+
+// A run of it on the GPU over copies of the pools, with poison where it is to write.
+struct LayerRun {
+  LayerRun(const LayerData& data, int64_t tokens)
+      : qkv(data.qkv),
+        z(data.z),
+        a(data.a),
+        b(data.b),
+        last(data.last),
+        conv(data.conv),
+        a_log(data.a_log),
+        dt_bias(data.dt_bias),
+        norm(data.norm),
+        windows(data.windows),
+        states(data.states),
+        u(poisoned(DType::kBF16, {tokens, data.c.shape.channels()})),
+        gate(poisoned(DType::kBF16, {tokens, data.c.shape.value_heads, 128})),
+        of_a(poisoned(DType::kF32, {tokens, data.c.shape.value_heads})),
+        of_b(poisoned(DType::kF32, {tokens, data.c.shape.value_heads})),
+        convolved(poisoned(DType::kBF16, {tokens, data.c.shape.channels()})),
+        out({tokens, data.values()}),
+        shape(data.c.shape) {}
+
+  // One after the other, or as the backend likes it. The partial sums.
+  HostTensor run(const ActRows& x, const Batch& batch, bool apart) {
+    Ops& ops = layer_ops();
+    const int64_t tokens = batch.tokens;
+    const LinearWeight last_weight = last.weight();
+    const bool fp8 = last_weight.weight.dtype == DType::kF8E4M3;
+    const DType type = ops.partial_type(last_weight, DType::kBF16, tokens);
+    const OnDevice partials(poisoned(type, {fp8 ? 1 : 4, tokens, last_weight.weight.dim(0)}));
+    const DeltaInputs inputs = {qkv.weight(), z.weight(), a.weight(), b.weight()};
+    const DeltaWeights weights = {conv, a_log, dt_bias, norm, 1e-6f};
+    const DeltaRows rows = {u, gate, of_a, of_b, convolved, out.in(ops.row_form(last_weight, DType::kBF16, tokens))};
+    run_on(ops, [&](Ops& on) {
+      if (apart) {
+        on.Ops::delta_layer(x, inputs, weights, shape, windows, states, batch, rows, last_weight, partials);
+      } else {
+        on.delta_layer(x, inputs, weights, shape, windows, states, batch, rows, last_weight, partials);
+      }
+    });
+    return partials.host();
+  }
+  WeightOnDevice qkv, z, a, b, last;
+  OnDevice conv, a_log, dt_bias, norm, windows, states, u, gate, of_a, of_b, convolved;
+  RowsOnDevice out;
+  DeltaShape shape;
+};
+
+class CudaDeltaLayer : public testing::TestWithParam<LayerCase> {
+ protected:
+  std::mt19937 random_{181};
+};
+INSTANTIATE_TEST_SUITE_P(Kinds, CudaDeltaLayer,
+                         testing::Values(LayerCase{DType::kF8E4M3, {4, 8, 128, 128}, 512},
+                                         LayerCase{DType::kBF16, {4, 8, 128, 128}, 512},
+                                         LayerCase{DType::kF8E4M3, {16, 32, 128, 128}, 2048}));
+
+using Rows = std::vector<RowSpec>;
+const std::vector<std::pair<Rows, int32_t>> kBatches = {
+    {{{600, 0, -1, 0}}, 0},                                                // one part
+    {{{1152, 0, -1, 0}}, 0},                                               // the least of two parts
+    {{{1301, 64, 1, 1}}, 0},                                               // from a state on, ragged
+    {{{1, 5, 2, 2}, {1, 9, -1, -1}, {1, 0, -1, 3}, {1985, 64, 4, 5}}, 3},  // behind decode rows and padding
+    {{{1, 5, 2, 2}, {1, 9, 3, 3}, {700, 0, -1, 0}, {531, 64, 1, 1}}, 2},   // two rows: only z runs beside
+    {{{300, 0, -1, 0}, {130, 0, -1, 1}, {1, 0, -1, 2}, {64, 0, -1, 3}, {700, 0, -1, 4}}, 0},  // many
+};
+
+TEST_P(CudaDeltaLayer, WhatRunsBesideTheRuleChangesNoBit) {
+  for (size_t i = 0; i < kBatches.size(); ++i) {
+    if (GetParam().hidden > 512 && i != 3) continue;  // the model's shapes take long on the host
+    SCOPED_TRACE(testing::Message() << "batch " << i);
+    const HostBatch batch(kBatches[i].first, kBatches[i].second);
+    const BatchOnDevice dbatch(batch);
+    const int64_t tokens = batch.batch.tokens;
+    const LayerData data(random_, GetParam(), 8);
+    const RowsOnDevice x(random_matrix(random_, DType::kBF16, tokens, GetParam().hidden, 1.f));
+    const RowForm form = GetParam().weight == DType::kF8E4M3 ? RowForm::kBoth : RowForm::kValues;
+    LayerRun apart(data, tokens), beside(data, tokens), again(data, tokens);
+    const HostTensor wanted = apart.run(x.in(form), dbatch.batch, true);
+    const HostTensor mine = beside.run(x.in(form), dbatch.batch, false);
+    const HostTensor second = again.run(x.in(form), dbatch.batch, false);
+    EXPECT_TRUE(same_bytes(beside.states, apart.states) && same_bytes(beside.windows, apart.windows));
+    EXPECT_TRUE(same_bytes(beside.gate, apart.gate) && same_bytes(beside.u, apart.u));
+    const Rows& rows = kBatches[i].first;
+    const auto slices = static_cast<int64_t>(wanted.view.dim(0)), columns = wanted.view.dim(2);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      if (rows[r].write < 0) continue;
+      const int64_t begin = batch.batch.row_begin.as<int32_t>()[r];
+      const size_t bytes = static_cast<size_t>(rows[r].tokens * columns * dtype_bytes(wanted.view.dtype));
+      for (int64_t s = 0; s < slices; ++s) {
+        const size_t at = static_cast<size_t>((s * tokens + begin) * columns * dtype_bytes(wanted.view.dtype));
+        EXPECT_EQ(std::memcmp(mine.bytes.data() + at, wanted.bytes.data() + at, bytes), 0) << "row " << r;
+        EXPECT_EQ(std::memcmp(mine.bytes.data() + at, second.bytes.data() + at, bytes), 0) << "row " << r << " again";
+      }
+    }
+  }
+}
+
+// The cut is what was wanted of these batches: a test of the test.
+TEST(CudaDeltaLayerBatches, CoverEveryKind) {
+  const auto parts = [](size_t i) {
+    const HostBatch batch(kBatches[i].first, kBatches[i].second);
+    return prefill_parts(batch.batch.tokens, batch.batch.rows, batch.batch.decode_rows, 32, 132);
+  };
+  EXPECT_TRUE(parts(0).beside && parts(0).cut == 0);
+  for (const size_t i : {1, 2, 3}) EXPECT_TRUE(parts(i).beside && parts(i).cut > 0) << i;
+  EXPECT_TRUE(parts(4).beside && parts(4).cut == 0);
+  EXPECT_FALSE(parts(5).beside);
+}
+
+// In bf16, beside the CPU's.
+TEST(CudaDeltaLayerParity, APromptAloneEqualsTheCpu) {
+  std::mt19937 random(182);
+  const LayerCase c = {DType::kBF16, {2, 4, 128, 128}, 256};
+  const HostBatch batch({{1301, 64, 1, 1}}, 0);
+  const BatchOnDevice dbatch(batch);
+  constexpr int64_t kTokens = 1301;
+  LayerData data(random, c, 2);
+  const Matrix x = random_matrix(random, DType::kBF16, kTokens, c.hidden, 1.f);
+  LayerRun device(data, kTokens);
+  const OnDevice dx(x);
+  const OnDevice mine(device.run(dx, dbatch.batch, false));
+  HostTensor u = poisoned(DType::kBF16, {kTokens, c.shape.channels()}),
+             convolved = poisoned(DType::kBF16, {kTokens, c.shape.channels()}),
+             gate = poisoned(DType::kBF16, {kTokens, 4, 128}), a = poisoned(DType::kF32, {kTokens, 4}),
+             b = poisoned(DType::kF32, {kTokens, 4}), out = poisoned(DType::kBF16, {kTokens, 512}),
+             partials = poisoned(DType::kF32, {4, kTokens, c.hidden});
+  const DeltaInputs inputs = {data.qkv.weight(), data.z.weight(), data.a.weight(), data.b.weight()};
+  const DeltaWeights weights = {data.conv, data.a_log, data.dt_bias, data.norm, 1e-6f};
+  cpu_ops().delta_layer(x.view, inputs, weights, c.shape, data.windows, data.states, batch.batch,
+                        {u, gate, a, b, convolved, out}, data.last.weight(), partials);
+  EXPECT_TRUE(near(mine, partials, 2e-2));
+  EXPECT_TRUE(near(device.states, data.states, 2e-2));
+  EXPECT_TRUE(near(device.windows, data.windows, 1e-2));
+}
+
+}  // namespace
+}  // namespace hylas::test
