@@ -19,7 +19,7 @@ constexpr PrefillParts prefill_parts(int32_t tokens, int32_t rows, int32_t decod
   const int32_t prefill_rows = rows - decode_rows, prefill = tokens - decode_rows;
   PrefillParts parts;
   parts.beside =
-      prefill_rows > 0 && tokens >= kPartRowsMin && int64_t{prefill_rows} * value_heads * 2 <= multiprocessors;
+      prefill_rows > 0 && prefill >= kPartRowsMin && int64_t{prefill_rows} * value_heads * 2 <= multiprocessors;
   if (!parts.beside || prefill_rows > 1 || prefill < 2 * kPartRowsMin + 2 * 64) return parts;
   parts.cut = (prefill / 2 + 63) / 64 * 64;
   parts.rows = (decode_rows + parts.cut) / 4 * 4;  // scales of rows are copied in units of four

@@ -11,7 +11,7 @@ TEST(PrefillParts, BothPartsOfAPromptAloneAreLargeAndWhole) {
     for (int32_t prefill = 1; prefill < 5000; ++prefill) {
       const int32_t tokens = decode_rows + prefill;
       const PrefillParts parts = prefill_parts(tokens, decode_rows + 1, decode_rows, 32, 132);
-      ASSERT_EQ(parts.beside, tokens >= kPartRowsMin);
+      ASSERT_EQ(parts.beside, prefill >= kPartRowsMin);
       if (parts.cut == 0) {
         ASSERT_EQ(parts.rows, 0);
         ASSERT_LT(prefill, 1152);
@@ -34,6 +34,7 @@ TEST(PrefillParts, NothingRunsBesideARuleThatFillsTheGpu) {
   EXPECT_TRUE(prefill_parts(4000, 3, 2, 32, 132).beside);
   EXPECT_FALSE(prefill_parts(4000, 1, 0, 67, 132).beside);
   EXPECT_FALSE(prefill_parts(600, 600, 600, 32, 132).beside);
+  EXPECT_FALSE(prefill_parts(600, 200, 199, 32, 132).beside);
   EXPECT_FALSE(prefill_parts(0, 0, 0, 32, 132).beside);
 }
 

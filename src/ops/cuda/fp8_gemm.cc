@@ -113,6 +113,11 @@ void clear_other_slices(const Product& p, Stream stream) {
       "linear (fp8, the other slices)");
 }
 
+size_t fp8_run_bytes(const Product& p) {
+  const size_t rows = p.x_fp8.data ? 0 : fp8_rows_bytes(p.rows, p.inputs);
+  return rows + (direct(p.out) ? 0 : Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2));
+}
+
 void fp8_run(const Product& p, Workspace& workspace, Stream stream, bool beside) {
   const Fp8Rows rows = ready_or_quantized(workspace, p.x_fp8, p.x, p.rows, p.inputs, stream);
   if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream, beside);

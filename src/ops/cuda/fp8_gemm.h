@@ -29,6 +29,8 @@ void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t o
 // A single product of fp8_takes. An f32 out gets the bf16 result; of several slices the first gets the whole sum, the
 // others zeros.
 void fp8_run(const Product& product, Workspace& workspace, Stream stream, bool beside = false);
+// What it takes of the workspace.
+size_t fp8_run_bytes(const Product& product);
 // Zeros to all slices but the first.
 void clear_other_slices(const Product& product, Stream stream);
 // The same as fp8_run of a product that gemm_fp8_rows_takes, by that kernel: an f32 out gets the sum as it is.

@@ -3,6 +3,7 @@
 // for z runs beside it, and of a prompt alone the second part's convolution and the first part's norm and last product.
 #include "ops/cuda/conv.h"
 #include "ops/cuda/delta_flashinfer.h"
+#include "ops/cuda/fp8_gemm.h"
 #include "ops/cuda/ops_cuda.h"
 #include "ops/prefill_parts.h"
 
@@ -20,9 +21,10 @@ Tensor rows_of(const Tensor& partials, int64_t begin, int64_t rows) {
 
 }  // namespace
 
-// Products that need nothing of the workspace, or no more than there is for the side.
+// Products of many rows that need no more of the workspace than there is for the side.
 bool OpsCuda::runs_beside(const Product& product) const {
-  return takes_fp8(product) ? product.x_fp8.data != nullptr : large_->takes(product, Workspace(nullptr, kSideBytes));
+  if (takes_fp8(product)) return fp8_run_bytes(product) <= kSideBytes;
+  return large_->takes(product, Workspace(nullptr, kSideBytes));
 }
 
 void OpsCuda::on_side(Stream side, Workspace memory, const std::function<void()>& body) {
