@@ -26,11 +26,11 @@ int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs) {
   return out + tile.stages * (stage + 2 * kBarrierBytes) + scales;
 }
 
-Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, bool beside) {
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, int32_t blocks) {
   Fp8Tile best = kFp8DenseTiles[0];
   for (const Fp8Tile& tile : kFp8DenseTiles) {
     if (tile.blocks != kFp8Blocks) {
-      if (beside && rows >= 8 * tile.rows) return tile;
+      if (tile.blocks <= blocks && blocks < kFp8Blocks) return tile;
       continue;
     }
     // Two blocks of a cluster take neighbouring tiles of rows: worth it only where there are many.

@@ -102,7 +102,8 @@ class CudaDeltaLayer : public testing::TestWithParam<LayerCase> {
 INSTANTIATE_TEST_SUITE_P(Kinds, CudaDeltaLayer,
                          testing::Values(LayerCase{DType::kF8E4M3, {4, 8, 128, 128}, 512},
                                          LayerCase{DType::kBF16, {4, 8, 128, 128}, 512},
-                                         LayerCase{DType::kF8E4M3, {16, 32, 128, 128}, 2048}));
+                                         LayerCase{DType::kF8E4M3, {16, 32, 128, 128}, 2048},
+                                         LayerCase{DType::kF8E4M3, {8, 64, 128, 128}, 256}));
 
 using Rows = std::vector<RowSpec>;
 const std::vector<std::pair<Rows, int32_t>> kBatches = {
@@ -111,23 +112,36 @@ const std::vector<std::pair<Rows, int32_t>> kBatches = {
     {{{1301, 64, 1, 1}}, 0},                                               // from a state on, ragged
     {{{1, 5, 2, 2}, {1, 9, -1, -1}, {1, 0, -1, 3}, {1985, 64, 4, 5}}, 3},  // behind decode rows and padding
     {{{1, 5, 2, 2}, {1, 9, 3, 3}, {700, 0, -1, 0}, {531, 64, 1, 1}}, 2},   // two rows: only z runs beside
-    {{{300, 0, -1, 0}, {130, 0, -1, 1}, {1, 0, -1, 2}, {64, 0, -1, 3}, {700, 0, -1, 4}}, 0},  // many
-};
+    {{{300, 0, -1, 0},
+      {130, 0, -1, 1},
+      {1, 0, -1, 2},
+      {64, 0, -1, 3},
+      {3, 0, -1, 4},
+      {2, 0, -1, 5},
+      {65, 0, -1, 6},
+      {70, 0, -1, 7},
+      {90, 0, -1, 8}},
+     0}};  // so many that nothing runs beside
 
 TEST_P(CudaDeltaLayer, WhatRunsBesideTheRuleChangesNoBit) {
   for (size_t i = 0; i < kBatches.size(); ++i) {
-    if (GetParam().hidden > 512 && i != 3) continue;  // the model's shapes take long on the host
+    if (GetParam().shape.value_heads > 8 && i != 3) continue;  // the models' shapes take long on the host
     SCOPED_TRACE(testing::Message() << "batch " << i);
     const HostBatch batch(kBatches[i].first, kBatches[i].second);
     const BatchOnDevice dbatch(batch);
     const int64_t tokens = batch.batch.tokens;
-    const LayerData data(random_, GetParam(), 8);
+    const LayerData data(random_, GetParam(), 9);
     const RowsOnDevice x(random_matrix(random_, DType::kBF16, tokens, GetParam().hidden, 1.f));
     const RowForm form = GetParam().weight == DType::kF8E4M3 ? RowForm::kBoth : RowForm::kValues;
-    LayerRun apart(data, tokens), beside(data, tokens), again(data, tokens);
+    LayerRun apart(data, tokens), beside(data, tokens);
     const HostTensor wanted = apart.run(x.in(form), dbatch.batch, true);
     const HostTensor mine = beside.run(x.in(form), dbatch.batch, false);
-    const HostTensor second = again.run(x.in(form), dbatch.batch, false);
+    // Kernels that should have waited may happen to come late enough once.
+    std::vector<HostTensor> more;
+    for (int again = 0; again < 6; ++again) {
+      LayerRun run(data, tokens);
+      more.push_back(run.run(x.in(form), dbatch.batch, false));
+    }
     EXPECT_TRUE(same_bytes(beside.states, apart.states) && same_bytes(beside.windows, apart.windows));
     EXPECT_TRUE(same_bytes(beside.gate, apart.gate) && same_bytes(beside.u, apart.u));
     const Rows& rows = kBatches[i].first;
@@ -139,21 +153,22 @@ TEST_P(CudaDeltaLayer, WhatRunsBesideTheRuleChangesNoBit) {
       for (int64_t s = 0; s < slices; ++s) {
         const size_t at = static_cast<size_t>((s * tokens + begin) * columns * dtype_bytes(wanted.view.dtype));
         EXPECT_EQ(std::memcmp(mine.bytes.data() + at, wanted.bytes.data() + at, bytes), 0) << "row " << r;
-        EXPECT_EQ(std::memcmp(mine.bytes.data() + at, second.bytes.data() + at, bytes), 0) << "row " << r << " again";
+        for (const HostTensor& again : more) {
+          EXPECT_EQ(std::memcmp(mine.bytes.data() + at, again.bytes.data() + at, bytes), 0) << "row " << r << " again";
+        }
       }
     }
   }
 }
 
-// The cut is what was wanted of these batches: a test of the test.
+// With 8 heads the cuts are what is said above: a test of the test.
 TEST(CudaDeltaLayerBatches, CoverEveryKind) {
   const auto parts = [](size_t i) {
     const HostBatch batch(kBatches[i].first, kBatches[i].second);
-    return prefill_parts(batch.batch.tokens, batch.batch.rows, batch.batch.decode_rows, 32, 132);
+    return prefill_parts(batch.batch.tokens, batch.batch.rows, batch.batch.decode_rows, 8, 132);
   };
-  EXPECT_TRUE(parts(0).beside && parts(0).cut == 0);
+  for (const size_t i : {0, 4}) EXPECT_TRUE(parts(i).beside && parts(i).cut == 0) << i;
   for (const size_t i : {1, 2, 3}) EXPECT_TRUE(parts(i).beside && parts(i).cut > 0) << i;
-  EXPECT_TRUE(parts(4).beside && parts(4).cut == 0);
   EXPECT_FALSE(parts(5).beside);
 }
 

@@ -40,8 +40,9 @@ TEST(Fp8Plan, EveryShapeGetsATileOfTheTable) {
       const Fp8Tile chosen = fp8_dense_tile(rows, outputs);
       EXPECT_NE(std::find(std::begin(kFp8DenseTiles), std::end(kFp8DenseTiles), chosen), std::end(kFp8DenseTiles));
       EXPECT_EQ(chosen.blocks, kFp8Blocks);
-      const Fp8Tile beside = fp8_dense_tile(rows, outputs, true);
-      EXPECT_EQ(beside, rows >= 1024 ? (Fp8Tile{128, 128, 5, 2, kFp8BlocksBeside}) : chosen) << rows;
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 131), (Fp8Tile{128, 128, 5, 1, 100}));
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 99), (Fp8Tile{128, 128, 5, 1, 68}));
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 67), chosen);
       if (chosen.cluster > 1) {
         EXPECT_GE(rows, 7 * chosen.rows + 1) << outputs;
       }

@@ -32,7 +32,10 @@ TEST(PrefillParts, NothingRunsBesideARuleThatFillsTheGpu) {
   EXPECT_EQ(prefill_parts(4000, 2, 0, 32, 132).cut, 0);
   EXPECT_FALSE(prefill_parts(4000, 3, 0, 32, 132).beside);
   EXPECT_TRUE(prefill_parts(4000, 3, 2, 32, 132).beside);
-  EXPECT_FALSE(prefill_parts(4000, 1, 0, 67, 132).beside);
+  EXPECT_TRUE(prefill_parts(4000, 1, 0, 64, 132).beside);
+  EXPECT_EQ(prefill_parts(4000, 1, 0, 64, 132).free, 68);
+  EXPECT_EQ(prefill_parts(4000, 1, 0, 32, 132).free, 100);
+  EXPECT_FALSE(prefill_parts(4000, 1, 0, 65, 132).beside);
   EXPECT_FALSE(prefill_parts(600, 600, 600, 32, 132).beside);
   EXPECT_FALSE(prefill_parts(600, 200, 199, 32, 132).beside);
   EXPECT_FALSE(prefill_parts(0, 0, 0, 32, 132).beside);

@@ -91,8 +91,8 @@ bool fp8_takes(const Product& p) {
 }
 
 void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream,
-                  bool beside) {
-  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs, beside), out), stream);
+                  int32_t blocks) {
+  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs, blocks), out), stream);
 }
 
 void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
@@ -118,11 +118,11 @@ size_t fp8_run_bytes(const Product& p) {
   return rows + (direct(p.out) ? 0 : Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2));
 }
 
-void fp8_run(const Product& p, Workspace& workspace, Stream stream, bool beside) {
+void fp8_run(const Product& p, Workspace& workspace, Stream stream, int32_t blocks) {
   const Fp8Rows rows = ready_or_quantized(workspace, p.x_fp8, p.x, p.rows, p.inputs, stream);
-  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream, beside);
+  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream, blocks);
   const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
-  fp8_multiply(rows, p.weight, p.outputs, whole, stream, beside);
+  fp8_multiply(rows, p.weight, p.outputs, whole, stream, blocks);
   copy_columns(whole, p.rows, p.outputs, p.out, stream);
   clear_other_slices(p, stream);
 }

@@ -115,7 +115,8 @@ class OpsCuda final : public Ops {
   std::unique_ptr<LargeGemm> large_;
   DecodeGemm decode_;
   Fork fork_;
-  Stream side_ = nullptr;  // while it is given, operators are launched there
+  Stream side_ = nullptr;    // while it is given, operators are launched there
+  int32_t side_blocks_ = 0;  // multiprocessors that they find free
   Sampler sampler_;
   Graphs graphs_;
 };

@@ -69,6 +69,7 @@ void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const Del
     linear_partial(out, last, rows_of(partials, begin, count));
   };
   const Stream main = stream();
+  side_blocks_ = parts.free;
   ConvArgs conv = args.conv;
   conv.normalised = 2 * shape.key_heads;
   conv.tiles = parts.cut > 0 ? batch.decode_rows + parts.cut / kConvTile : 0;

@@ -95,7 +95,7 @@ void OpsCuda::multiply_quantized(std::span<Product> products) {
   }
   for (const Product& product : products) {
     Workspace room = workspace_;  // each may use all that is left
-    fp8_run(product, room, stream(), side_ != nullptr);
+    fp8_run(product, room, stream(), side_ ? side_blocks_ : kFp8Blocks);
   }
 }
 
