@@ -104,9 +104,9 @@ void delta_flashinfer(const DeltaArgs& args, bool normalised, Workspace& workspa
   }
 }
 
-std::optional<DeltaParts> DeltaParts::make(const DeltaArgs& args, int32_t cut, Workspace& workspace) {
+std::optional<DeltaParts> DeltaParts::make(const DeltaArgs& args, const PrefillParts& cuts, Workspace& workspace) {
   const int32_t first = args.batch.decode_rows, rows = args.batch.rows - first;
-  HYLAS_CHECK(rows > 0 && (cut == 0 || (rows == 1 && cut % 64 == 0)), "{} rows cut at {}", rows, cut);
+  HYLAS_CHECK(rows == 1 || (rows > 0 && cuts.count == 1), "{} rows in {} parts", rows, cuts.count);
   const Cut all = cut_for(args, static_cast<int64_t>(workspace.bytes_left()));
   if (all.keys < args.key_heads || all.rows < rows) return std::nullopt;
   DeltaParts parts;
@@ -116,9 +116,10 @@ std::optional<DeltaParts> DeltaParts::make(const DeltaArgs& args, int32_t cut, W
   parts.gdn_.rows = rows;
   parts.gdn_.row_begin = args.batch.row_begin + first;
   parts.gdn_.state_write = args.batch.state_write + first;
-  if (cut > 0) {
-    parts.packed_.bounds = workspace.take<int32_t>(3);
-    parts.packed_.cut = cut;
+  if (cuts.count > 1) {
+    parts.packed_.bounds = workspace.take<int32_t>(cuts.count + 1);
+    parts.packed_.parts = cuts.count;
+    std::copy_n(cuts.cut, cuts.count, parts.packed_.cut);
     parts.gdn_.row_begin = parts.packed_.bounds;
   }
   return parts;

@@ -19,9 +19,8 @@ void delta_flashinfer(const DeltaArgs& args, bool normalised, Workspace& workspa
 // and beside them: begin(), run() of each part in order, end().
 class DeltaParts {
  public:
-  // cut: 0, or a multiple of 64 less than the tokens of the one prefill row; it has two parts then, [0, cut) and the
-  // rest. The bits are those of one part. Null: they do not fit.
-  static std::optional<DeltaParts> make(const DeltaArgs& args, int32_t cut, Workspace& workspace);
+  // The parts of a prompt alone, or the batch in one part. The bits are those of one part. Null: they do not fit.
+  static std::optional<DeltaParts> make(const DeltaArgs& args, const PrefillParts& cuts, Workspace& workspace);
   void begin(Stream stream) const;
   void run(int part, Stream stream) const;
   void end(Stream stream) const;

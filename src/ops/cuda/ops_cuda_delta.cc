@@ -1,6 +1,7 @@
 // OpsCuda: a delta layer whose rule leaves most of the GPU idle. FlashInfer's kernel has a block for each row and head,
 // so a prompt alone takes a quarter of the multiprocessors for as long as all products of the layer take: the product
-// for z runs beside it, and of a prompt alone the second part's convolution and the first part's norm and last product.
+// for z runs beside it, and of a prompt alone, in parts, the next parts' convolution and the norm and the last product
+// of the part before.
 #include "ops/cuda/conv.h"
 #include "ops/cuda/delta_flashinfer.h"
 #include "ops/cuda/fp8_gemm.h"
@@ -49,12 +50,12 @@ void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const Del
     out.out = {partials.data, partials.dtype, partials.dim(2)};
     out.slice_stride = partials.row_stride;
     set_slices(out, static_cast<int>(partials.dim(0)));
-    beside = runs_beside(z) && (parts.cut == 0 || runs_beside(out));
+    beside = runs_beside(z) && (parts.count == 1 || runs_beside(out));
   }
   workspace_.reset();
   Workspace memory = beside ? Workspace(workspace_.take<std::byte>(kSideBytes), kSideBytes) : Workspace();
   Workspace left = workspace_;
-  const auto rule = beside ? DeltaParts::make(args.delta, parts.cut, left) : std::nullopt;
+  const auto rule = beside ? DeltaParts::make(args.delta, parts, left) : std::nullopt;
   if (!rule) {
     return Ops::delta_layer(x, inputs, weights, shape, conv_pool, delta_pool, batch, rows, last, partials);
   }
@@ -62,7 +63,8 @@ void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const Del
   const Tensor outs[] = {rows.u, rows.a, rows.b};
   linear(x, first, outs);
   const int64_t tokens = batch.tokens, heads = shape.value_heads;
-  const auto finish = [&](int64_t begin, int64_t count) {
+  const auto finish = [&](int part) {
+    const int64_t begin = parts.rows[part], count = parts.rows[part + 1] - begin;
     const ActRows out = rows.out.rows(begin, count);
     const ActRows heads_out = out.reshaped({count, heads, shape.value_dim});
     gated_rms_norm(heads_out.values, rows.z.rows(begin, count), weights.norm, weights.eps, heads_out);
@@ -72,32 +74,33 @@ void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const Del
   side_blocks_ = parts.free;
   ConvArgs conv = args.conv;
   conv.normalised = 2 * shape.key_heads;
-  conv.tiles = parts.cut > 0 ? batch.decode_rows + parts.cut / kConvTile : 0;
+  conv.tiles = parts.count > 1 ? batch.decode_rows + parts.cut[1] / kConvTile : 0;
   conv_rows(conv, main);
   delta_decode(args.delta, main);
   rule->begin(main);
   // The rule is launched first and its blocks find room; the side's kernels take what they leave.
-  Stream side = fork_.begin(main);
-  rule->run(0, main);
-  if (parts.cut > 0) {
-    conv.first_tile = conv.tiles;
-    conv.tiles = 0;
-    conv_rows(conv, side);
-    fork_.end(main);
-  }
-  on_side(side, memory, [&] {
-    const LinearWeight gate[] = {inputs.z};
-    const Tensor to[] = {rows.z.reshaped({tokens, heads * shape.value_dim})};
-    linear(x, gate, to);
-  });
-  if (parts.cut > 0) {
-    side = fork_.begin(main);
-    rule->run(1, main);
-    on_side(side, memory, [&] { finish(0, parts.rows); });
+  for (int part = 0; part < parts.count; ++part) {
+    const Stream side = fork_.begin(main);
+    rule->run(part, main);
+    if (part > 0) {
+      on_side(side, memory, [&] { finish(part - 1); });
+      continue;
+    }
+    if (parts.count > 1) {  // the next part waits for the rest of the convolution, not for z
+      conv.first_tile = conv.tiles;
+      conv.tiles = 0;
+      conv_rows(conv, side);
+      fork_.end(main);
+    }
+    on_side(side, memory, [&] {
+      const LinearWeight gate[] = {inputs.z};
+      const Tensor to[] = {rows.z.reshaped({tokens, heads * shape.value_dim})};
+      linear(x, gate, to);
+    });
   }
   rule->end(main);
   fork_.end(main);
-  finish(parts.rows, tokens - parts.rows);
+  finish(parts.count - 1);
 }
 
 }  // namespace hylas::cuda
