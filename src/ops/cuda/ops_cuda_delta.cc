@@ -13,6 +13,8 @@ namespace {
 
 constexpr size_t kSideBytes = size_t{40} << 20;  // of the workspace, for what runs beside: what cuBLASLt asks for
 
+static_assert(kPartRowsMin >= kLargeRows, "a part's products are the whole's");
+
 Tensor rows_of(const Tensor& partials, int64_t begin, int64_t rows) {
   Tensor part = partials;
   part.data = static_cast<std::byte*>(partials.data) + begin * partials.dim(2) * dtype_bytes(partials.dtype);
