@@ -59,7 +59,7 @@ RowForm DeltaNet::input_form(const Step& step, DType act) const {
   return form;
 }
 
-void DeltaNet::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
+void DeltaNet::forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const {
   ArenaScope scope(step.arena);
   const int64_t tokens = step.batch.tokens;
   const DType act = x.values.dtype;
@@ -73,7 +73,9 @@ void DeltaNet::forward(const Step& step, const ActRows& x, const Tensor& partial
   const Tensor conv_pool = step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3});
   const Tensor delta_pool =
       step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim});
-  step.ops.delta_layer(x, inputs_, mixer_, shape_, conv_pool, delta_pool, step.batch, rows, out_, partials);
+  step.ops.delta_layer(x, inputs_, mixer_, shape_, conv_pool, delta_pool, step.batch, rows, out_, sums.partials,
+                       sums.group ? nullptr : &behind);
+  if (sums.group) add_rms_norm(step, sums, behind);
 }
 
 }  // namespace hylas

@@ -39,17 +39,44 @@ struct LayerData {
         a_log(random_tensor(random, DType::kF32, {c.shape.value_heads}, 0.7f)),
         dt_bias(random_tensor(random, DType::kF32, {c.shape.value_heads}, 0.5f)),
         norm(random_tensor(random, DType::kBF16, {c.shape.value_dim}, 1.f)),
+        post_norm(random_tensor(random, DType::kBF16, {c.hidden}, 0.3f)),
         windows(random_tensor(random, DType::kBF16, {slots, c.shape.channels(), 3}, 1.f)),
         states(random_tensor(random, DType::kF16, {slots, c.shape.value_heads, 128, 128}, 0.3f)) {}
   int64_t values() const { return int64_t{c.shape.value_heads} * c.shape.value_dim; }
   LayerCase c;
   Matrix qkv, z, a, b, last;
-  HostTensor conv, a_log, dt_bias, norm, windows, states;
+  HostTensor conv, a_log, dt_bias, norm, post_norm, windows, states;
 };
+
+// What it leaves.
+struct LayerResult {
+  HostTensor partials, hidden, values, fp8, scales;
+};
+
+// Whether rows [begin, begin + rows) are the same in both.
+bool same_rows(const LayerResult& a, const LayerResult& b, int64_t begin, int64_t rows) {
+  const auto same = [&](const HostTensor& one, const HostTensor& other, int64_t first) {
+    const int64_t columns = one.view.rank == 3 ? one.view.dim(2) : one.view.dim(1);
+    const auto row_bytes = static_cast<size_t>(columns * dtype_bytes(one.view.dtype));
+    const size_t at = static_cast<size_t>(first) * row_bytes;
+    return std::memcmp(one.bytes.data() + at, other.bytes.data() + at, static_cast<size_t>(rows) * row_bytes) == 0;
+  };
+  bool all = same(a.hidden, b.hidden, begin) && same(a.values, b.values, begin) && same(a.fp8, b.fp8, begin);
+  for (int64_t s = 0; s < a.partials.view.dim(0); ++s) {
+    all = all && same(a.partials, b.partials, s * a.partials.view.dim(1) + begin);
+  }
+  for (int64_t block = 0; block < a.scales.view.dim(0); ++block) {
+    const float *one = a.scales.view.row<float>(block), *other = b.scales.view.row<float>(block);
+    all = all && std::equal(one + begin, one + begin + rows, other + begin);
+  }
+  return all;
+}
 
 // A run of it on the GPU over copies of the pools, with poison where it is to write.
 struct LayerRun {
-  LayerRun(const LayerData& data, int64_t tokens)
+  LayerRun(const LayerData& data, const Matrix& rows, const HostTensor& residual)
+      : LayerRun(data, rows, residual, rows.view.dim(0)) {}
+  LayerRun(const LayerData& data, const Matrix& rows, const HostTensor& residual, int64_t tokens)
       : qkv(data.qkv),
         z(data.z),
         a(data.a),
@@ -59,6 +86,7 @@ struct LayerRun {
         a_log(data.a_log),
         dt_bias(data.dt_bias),
         norm(data.norm),
+        post_norm(data.post_norm),
         windows(data.windows),
         states(data.states),
         u(poisoned(DType::kBF16, {tokens, data.c.shape.channels()})),
@@ -66,11 +94,13 @@ struct LayerRun {
         of_a(poisoned(DType::kF32, {tokens, data.c.shape.value_heads})),
         of_b(poisoned(DType::kF32, {tokens, data.c.shape.value_heads})),
         convolved(poisoned(DType::kBF16, {tokens, data.c.shape.channels()})),
+        hidden(residual),
+        x(rows),
         out({tokens, data.values()}),
         shape(data.c.shape) {}
 
-  // One after the other, or as the backend likes it. The partial sums.
-  HostTensor run(const ActRows& x, const Batch& batch, bool apart) {
+  // One after the other, or as the backend likes it. The norm behind goes where x was.
+  LayerResult run(const Batch& batch, bool apart, bool with_norm = true) {
     Ops& ops = layer_ops();
     const int64_t tokens = batch.tokens;
     const LinearWeight last_weight = last.weight();
@@ -80,18 +110,21 @@ struct LayerRun {
     const DeltaInputs inputs = {qkv.weight(), z.weight(), a.weight(), b.weight()};
     const DeltaWeights weights = {conv, a_log, dt_bias, norm, 1e-6f};
     const DeltaRows rows = {u, gate, of_a, of_b, convolved, out.in(ops.row_form(last_weight, DType::kBF16, tokens))};
+    const NormBehind after = {hidden, post_norm, 1e-6f, x.in(RowForm::kBoth)};
+    const NormBehind* behind = with_norm ? &after : nullptr;
+    const ActRows in = x.in(fp8 ? RowForm::kBoth : RowForm::kValues);
     run_on(ops, [&](Ops& on) {
       if (apart) {
-        on.Ops::delta_layer(x, inputs, weights, shape, windows, states, batch, rows, last_weight, partials);
+        on.Ops::delta_layer(in, inputs, weights, shape, windows, states, batch, rows, last_weight, partials, behind);
       } else {
-        on.delta_layer(x, inputs, weights, shape, windows, states, batch, rows, last_weight, partials);
+        on.delta_layer(in, inputs, weights, shape, windows, states, batch, rows, last_weight, partials, behind);
       }
     });
-    return partials.host();
+    return {partials.host(), hidden.host(), x.values.host(), x.fp8.host(), x.scales.host()};
   }
   WeightOnDevice qkv, z, a, b, last;
-  OnDevice conv, a_log, dt_bias, norm, windows, states, u, gate, of_a, of_b, convolved;
-  RowsOnDevice out;
+  OnDevice conv, a_log, dt_bias, norm, post_norm, windows, states, u, gate, of_a, of_b, convolved, hidden;
+  RowsOnDevice x, out;
   DeltaShape shape;
 };
 
@@ -132,31 +165,25 @@ TEST_P(CudaDeltaLayer, WhatRunsBesideTheRuleChangesNoBit) {
     const BatchOnDevice dbatch(batch);
     const int64_t tokens = batch.batch.tokens;
     const LayerData data(random_, GetParam(), 9);
-    const RowsOnDevice x(random_matrix(random_, DType::kBF16, tokens, GetParam().hidden, 1.f));
-    const RowForm form = GetParam().weight == DType::kF8E4M3 ? RowForm::kBoth : RowForm::kValues;
-    LayerRun apart(data, tokens), beside(data, tokens);
-    const HostTensor wanted = apart.run(x.in(form), dbatch.batch, true);
-    const HostTensor mine = beside.run(x.in(form), dbatch.batch, false);
+    const Matrix x = random_matrix(random_, DType::kBF16, tokens, GetParam().hidden, 1.f);
+    const HostTensor residual = random_tensor(random_, DType::kBF16, {tokens, GetParam().hidden}, 1.f);
+    LayerRun apart(data, x, residual), beside(data, x, residual);
+    const LayerResult wanted = apart.run(dbatch.batch, true), mine = beside.run(dbatch.batch, false);
     // Kernels that should have waited may happen to come late enough once.
-    std::vector<HostTensor> more;
+    std::vector<LayerResult> more;
     for (int again = 0; again < 6; ++again) {
-      LayerRun run(data, tokens);
-      more.push_back(run.run(x.in(form), dbatch.batch, false));
+      LayerRun run(data, x, residual);
+      more.push_back(run.run(dbatch.batch, false));
     }
     EXPECT_TRUE(same_bytes(beside.states, apart.states) && same_bytes(beside.windows, apart.windows));
     EXPECT_TRUE(same_bytes(beside.gate, apart.gate) && same_bytes(beside.u, apart.u));
     const Rows& rows = kBatches[i].first;
-    const auto slices = static_cast<int64_t>(wanted.view.dim(0)), columns = wanted.view.dim(2);
     for (size_t r = 0; r < rows.size(); ++r) {
       if (rows[r].write < 0) continue;
       const int64_t begin = batch.batch.row_begin.as<int32_t>()[r];
-      const size_t bytes = static_cast<size_t>(rows[r].tokens * columns * dtype_bytes(wanted.view.dtype));
-      for (int64_t s = 0; s < slices; ++s) {
-        const size_t at = static_cast<size_t>((s * tokens + begin) * columns * dtype_bytes(wanted.view.dtype));
-        EXPECT_EQ(std::memcmp(mine.bytes.data() + at, wanted.bytes.data() + at, bytes), 0) << "row " << r;
-        for (const HostTensor& again : more) {
-          EXPECT_EQ(std::memcmp(mine.bytes.data() + at, again.bytes.data() + at, bytes), 0) << "row " << r << " again";
-        }
+      EXPECT_TRUE(same_rows(mine, wanted, begin, rows[r].tokens)) << "row " << r;
+      for (const LayerResult& again : more) {
+        EXPECT_TRUE(same_rows(again, wanted, begin, rows[r].tokens)) << "row " << r << " again";
       }
     }
   }
@@ -185,9 +212,8 @@ TEST(CudaDeltaLayerParity, APromptAloneEqualsTheCpu) {
   constexpr int64_t kTokens = 1301;
   LayerData data(random, c, 2);
   const Matrix x = random_matrix(random, DType::kBF16, kTokens, c.hidden, 1.f);
-  LayerRun device(data, kTokens);
-  const OnDevice dx(x);
-  const OnDevice mine(device.run(dx, dbatch.batch, false));
+  LayerRun device(data, x, random_tensor(random, DType::kBF16, {kTokens, c.hidden}, 1.f));
+  const OnDevice mine(device.run(dbatch.batch, false, false).partials);
   HostTensor u = poisoned(DType::kBF16, {kTokens, c.shape.channels()}),
              convolved = poisoned(DType::kBF16, {kTokens, c.shape.channels()}),
              gate = poisoned(DType::kBF16, {kTokens, 4, 128}), a = poisoned(DType::kF32, {kTokens, 4}),
@@ -196,7 +222,7 @@ TEST(CudaDeltaLayerParity, APromptAloneEqualsTheCpu) {
   const DeltaInputs inputs = {data.qkv.weight(), data.z.weight(), data.a.weight(), data.b.weight()};
   const DeltaWeights weights = {data.conv, data.a_log, data.dt_bias, data.norm, 1e-6f};
   cpu_ops().delta_layer(x.view, inputs, weights, c.shape, data.windows, data.states, batch.batch,
-                        {u, gate, a, b, convolved, out}, data.last.weight(), partials);
+                        {u, gate, a, b, convolved, out}, data.last.weight(), partials, nullptr);
   EXPECT_TRUE(near(mine, partials, 2e-2));
   EXPECT_TRUE(near(device.states, data.states, 2e-2));
   EXPECT_TRUE(near(device.windows, data.windows, 1e-2));

@@ -54,7 +54,7 @@ class OpsCuda final : public Ops {
                    const Tensor& c, const ActRows& out) override;
   void delta_layer(const ActRows& x, const DeltaInputs& inputs, const DeltaWeights& weights, const DeltaShape& shape,
                    const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch, const DeltaRows& rows,
-                   const LinearWeight& last, const Tensor& partials) override;
+                   const LinearWeight& last, const Tensor& partials, const NormBehind* behind) override;
   void silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) override;
   void linear_silu_mul(const ActRows& x, const LinearWeight& gate, const LinearWeight& up, const ActRows& out,
                        const Tensor& scratch) override;

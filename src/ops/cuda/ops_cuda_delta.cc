@@ -40,7 +40,8 @@ void OpsCuda::on_side(Stream side, Workspace memory, const std::function<void()>
 
 void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const DeltaWeights& weights,
                           const DeltaShape& shape, const Tensor& conv_pool, const Tensor& delta_pool,
-                          const Batch& batch, const DeltaRows& rows, const LinearWeight& last, const Tensor& partials) {
+                          const Batch& batch, const DeltaRows& rows, const LinearWeight& last, const Tensor& partials,
+                          const NormBehind* behind) {
   const DeltaMixerArgs args = mixer_args(rows, weights, shape, conv_pool, delta_pool, batch);
   const PrefillParts parts =
       prefill_parts(batch.tokens, batch.rows, batch.decode_rows, shape.value_heads, device_->multiprocessors());
@@ -59,7 +60,7 @@ void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const Del
   Workspace left = workspace_;
   const auto rule = beside ? DeltaParts::make(args.delta, parts, left) : std::nullopt;
   if (!rule) {
-    return Ops::delta_layer(x, inputs, weights, shape, conv_pool, delta_pool, batch, rows, last, partials);
+    return Ops::delta_layer(x, inputs, weights, shape, conv_pool, delta_pool, batch, rows, last, partials, behind);
   }
   const LinearWeight first[] = {inputs.qkv, inputs.a, inputs.b};
   const Tensor outs[] = {rows.u, rows.a, rows.b};
@@ -70,7 +71,11 @@ void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const Del
     const ActRows out = rows.out.rows(begin, count);
     const ActRows heads_out = out.reshaped({count, heads, shape.value_dim});
     gated_rms_norm(heads_out.values, rows.z.rows(begin, count), weights.norm, weights.eps, heads_out);
-    linear_partial(out, last, rows_of(partials, begin, count));
+    const Tensor sums = rows_of(partials, begin, count);
+    linear_partial(out, last, sums);
+    if (!behind) return;
+    add_rms_norm(sums, behind->hidden.rows(begin, count), behind->weight, behind->eps,
+                 behind->out.values ? behind->out.rows(begin, count) : ActRows());
   };
   const Stream main = stream();
   side_blocks_ = parts.free;
