@@ -22,6 +22,15 @@ Tensor rows_of(const Tensor& partials, int64_t begin, int64_t rows) {
   return part;
 }
 
+// As linear_partial() makes it.
+Product last_product(const ActRows& out, const LinearWeight& last, const Tensor& partials) {
+  Product product = product_of(out, last);
+  product.out = {partials.data, partials.dtype, partials.dim(2)};
+  product.slice_stride = partials.row_stride;
+  set_slices(product, static_cast<int>(partials.dim(0)));
+  return product;
+}
+
 }  // namespace
 
 // Products of many rows that need no more of the workspace than there is for the side.
@@ -48,12 +57,9 @@ void OpsCuda::delta_layer(const ActRows& x, const DeltaInputs& inputs, const Del
   bool beside = parts.beside && prefill_.delta && memory_.bytes() >= 4 * kSideBytes &&
                 delta_flashinfer_takes(args.delta) && conv_normalises(args.conv);
   if (beside) {
-    Product z = product_of(x, inputs.z), out = product_of(rows.out, last);
+    Product z = product_of(x, inputs.z);
     z.out = view(rows.z);
-    out.out = {partials.data, partials.dtype, partials.dim(2)};
-    out.slice_stride = partials.row_stride;
-    set_slices(out, static_cast<int>(partials.dim(0)));
-    beside = runs_beside(z) && (parts.count == 1 || runs_beside(out));
+    beside = runs_beside(z) && (parts.count == 1 || runs_beside(last_product(rows.out, last, partials)));
   }
   workspace_.reset();
   Workspace memory = beside ? Workspace(workspace_.take<std::byte>(kSideBytes), kSideBytes) : Workspace();
