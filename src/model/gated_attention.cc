@@ -44,7 +44,8 @@ RowForm GatedAttention::input_form(const Step& step, DType act) const {
   return form;
 }
 
-void GatedAttention::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
+void GatedAttention::forward(const Step& step, const ActRows& x, const GroupSums& sums,
+                             const NormBehind& behind) const {
   ArenaScope scope(step.arena);
   const int64_t tokens = step.batch.tokens;
   const DType act = x.values.dtype;
@@ -62,7 +63,8 @@ void GatedAttention::forward(const Step& step, const ActRows& x, const Tensor& p
   const float scale = 1.f / std::sqrt(static_cast<float>(head_dim_));
   const ActRows out = s.out.in(step.ops.row_form(o_, act, tokens));
   step.ops.attention(s.q, s.qg, step.batch, kv, scale, out.reshaped({tokens, heads_, head_dim_}));
-  step.ops.linear_partial(out, o_, partials);
+  step.ops.linear_partial(out, o_, sums.partials);
+  add_rms_norm(step, sums, behind);
 }
 
 }  // namespace hylas

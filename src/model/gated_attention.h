@@ -19,8 +19,9 @@ class GatedAttention {
   RowForm input_form(const Step& step, DType act) const;
   // The product that makes the partial sums.
   const LinearWeight& out() const { return o_; }
-  // x [tokens, H] (normed) -> partials [slices, tokens, H] f32 or of partial_type.
-  void forward(const Step& step, const ActRows& x, const Tensor& partials) const;
+  // x [tokens, H] (normed) -> sums.partials [slices, tokens, H] f32 or of partial_type, then the norm behind them,
+  // which may lie where x does.
+  void forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const;
 
   struct Scratch {
     Tensor qg;    // [tokens, heads, 2 * head_dim] act

@@ -11,7 +11,7 @@ constexpr int64_t aligned(int64_t bytes, int64_t unit) { return ceil_div(bytes, 
 // Rounds of all blocks times the work of one tile. A tile of 64 rows keeps the tensor cores half as busy as one of 128
 // does, and one of 64 outputs a little less so.
 int64_t cost(const Fp8Tile& tile, int64_t rows, int64_t outputs) {
-  const int64_t rounds = ceil_div(ceil_div(rows, tile.rows) * ceil_div(outputs, tile.outputs), kFp8Blocks);
+  const int64_t rounds = ceil_div(ceil_div(rows, tile.rows) * ceil_div(outputs, tile.outputs), tile.blocks);
   const int64_t work = (tile.rows == 128 ? 10 : 6) * (tile.outputs == 128 ? 10 : 6);
   return rounds * work;
 }
@@ -26,9 +26,13 @@ int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs) {
   return out + tile.stages * (stage + 2 * kBarrierBytes) + scales;
 }
 
-Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs) {
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, int32_t blocks) {
   Fp8Tile best = kFp8DenseTiles[0];
   for (const Fp8Tile& tile : kFp8DenseTiles) {
+    if (tile.blocks != kFp8Blocks) {
+      if (tile.blocks <= blocks && blocks < kFp8Blocks) return tile;
+      continue;
+    }
     // Two blocks of a cluster take neighbouring tiles of rows: worth it only where there are many.
     if (tile.cluster > 1 && ceil_div(rows, tile.rows) < 8) continue;
     if (cost(tile, rows, outputs) <= cost(best, rows, outputs)) best = tile;

@@ -5,11 +5,18 @@
 
 namespace hylas {
 
+// The kernels are launched with one block for each, on any GPU.
+constexpr int32_t kFp8Blocks = 132;
+// Beside a delta rule, which holds a multiprocessor for each row and head, with so many that all run at once: beside up
+// to 32, up to 64. No block has a partner there: two that have to lie together might not find room.
+constexpr int32_t kFp8BlocksBeside = 100, kFp8BlocksBesideMany = 68;
+
 struct Fp8Tile {
   int32_t rows = 0;     // of x and out
   int32_t outputs = 0;  // of the weight and out
   int32_t stages = 0;   // of the ring of copies
   int32_t cluster = 1;  // blocks that share what they read of the weight
+  int32_t blocks = kFp8Blocks;
   bool operator==(const Fp8Tile&) const = default;
 };
 
@@ -17,19 +24,24 @@ struct Fp8Tile {
 constexpr int64_t kFp8Depth = 128;
 // What one block of a multiprocessor may use.
 constexpr int64_t kFp8SharedBytesMax = 232448;
-// The kernels are launched with one block for each, on any GPU.
-constexpr int32_t kFp8Blocks = 132;
 
 // All instances, the dense ones and those with rows grouped by expert.
-constexpr Fp8Tile kFp8DenseTiles[] = {{64, 64, 8}, {64, 128, 8}, {128, 128, 5}, {128, 128, 5, 2}};
+constexpr Fp8Tile kFp8DenseTiles[] = {{64, 64, 8},
+                                      {64, 128, 8},
+                                      {128, 128, 5},
+                                      {128, 128, 5, 2},
+                                      {128, 128, 5, 1, kFp8BlocksBeside},
+                                      {128, 128, 5, 1, kFp8BlocksBesideMany}};
 constexpr Fp8Tile kFp8GroupedTiles[] = {{64, 128, 8}, {128, 128, 5}};
 
 // Bytes of shared memory that a block needs for `inputs`: the tile of out, the stages, a row of scales, two barriers
 // for each stage.
 int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs);
 
-// The fewest rounds of all blocks, weighed by a tile's size; of equal ones the largest tile.
-Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs);
+// The fewest rounds of all blocks, weighed by a tile's size; of equal ones the largest tile. With fewer blocks than
+// kFp8Blocks, beside a delta rule: the tile of the most that are not more, if there is one. An output's bits are the
+// same with all of them.
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, int32_t blocks = kFp8Blocks);
 // Tall tiles only where an expert has the rows for them: its rows are padded to whole tiles.
 Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts);
 

@@ -57,6 +57,31 @@ struct DeltaWeights {
   float eps = 0;
 };
 
+// What stands behind a product's partial sums: hidden += their sum, out = the norm of that; without `weight` no norm.
+struct NormBehind {
+  Tensor hidden;  // [T, H] act
+  Tensor weight;  // [H]
+  float eps = 0;
+  ActRows out;
+};
+
+// Its projections of a token's row.
+struct DeltaInputs {
+  LinearWeight qkv;   // [channels, H]: rows q | k | v
+  LinearWeight z;     // [value_heads * value_dim, H]
+  LinearWeight a, b;  // [value_heads, H]
+};
+
+// What it computes on the way.
+struct DeltaRows {
+  Tensor u;     // [T, channels] act: q | k | v before the convolution
+  Tensor z;     // [T, value_heads, value_dim] act: the output gate
+  Tensor a;     // [T, value_heads] f32: decay
+  Tensor b;     // [T, value_heads] f32: beta
+  Tensor c;     // [T, channels] act: after the convolution, unless the device keeps it to itself
+  ActRows out;  // [T, value_heads * value_dim]
+};
+
 // Quarters of the input dimension of a row-parallel product; the one place that fixes the order of its sum.
 constexpr int kSlicesTotal = 4;
 // Begin of slice `index` (0..slices) over `size` inputs in whole `unit`s: floor(index * units / slices) units. A rank
@@ -173,6 +198,15 @@ class Ops {
   virtual void delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b,
                            const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
                            const Tensor& delta_pool, const Batch& batch, const Tensor& c, const ActRows& out);
+
+  // A whole Gated DeltaNet layer: u, z, a, b = x times the inputs as linear() makes them, out = delta_mixer() of these,
+  // partials = linear_partial(out, last), and where `behind` is given add_rms_norm() of these, whose rows may lie where
+  // those of x do: by default one after the other; a device may run some of it beside other.
+  //                                                               x [T, K] act, partials [slices, T, N] as there
+  virtual void delta_layer(const ActRows& x, const DeltaInputs& inputs, const DeltaWeights& weights,
+                           const DeltaShape& shape, const Tensor& conv_pool, const Tensor& delta_pool,
+                           const Batch& batch, const DeltaRows& rows, const LinearWeight& last, const Tensor& partials,
+                           const NormBehind* behind);
 
   // out = silu(gate) * up.                                           [T, I] act each
   virtual void silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) = 0;

@@ -15,7 +15,7 @@ TEST(Fp8Plan, EveryTileFitsTheMultiprocessorUpToLongRows) {
     for (const Fp8Tile& tile : tiles) {
       EXPECT_LE(fp8_shared_bytes(tile, 32768), kFp8SharedBytesMax - 1024) << tile.rows << " x " << tile.outputs;
       EXPECT_GE(tile.stages, 4);
-      EXPECT_EQ(kFp8Blocks % tile.cluster, 0);
+      EXPECT_EQ(tile.blocks % tile.cluster, 0);
     }
   }
 }
@@ -39,6 +39,10 @@ TEST(Fp8Plan, EveryShapeGetsATileOfTheTable) {
     for (int64_t outputs : {8, 64, 512, 1024, 2048, 9216, 12288}) {
       const Fp8Tile chosen = fp8_dense_tile(rows, outputs);
       EXPECT_NE(std::find(std::begin(kFp8DenseTiles), std::end(kFp8DenseTiles), chosen), std::end(kFp8DenseTiles));
+      EXPECT_EQ(chosen.blocks, kFp8Blocks);
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 131), (Fp8Tile{128, 128, 5, 1, 100}));
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 99), (Fp8Tile{128, 128, 5, 1, 68}));
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 67), chosen);
       if (chosen.cluster > 1) {
         EXPECT_GE(rows, 7 * chosen.rows + 1) << outputs;
       }

@@ -90,8 +90,9 @@ bool fp8_takes(const Product& p) {
          (p.x_fp8.data ? at_unit(p.x_fp8.data) : p.x.stride % 8 == 0 && at_unit(p.x.data));
 }
 
-void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream) {
-  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs), out), stream);
+void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream,
+                  int32_t blocks) {
+  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs, blocks), out), stream);
 }
 
 void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
@@ -112,11 +113,16 @@ void clear_other_slices(const Product& p, Stream stream) {
       "linear (fp8, the other slices)");
 }
 
-void fp8_run(const Product& p, Workspace& workspace, Stream stream) {
+size_t fp8_run_bytes(const Product& p) {
+  const size_t rows = p.x_fp8.data ? 0 : fp8_rows_bytes(p.rows, p.inputs);
+  return rows + (direct(p.out) ? 0 : Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2));
+}
+
+void fp8_run(const Product& p, Workspace& workspace, Stream stream, int32_t blocks) {
   const Fp8Rows rows = ready_or_quantized(workspace, p.x_fp8, p.x, p.rows, p.inputs, stream);
-  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream);
+  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream, blocks);
   const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
-  fp8_multiply(rows, p.weight, p.outputs, whole, stream);
+  fp8_multiply(rows, p.weight, p.outputs, whole, stream, blocks);
   copy_columns(whole, p.rows, p.outputs, p.out, stream);
   clear_other_slices(p, stream);
 }

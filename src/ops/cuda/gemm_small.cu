@@ -6,7 +6,7 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr int64_t kOutputsMax = 512, kRowsMax = 512;
+constexpr int64_t kOutputsMax = 512;
 
 __global__ void __launch_bounds__(32 * kSmallWarps) gemm_small_kernel(const __grid_constant__ Product p) {
   __shared__ float sums[kSmallSums];
@@ -80,16 +80,18 @@ __global__ void __launch_bounds__(kWideThreads, 2) gemm_small_wide_kernel(const 
 
 }  // namespace
 
-bool gemm_small_takes(const Product& p) {
+bool gemm_small_can(const Product& p) {
   const auto fits = [&](const WeightView& weight, int64_t outputs) {
     return outputs <= kOutputsMax && weight.stride % 8 == 0 && reinterpret_cast<uintptr_t>(weight.data) % 16 == 0;
   };
   bool all = p.parts > 0 || fits(p.weight, p.outputs);
   for (int i = 0; i < p.parts; ++i) all = all && fits(p.part[i].weight, p.part[i].outputs);
   return all && p.x.dtype == DType::kBF16 && p.weight_dtype == DType::kBF16 && !p.paired && !p.weights && !p.x_index &&
-         !p.out_index && p.slices == 1 && p.rows < kRowsMax && p.inputs % (kSmallWarps * kSmallStep) == 0 &&
-         p.x.stride % 8 == 0 && reinterpret_cast<uintptr_t>(p.x.data) % 16 == 0;
+         !p.out_index && p.slices == 1 && p.inputs % (kSmallWarps * kSmallStep) == 0 && p.x.stride % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(p.x.data) % 16 == 0;
 }
+
+bool gemm_small_takes(const Product& p) { return p.rows < kSmallRowsMax && gemm_small_can(p); }
 
 void gemm_small(const Product& p, Stream stream) {
   const auto blocks = [&](int64_t outputs, int64_t rows) {

@@ -51,6 +51,10 @@ inline int64_t matrix_tiles(const Product& p, int64_t wanted) {
   return tiles;
 }
 
+constexpr int64_t kSmallRowsMax = 512;  // fewer rows; from there on gemm_gates.cu or cuBLASLt
+// Whether the matrices and rows lie so that it can be done, however many rows there are.
+bool gemm_small_can(const Product& product);
+
 constexpr int kSmallWarps = 8;
 constexpr int kSmallRows = 16, kSmallOutputs = 8;
 constexpr int kSmallStep = 32;  // inputs of a warp at a time

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "ops/cuda/gemm_fp8_few.h"
-#include "ops/cuda/moe_kernels.h"
+#include "ops/cuda/norm_experts.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/rows.h"
 
@@ -230,7 +230,7 @@ CombineArgs combine_args(const Tensor& weights, const Tensor& shared_logit, cons
 
 void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, const Tensor& weights,
               const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
-              const Tensor& partials) {
+              const Tensor& partials, const AddNormArgs* behind) {
   const Tensor& x = rows.values;
   const int slices = static_cast<int>(partials.dim(0));
   check_act(x);
@@ -279,7 +279,7 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
       args.k = 0;
     }
     if (beside) fork_.end(main);
-    moe_sum(args, main);
+    sum_experts(args, behind, begin, main);
     begin += tokens;
   }
 }

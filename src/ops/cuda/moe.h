@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/cuda/fork.h"
+#include "ops/cuda/norm.h"
 #include "ops/cuda/products.h"
 #include "ops/cuda/workspace.h"
 #include "ops/cuda_ops.h"
@@ -30,9 +31,10 @@ class Moe {
   // `fork` outlives it.
   static Result<std::unique_ptr<Moe>> make(CudaDevice& device, Fork& fork, const CudaFp8Options& fp8);
 
+  // `behind`: the norm of what the partials are added to, or null. Its sums may be left out.
   void moe(Workspace& workspace, const ActRows& x, const Tensor& ids, const Tensor& weights,
            const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
-           const Tensor& partials);
+           const Tensor& partials, const AddNormArgs* behind);
   // moe() up to the products of every choice, f32, by choice and the shared expert's behind them: of one or two tokens
   // whose experts are all here and the shared one like them. Data null: it is none of these, and nothing is done.
   View choice_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,

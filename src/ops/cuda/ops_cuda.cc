@@ -68,20 +68,8 @@ AddNormArgs norm_args(const Tensor& residual, const Tensor& weight, float eps, c
           .columns = residual.row_elements()};
 }
 
-void run_norm(const AddNormArgs& args, Stream stream) {
-  HYLAS_CHECK(!args.fp8.data || (args.residual.dtype == DType::kBF16 && add_rms_norm_is_wide(args)),
-              "rows in e4m3 from rows of type {}", dtype_name(args.residual.dtype));
-  add_rms_norm_rows(args, stream);
-}
-
-}  // namespace
-
-void OpsCuda::rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) {
-  run_norm(norm_args(x, weight, eps, out), stream());
-}
-
-void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
-                           const ActRows& out) {
+AddNormArgs norm_args(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                      const ActRows& out) {
   const auto slices = static_cast<int>(partials.dim(0));
   check_act(partials);
   HYLAS_CHECK(slices == 1 || slices == 2 || slices == 4, "a tree of {} partial sums", slices);
@@ -93,7 +81,28 @@ void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const
   args.partial_dtype = partials.dtype;
   args.slices = slices;
   args.slice_stride = partials.row_stride;
-  run_norm(args, stream());
+  return args;
+}
+
+void check_norm(const AddNormArgs& args) {
+  HYLAS_CHECK(!args.fp8.data || (args.residual.dtype == DType::kBF16 && add_rms_norm_is_wide(args)),
+              "rows in e4m3 from rows of type {}", dtype_name(args.residual.dtype));
+}
+
+void run_norm(const AddNormArgs& args, Stream stream) {
+  check_norm(args);
+  add_rms_norm_rows(args, stream);
+}
+
+}  // namespace
+
+void OpsCuda::rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) {
+  run_norm(norm_args(x, weight, eps, out), stream());
+}
+
+void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                           const ActRows& out) {
+  run_norm(norm_args(partials, residual, weight, eps, out), stream());
 }
 
 void OpsCuda::add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
@@ -153,29 +162,23 @@ void OpsCuda::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& w
 
 void OpsCuda::moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                   const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
-  moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials);
+  moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials, nullptr);
 }
 
 void OpsCuda::moe_add_rms_norm(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                                const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials,
                                const Tensor& residual, const Tensor& norm, float eps, const ActRows& out) {
-  const AddNormArgs behind = norm_args(residual, norm, eps, out);
+  const AddNormArgs behind = norm_args(partials, residual, norm, eps, out);
+  check_norm(behind);
   AddExpertsArgs args = {.weights = view(weights),
                          .k = static_cast<int>(ids.dim(1)),
                          .shared_logit = view(shared_logit),
-                         .residual = behind.residual,
-                         .norm = behind.weight,
-                         .norm_dtype = behind.weight_dtype,
-                         .eps = eps,
-                         .out = behind.out,
-                         .fp8 = behind.fp8,
-                         .tokens = behind.rows,
-                         .columns = behind.columns};
+                         .behind = behind};
   if (partials.dim(0) == 1 && add_experts_takes(args)) {
     args.rows = static_cast<const float*>(moe_->choice_rows(workspace_, x.values, ids, experts, shared).data);
     if (args.rows) return add_experts_rms_norm(args, stream());
   }
-  Ops::moe_add_rms_norm(x, ids, weights, experts, shared, shared_logit, partials, residual, norm, eps, out);
+  moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials, &behind);
 }
 
 DType OpsCuda::expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {

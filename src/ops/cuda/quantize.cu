@@ -65,12 +65,29 @@ __global__ void __launch_bounds__(kThreads)
     token[lane] = there ? row_token[first + lane] : -1;
   }
   __syncthreads();
-  for (int r = warp; r < kTakenRows; r += kThreads / 32) {
-    if (token[r] < 0) continue;
-    const auto* from = reinterpret_cast<const uint4*>(static_cast<const F8*>(x.data) + token[r] * x.inputs);
-    auto* put = reinterpret_cast<uint4*>(static_cast<F8*>(to.data) + (first + r) * to.inputs);
-#pragma unroll 4
-    for (int c = lane; c < chunks; c += 32) put[c] = from[c];
+  constexpr int kWarps = kThreads / 32, kRowsAtOnce = 2, kChunksAtOnce = 4;  // loads of a thread under way
+  for (int r = warp; r < kTakenRows; r += kRowsAtOnce * kWarps) {
+    for (int c = lane; c < chunks; c += 32 * kChunksAtOnce) {
+      uint4 values[kRowsAtOnce][kChunksAtOnce];
+#pragma unroll
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        const int32_t from_row = token[r + i * kWarps];
+        const auto* from = reinterpret_cast<const uint4*>(static_cast<const F8*>(x.data) + from_row * x.inputs) + c;
+#pragma unroll
+        for (int j = 0; j < kChunksAtOnce; ++j) {
+          if (from_row >= 0 && c + 32 * j < chunks) values[i][j] = from[32 * j];
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        const int row = r + i * kWarps;
+        auto* put = reinterpret_cast<uint4*>(static_cast<F8*>(to.data) + (first + row) * to.inputs) + c;
+#pragma unroll
+        for (int j = 0; j < kChunksAtOnce; ++j) {
+          if (token[row] >= 0 && c + 32 * j < chunks) put[32 * j] = values[i][j];
+        }
+      }
+    }
   }
   if (token[lane] < 0) return;
 #pragma unroll 2
