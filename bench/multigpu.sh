@@ -50,8 +50,9 @@ m, s = json.loads(sys.argv[1]), json.loads(sys.argv[2] or "[{}]")[0]
 percent = lambda values: " ".join(f"{100 * v:.1f}" for v in values)
 rate, guess = m["tokens_per_s"] / m["gpus"], s.get("tokens_per_s_per_gpu", 0)
 print(f"| {m['layout']} | {m['chunk']} | {m['tokens_per_s']:.0f} | {rate:.0f} | {m['ttft_mean_s']:.2f} | "
-      f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | {m.get('tpot_ms', 0):.2f} | "
-      f"{guess:.0f} | {s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
+      f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | "
+      f"{percent(m['sums_of_busy'])} | {m.get('tpot_ms', 0):.2f} | {guess:.0f} | "
+      f"{s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
       f"{100 * rate / guess if guess else 0:.0f} % |", flush=True)
 PYTHON
 }
@@ -59,8 +60,8 @@ PYTHON
 header() {
   echo
   echo "## $1"
-  echo "| layout | chunk | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | measured of simulated |"
-  echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+  echo "| layout | chunk | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | sums over ranks of its work, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | measured of simulated |"
+  echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 }
 header "Qwen3.5-397B-A17B-FP8, $layers of 60 layers, $gpus x $kind: $prompts prompts of 3500, 1 out, concurrency 256"
 row "tp$gpus" 16384 3500 1 "$prompts"

@@ -60,6 +60,7 @@ void Rank::record_graphs() {
   const BatchLimits& limits = options_.limits;
   graphs_ = DecodeGraphs(options_.graph_rows, (limits.context_length + limits.page_size - 1) / limits.page_size);
   for (DecodeGraph& graph : graphs_.all()) replay(graph, batches_.build({}, {}, graph.shape));
+  sums_us_ = comms_.sums_us();
 }
 
 StepResult Rank::execute(const StepPlan& plan) {
@@ -85,6 +86,8 @@ StepResult Rank::execute(const StepPlan& plan) {
   for (const SendOp& op : plan.sends) {
     if (op.group == group) sender_->send(place().rank, op);
   }
+  const int64_t sums_us = comms_.sums_us();
+  result.sums_us = sums_us - std::exchange(sums_us_, sums_us);
   if (landing_) landing_->finish();  // the copies came first: when the step's kernels are launched they are about over
   result.end_us = now_us();
   result.wait_us = wait_us_;

@@ -6,6 +6,7 @@
 #include <barrier>
 #include <cstring>
 
+#include "base/clock.h"
 #include "cuda/device_ranks.h"
 
 namespace hylas::test {
@@ -80,6 +81,24 @@ TEST(DeviceComm, SumsOfEverySize) {
     expect_same(ins, poisoned_tensors(DType::kF32, std::vector<int64_t>(ranks, 1), columns),
                 [](Comm& comm, const Tensor& in, const Tensor& out) { comm.all_reduce_slices(in, out); });
   }
+}
+
+// Their kernels count it, unless ranks share a GPU.
+TEST(DeviceComm, SumsTellTheirTime) {
+  constexpr int kRanks = 2;
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(kRanks);
+  const std::vector<RankComms> handles = groups_on_devices(ops);
+  const HostTensor any = poisoned(DType::kF32, {1, 64, 2048});
+  on_every_rank(kRanks, [&](int32_t r) {
+    const Local in(ops[r]->device(), any);
+    const int64_t begin_us = now_us();
+    for (int turn = 0; turn < 100; ++turn) {
+      handles[r].stage->all_reduce_slices(in.view, in.view.rows(0, 1).reshaped({64, 2048}));
+    }
+    in.bytes();  // by then all are over
+    EXPECT_EQ(handles[r].stage->sums_us() > 0, cuda_device_count() >= kRanks);
+    EXPECT_LE(handles[r].stage->sums_us(), now_us() - begin_us);
+  });
 }
 
 // Recorded once, replayed with other inputs, between calls that are not recorded.

@@ -168,12 +168,14 @@ __global__ void __launch_bounds__(kThreadsMax)
   Pack<W, N> weights[kHeld];
   take_weights(p, weights);
   follow();
+  const uint64_t begin_ns = time_ns();
   meet(peers);
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
     add_rms_norm_row(p, row, weights, memory);
     __syncthreads();  // before the next row's sum takes the shared memory
   }
   meet(peers);
+  add_sum_time(peers, begin_ns);
 }
 
 // Threads of a block: by the columns alone, so that a row's sum has one order. One pack for each where that is

@@ -29,4 +29,26 @@ __device__ inline void meet(const Peers& peers) {
   __syncthreads();
 }
 
+// Nanoseconds of the GPU.
+__device__ inline uint64_t time_ns() {
+  uint64_t ns;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+  return ns;
+}
+
+// At the end of a kernel that summed over ranks since `begin_ns`: its first block tells for all, since they meet. Such
+// kernels of a rank come one after another. The host is told now and then: a step has too many of them to wait, at the
+// end of each, for a write to its memory.
+__device__ inline void add_sum_time(const Peers& peers, uint64_t begin_ns) {
+  constexpr uint64_t kTellEveryNs = 1'000'000;
+  if (blockIdx.x != 0 || threadIdx.x != 0) return;
+  Signals& mine = *peers.signals[peers.rank];
+  volatile uint64_t *sums_ns = &mine.sums_ns, *told_at_ns = &mine.told_at_ns;
+  const uint64_t now_ns = time_ns(), total_ns = *sums_ns + now_ns - begin_ns;
+  *sums_ns = total_ns;
+  if (now_ns - *told_at_ns < kTellEveryNs) return;
+  *told_at_ns = now_ns;
+  *static_cast<volatile uint64_t*>(peers.sums_ns) = total_ns;
+}
+
 }  // namespace hylas::cuda

@@ -14,12 +14,15 @@ constexpr int kSignalBlocks = 96;
 struct Signals {
   uint32_t meetings[kSignalBlocks];
   uint32_t arrived[kSignalBlocks][kPeersMax];
+  uint64_t sums_ns;     // that kernels which sum over ranks took here, waiting included
+  uint64_t told_at_ns;  // when the host was told
 };
 
 struct Peers {
   Signals* signals[kPeersMax] = {};
   int32_t rank = 0;
   int32_t size = 0;
+  uint64_t* sums_ns = nullptr;  // this rank's Signals::sums_ns as the host was told, in page-locked memory
 };
 
 }  // namespace hylas::cuda
