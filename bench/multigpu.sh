@@ -16,11 +16,11 @@ memory_mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits |
 layers=${2:-$(((gpus * memory_mib / 1024 - 30) / 9 / 4 * 4))}  # 6.6 GB of weights each, and room for the rest
 [ "$layers" -lt 60 ] || layers=60
 prompts=${PROMPTS:-$((gpus * 128))}
-seconds=${SECONDS_EACH:-120}
+seconds=${SECONDS_EACH:-120}  # --foreground below: who ends this script ends what it runs
 logs=${LOGS:-$(mktemp -d)}  # what every run says besides, and the lines of JSON
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 nvidia-smi topo -m | head -n $((gpus + 1))
-timeout "$seconds" "$folder/gpu_peer_bench" || echo "== gpu_peer_bench: exit code $?"
+timeout --foreground "$seconds" "$folder/gpu_peer_bench" || echo "== gpu_peer_bench: exit code $?"
 
 model=$(mktemp -d)
 trap 'rm -rf "$model"' EXIT
@@ -37,8 +37,8 @@ PYTHON
 # Prints a row for each number of prompts: what was measured, what the simulator says, their ratio.
 row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS[,PROMPTS...]
   local log=$logs/$1-$2-$3-$4 prompts measured simulated
-  timeout "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" --prompts "$5" \
-    >"$log.json" 2>"$log.log" || echo "| $1 | $2 | exit code $?: $(tail -n 1 "$log.log") |"
+  timeout --foreground "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
+    --prompts "$5" >"$log.json" 2>"$log.log" || echo "| $1 | $2 | exit code $?: $(tail -n 1 "$log.log") |"
   for prompts in ${5//,/ }; do
     measured=$(grep "\"prompts\":$prompts," "$log.json") || continue
     simulated=$("$folder/hylas" bench simulate --model-path "$model" --gpu "$kind" --layout "$1" --json \

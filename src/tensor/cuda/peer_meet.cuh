@@ -36,19 +36,42 @@ __device__ inline uint64_t time_ns() {
   return ns;
 }
 
-// At the end of a kernel that summed over ranks since `begin_ns`: its first block tells for all, since they meet. Such
-// kernels of a rank come one after another. The host is told now and then: a step has too many of them to wait, at the
-// end of each, for a write to its memory.
-__device__ inline void add_sum_time(const Peers& peers, uint64_t begin_ns) {
-  constexpr uint64_t kTellEveryNs = 1'000'000;
-  if (blockIdx.x != 0 || threadIdx.x != 0) return;
-  Signals& mine = *peers.signals[peers.rank];
-  volatile uint64_t *sums_ns = &mine.sums_ns, *told_at_ns = &mine.told_at_ns;
-  const uint64_t now_ns = time_ns(), total_ns = *sums_ns + now_ns - begin_ns;
-  *sums_ns = total_ns;
-  if (now_ns - *told_at_ns < kTellEveryNs) return;
-  *told_at_ns = now_ns;
-  *static_cast<volatile uint64_t*>(peers.sums_ns) = total_ns;
-}
+// In shared memory: the time of a kernel that sums over ranks. The first thread of its first block keeps it for all
+// blocks, since they meet. Such kernels of a rank come one after another.
+class SumClock {
+ public:
+  // As the kernel begins, behind follow().
+  __device__ void begin() {
+    if (keeps()) begin_ns_ = time_ns();
+  }
+  // Behind the first meeting, whose fence might wait for it: what the kernels before left comes beside what the other
+  // ranks show, which takes longer, and no thread has registers for it.
+  __device__ void read(const Peers& peers) {
+    if (!keeps()) return;
+    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(&before_));
+    const SumTime* from = &peers.signals[peers.rank]->sum_time;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+  }
+  // As the kernel ends. The host is told now and then: a step has too many such kernels to wait, at the end of each,
+  // for a write to its memory.
+  __device__ void end(const Peers& peers) const {
+    constexpr uint64_t kTellEveryNs = 1'000'000;
+    static_assert(sizeof(SumTime) == 16);
+    if (!keeps()) return;
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    volatile SumTime& time = peers.signals[peers.rank]->sum_time;
+    const uint64_t now_ns = time_ns(), total_ns = before_.sums_ns + now_ns - begin_ns_;
+    time.sums_ns = total_ns;
+    if (now_ns - before_.told_at_ns < kTellEveryNs) return;
+    time.told_at_ns = now_ns;
+    *static_cast<volatile uint64_t*>(peers.sums_ns) = total_ns;
+  }
+
+ private:
+  __device__ static bool keeps() { return blockIdx.x == 0 && threadIdx.x == 0; }
+
+  SumTime before_;
+  uint64_t begin_ns_;
+};
 
 }  // namespace hylas::cuda
