@@ -127,7 +127,7 @@ void measure(int32_t gpus, const Nccl& nccl) {
       "|\n",
       gpus);
   fmt::print("|---|---|---|---|---|---|---|\n");
-  for (int64_t elements = 4096; elements <= int64_t{64} << 20; elements *= 4) {
+  for (int64_t elements = 2048; elements <= int64_t{64} << 20; elements *= 2) {
     const int64_t bytes = elements * 4;
     const double ours = group.sum_us(bytes, [](Comm& comm, cudaStream_t, const Tensor& in, const Tensor& out, int32_t) {
       comm.all_reduce_slices(in, out);

@@ -192,15 +192,19 @@ template <class T, class W, int N, int kRanks>
 __global__ void __launch_bounds__(kThreadsMax)
     add_rms_norm_over_kernel(const NormPointers<T, W, float, N, kRanks> p, const __grid_constant__ Peers peers) {
   __shared__ float memory[32];
+  __shared__ SumClock clock;
   Pack<W, N> weights[kHeld];
   take_weights(p, weights);
   follow();
+  clock.begin();
   meet(peers);
+  clock.read(peers);
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
     add_rms_norm_row(p, row, weights, memory);
     __syncthreads();  // before the next row's sum takes the shared memory
   }
   meet(peers);
+  clock.end(peers);
 }
 
 // Threads of a block: by the columns alone, so that a row's sum has one order. One pack for each where that is
