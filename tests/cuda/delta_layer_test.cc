@@ -99,13 +99,14 @@ struct LayerRun {
         out({tokens, data.values()}),
         shape(data.c.shape) {}
 
-  // One after the other, or as the backend likes it. The norm behind goes where x was.
+  // One after the other, or as the backend likes it. The norm behind goes where x was; without it the sums are a rank's
+  // of several, in f32.
   LayerResult run(const Batch& batch, bool apart, bool with_norm = true) {
     Ops& ops = layer_ops();
     const int64_t tokens = batch.tokens;
     const LinearWeight last_weight = last.weight();
     const bool fp8 = last_weight.weight.dtype == DType::kF8E4M3;
-    const DType type = ops.partial_type(last_weight, DType::kBF16, tokens);
+    const DType type = with_norm ? ops.partial_type(last_weight, DType::kBF16, tokens) : DType::kF32;
     const OnDevice partials(poisoned(type, {fp8 ? 1 : 4, tokens, last_weight.weight.dim(0)}));
     const DeltaInputs inputs = {qkv.weight(), z.weight(), a.weight(), b.weight()};
     const DeltaWeights weights = {conv, a_log, dt_bias, norm, 1e-6f};
@@ -186,6 +187,21 @@ TEST_P(CudaDeltaLayer, WhatRunsBesideTheRuleChangesNoBit) {
         EXPECT_TRUE(same_rows(again, wanted, begin, rows[r].tokens)) << "row " << r << " again";
       }
     }
+  }
+}
+
+TEST_P(CudaDeltaLayer, SumsForOtherRanksChangeNoBitEither) {
+  const Rows& rows = kBatches[4].first;
+  const HostBatch batch(rows, kBatches[4].second);
+  const BatchOnDevice dbatch(batch);
+  const LayerData data(random_, GetParam(), 9);
+  const Matrix x = random_matrix(random_, DType::kBF16, batch.batch.tokens, GetParam().hidden, 1.f);
+  const HostTensor residual = random_tensor(random_, DType::kBF16, {batch.batch.tokens, GetParam().hidden}, 1.f);
+  LayerRun apart(data, x, residual), beside(data, x, residual);
+  const LayerResult wanted = apart.run(dbatch.batch, true, false), mine = beside.run(dbatch.batch, false, false);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (rows[r].write < 0) continue;
+    EXPECT_TRUE(same_rows(mine, wanted, batch.batch.row_begin.as<int32_t>()[r], rows[r].tokens)) << "row " << r;
   }
 }
 
