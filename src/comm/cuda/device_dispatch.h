@@ -22,7 +22,7 @@ class DeviceDispatch final : public ExpertDispatch {
   struct Shown {
     Signals* signals = nullptr;
     const int32_t* ids = nullptr;
-    const std::byte* x = nullptr;
+    RowsFrom x;
     void* returned = nullptr;
   };
 
