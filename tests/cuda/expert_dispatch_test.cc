@@ -238,6 +238,8 @@ void run_case(const DispatchCase& c, const std::vector<std::unique_ptr<Ops>>& op
       } else {
         ops[r]->replay(recorded, call);
       }
+      // On one GPU a copy to the host that waits for the kernels may keep the other rank from launching its own.
+      done.arrive_and_wait();
       exchange.expect(turns[turn]);
     }
     done.arrive_and_wait();

@@ -1,6 +1,8 @@
 // Tokens of two ranks to experts in FP8 and back: quantized once, by the norm that made them, and with the numbers of
 // experts that quantize for themselves. Both ranks have the same GPU, where no kernel may wait for one that does not
-// fit beside it: every half of the exchange is a record of its own, and ends at all ranks before the next begins.
+// fit beside it: every half of the exchange is a record of its own, and ends at all ranks before the next begins. Nor
+// may a rank wait for its kernel before the other has launched its own: a copy to the host that waits may keep the
+// launches of other threads from the GPU.
 #include <gtest/gtest.h>
 
 #include <barrier>
@@ -16,7 +18,7 @@ namespace {
 
 constexpr int kRanks = 2;
 
-// Which kernels the experts take: those for few rows, or whole tiles.
+// Which kernels the experts take: those for few rows, of many tokens too, or whole tiles.
 struct ExchangeCase {
   ExpertCase experts;
   int64_t first_tokens;  // of the first rank
@@ -134,14 +136,15 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Fp8Exchange,
                          testing::Values(ExchangeCase{{30, 512, 128, 128, 8, 4, 8}, 20},
                                          ExchangeCase{{31, 2048, 512, 512, 16, 8, 16}, 9},
                                          ExchangeCase{{28, 256, 256, 128, 8, 2, 8}, 1},
+                                         ExchangeCase{{600, 256, 128, 128, 128, 2, 128}, 301},
                                          ExchangeCase{{150, 256, 128, 128, 4, 4, 4}, 66}));
 
 // Recorded at the first turn, replayed at the others.
 TEST_P(Fp8Exchange, SaysWhatExpertsSayThatQuantizeForThemselves) {
+  cuda_load_all_kernels();  // before anything else asks for the GPU
   const ExchangeCase& c = GetParam();
   const ExpertLayer layer(c.experts);
   const int64_t hidden = c.experts.hidden, k = c.experts.choices;
-  cuda_load_all_kernels();
   std::vector<std::unique_ptr<Ops>> ops;
   std::vector<std::unique_ptr<Comm>> comms = make_local_comms(kRanks);
   std::vector<std::unique_ptr<cuda::DeviceDispatch>> dispatches;
@@ -164,7 +167,11 @@ TEST_P(Fp8Exchange, SaysWhatExpertsSayThatQuantizeForThemselves) {
     on_every_rank(kRanks, [&](int32_t r) {
       const auto own = [&](const OnDevice& of) { return rows_of(of, c.begin(r), c.tokens(r)); };
       const auto step = [&](uint64_t key, const std::function<void()>& body) {
-        ops[r]->replay(key, body);
+        ops[r]->replay(key, [&] {
+          body();
+          all.arrive_and_wait();  // the first time it is launched here, and then recorded
+        });
+        all.arrive_and_wait();
         settle(*ops[r]);
         all.arrive_and_wait();
       };

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/graph_rig.h"
+#include "ops/cuda_ops.h"
 #include "support/layout_models.h"
 
 namespace hylas {
@@ -182,6 +183,7 @@ void expect_one_ranks_words(test::LayoutKind kind, const ParallelSizes& sizes, v
 }
 
 TEST_P(GroupSteps, SayWhatOneRankSays) {
+  cuda_load_all_kernels();  // before anything asks for a GPU
   if (test::rig_shares_gpu(GetParam())) GTEST_SKIP() << "needs " << GetParam().world() << " GPUs";
   // On a GPU only ranks that hold whole experts give one rank's bits.
   const auto kind = GetParam().ep > 1 ? test::LayoutKind::kMoe : test::LayoutKind::kDense;
@@ -190,6 +192,7 @@ TEST_P(GroupSteps, SayWhatOneRankSays) {
 
 // Experts by the FP8 tensor cores. Without a graph of 3 rows, to which groups of 2 would be padded: 24 choices, not 16.
 TEST_P(Fp8GroupSteps, SayWhatOneRankSays) {
+  cuda_load_all_kernels();
   const auto kind = test::LayoutKind::kMoeFp8;
   if (test::rig_shares_gpu(GetParam())) return expect_one_ranks_words(kind, GetParam(), run_few, {{}});
   expect_one_ranks_words(kind, GetParam(), run_groups, {{}, {1, 2, 4}});

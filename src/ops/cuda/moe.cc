@@ -331,7 +331,7 @@ void Moe::expert_rows(Workspace& workspace, const ActRows& all, const Tensor& id
   const RowsWay way = rows_way(workspace, x, k, experts, slices);
   const int64_t fp8 = way.tile_tokens;
   SharedWay of_shared = shared_way(x.dim(0), k);
-  of_shared.tiles = of_shared.tiles || fp8 > 0;
+  if (fp8 > 0 || way.few) of_shared.tiles = fp8 > 0;  // as one rank's, beside the others
   HYLAS_CHECK(fp8 > 0 || rows.dtype == DType::kF32);
   HYLAS_CHECK(all.has_values() || count == 0 || way.takes_fp8(), "{} tokens in e4m3 alone", count);
   const int64_t bytes = count > 0 ? rows_elements_bytes(x, experts.gate[0].weight.dim(0), 0, k) : 0;
