@@ -114,7 +114,8 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
 }
 
 RowForm Moe::input_form(const Step& step, DType act) const {
-  if (gathers_ || expert_ranks_ > 1) return RowForm::kValues;
+  if (gathers_) return RowForm::kValues;
+  if (expert_ranks_ > 1) return exchange_.input_form(step, weights_, act);
   const int64_t tokens = step.batch.tokens;
   return step.ops.row_form(weights_.router, act, tokens) | step.ops.row_form(weights_.shared_gate, act, tokens) |
          step.ops.row_form(weights_.experts, weights_.experts_per_token, act, tokens);
@@ -123,7 +124,7 @@ RowForm Moe::input_form(const Step& step, DType act) const {
 void Moe::forward(const Step& step, const ActRows& own, const NormBehind& behind) const {
   const ActRows x = gathers_ ? gather_groups(step, own) : own;
   if (expert_ranks_ > 1) {
-    const Tensor sums = exchange_.forward(step, weights_, x.values);
+    const Tensor sums = exchange_.forward(step, weights_, x);
     return add_norm_of_tokens(step, {gathers_ ? own_group(step, dp_group_, sums) : sums}, behind);
   }
   const Tensor partials = step.arena.allocate(DType::kF32, {weights_.slices, x.values.dim(0), weights_.hidden});

@@ -95,8 +95,14 @@ constexpr int64_t slice_begin(int64_t size, int64_t unit, int index, int slices 
 // The shared expert's down products over tokens of their own: rows[s][t] = slice s of that over x[t], not scaled.
 struct SharedRows {
   const SharedExpertWeights* weights = nullptr;
-  Tensor x;     // [T, H] act; T may be 0
+  ActRows x;    // [T, H] act; T may be 0
   Tensor rows;  // [slices, T, H] f32
+};
+
+// What Ops::moe_expert_rows reads best, values or e4m3, and what it makes of that without a rounding: f32 or bf16.
+struct ExpertRowForms {
+  RowForm read = RowForm::kValues;
+  DType made = DType::kF32;
 };
 
 class Ops {
@@ -244,16 +250,18 @@ class Ops {
 
   // moe() in two halves, for expert parallelism: bit for bit the same, wherever and in whatever order the rows were
   // computed.
-  // What moe_expert_rows makes of this, without a rounding: f32, or bf16. Shapes alone decide.
-  virtual DType expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
+  // Shapes alone decide: all ranks of a group find the same.
+  virtual ExpertRowForms expert_row_forms(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                                          int32_t slices) {
     static_cast<void>(x), static_cast<void>(ids), static_cast<void>(experts), static_cast<void>(slices);
-    return DType::kF32;
+    return {};
   }
   // First: down products of single experts. rows[s][t * k + j] = slice s of expert ids[t][j]'s product over x[t],
   // unweighted; left as it is where this rank does not hold that expert. May have no tokens. Beside them the shared
-  // expert's, if `shared` has weights.
-  // x [T, H] act, ids [T, k] i32 (the model's), rows [slices, T * k, H] f32 or of expert_rows_type
-  virtual void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+  // expert's, if `shared` has weights. Rows of x whose experts are all elsewhere do not matter. Values are fine in
+  // any case, e4m3 alone where expert_row_forms names it.
+  // x [T, H] act, ids [T, k] i32 (the model's), rows [slices, T * k, H] f32 or as expert_row_forms has them
+  virtual void moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                                const SharedRows& shared) = 0;
   // Then: partials[s][t] = sum over k in top-k order of weights[t][k] * rows[s][index[t][k]], then the shared expert as
   // in moe(). `shared` may be null; no tokens are fine.

@@ -6,40 +6,15 @@
 #include <cstring>
 #include <numeric>
 
+#include "cuda/fp8_experts_side.h"
 #include "cuda/fp8_side.h"
 #include "cuda/rows_side.h"
 
 namespace hylas::test {
 namespace {
 
-struct Case {
-  int64_t tokens, hidden, width, shared_width;
-  int experts, choices;
-  int chosen;  // experts that any token may choose: the others have no rows
-};
-
-// FP8 matrices on the device one behind the other, as a checkpoint's experts are placed for these kernels.
-class Together {
- public:
-  Together(const std::vector<const Matrix*>& matrices) {
-    const Matrix& first = *matrices[0];
-    const size_t bytes = first.view.bytes(), scale_bytes = first.scale.bytes();
-    weights_ = Buffer::make(cuda_ops().device(), bytes * matrices.size()).value();
-    scales_ = Buffer::make(cuda_ops().device(), scale_bytes * matrices.size()).value();
-    for (size_t i = 0; i < matrices.size(); ++i) {
-      LinearWeight weight = matrices[i]->weight();
-      weight.weight.data = static_cast<std::byte*>(weights_.data()) + i * bytes;
-      weight.scale.data = static_cast<std::byte*>(scales_.data()) + i * scale_bytes;
-      cuda_ops().device().copy_from_host(weight.weight.data, matrices[i]->view.data, bytes);
-      cuda_ops().device().copy_from_host(weight.scale.data, matrices[i]->scale.data, scale_bytes);
-      placed.push_back(weight);
-    }
-  }
-  std::vector<LinearWeight> placed;
-
- private:
-  Buffer weights_, scales_;
-};
+using Case = ExpertCase;
+using Layer = ExpertLayer;
 
 float rounded(double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); }
 
@@ -73,59 +48,6 @@ Ops& few_rows_ops() {
   }();
   return *kOps;
 }
-
-// A layer's experts on both sides, the shared one last, and tokens with their choices.
-struct Layer {
-  explicit Layer(const Case& c) : c(c) {
-    for (int e = 0; e <= c.experts; ++e) {
-      const int64_t width = e < c.experts ? c.width : c.shared_width;
-      gate.push_back(random_matrix(random, DType::kF8E4M3, width, c.hidden, 0.08f));
-      up.push_back(random_matrix(random, DType::kF8E4M3, width, c.hidden, 0.08f));
-      down.push_back(random_matrix(random, DType::kF8E4M3, c.hidden, width, 0.08f));
-    }
-    std::vector<const Matrix*> pairs, downs;
-    for (int e = 0; e < c.experts; ++e) {
-      pairs.insert(pairs.end(), {&gate[e], &up[e]});
-      downs.push_back(&down[e]);
-    }
-    both = std::make_unique<Together>(pairs);
-    last = std::make_unique<Together>(downs);
-    for (const Matrix* matrix : {&gate.back(), &up.back(), &down.back()}) {
-      of_shared.push_back(std::make_unique<WeightOnDevice>(*matrix));
-    }
-    shared = {of_shared[0]->weight(), of_shared[1]->weight(), of_shared[2]->weight()};
-    std::vector<int32_t> order(c.chosen);
-    std::iota(order.begin(), order.end(), 0);
-    for (int64_t t = 0; t < c.tokens; ++t) {
-      std::shuffle(order.begin(), order.end(), random);
-      ids.insert(ids.end(), order.begin(), order.begin() + c.choices);
-    }
-    x = random_matrix(random, DType::kBF16, c.tokens, c.hidden, 1.f, 8);
-    weights = random_tensor(random, DType::kF32, {c.tokens, c.choices}, 0.5f);
-    logit = random_tensor(random, DType::kF32, {c.tokens, 1}, 1.f);
-  }
-  // Experts from `begin` on.
-  ExpertWeights experts(int begin = 0) const {
-    ExpertWeights held;
-    held.expert_begin = begin;
-    for (int e = begin; e < c.experts; ++e) {
-      held.gate.push_back(both->placed[2 * e]);
-      held.up.push_back(both->placed[2 * e + 1]);
-      held.down.push_back(last->placed[e]);
-    }
-    return held;
-  }
-
-  Case c;
-  std::mt19937 random{93};
-  std::vector<Matrix> gate, up, down;
-  std::unique_ptr<Together> both, last;
-  std::vector<std::unique_ptr<WeightOnDevice>> of_shared;
-  SharedExpertWeights shared;
-  std::vector<int32_t> ids;
-  Matrix x;
-  HostTensor weights, logit;
-};
 
 // The CPU's sums over the experts from `begin` on.
 HostTensor wanted_sums(const Layer& layer, int begin, bool with_shared) {
@@ -195,6 +117,36 @@ HostTensor whole(const Layer& layer, Ops& on, const SharedExpertWeights* shared,
   return partials.host();
 }
 
+// Rows that come quantized, with their values or, where the kernels read nothing else, alone: the same bits. Those of
+// tokens whose experts are all elsewhere need not be there.
+void expect_same_of_quantized(const Layer& layer, Ops& on, int begin, const OnDevice& wanted,
+                              const OnDevice& wanted_shared) {
+  const Case& c = layer.c;
+  const OnDevice dids(int_tensor(layer.ids, {c.tokens, c.choices}));
+  const ExpertWeights experts = layer.experts(begin);
+  const RowsOnDevice rows(layer.x);
+  RowsOnDevice some(layer.x);
+  HostTensor fp8 = some.fp8.host(), scales = some.scales.host();
+  for (int64_t t = 0; t < c.tokens; ++t) {
+    const auto first = layer.ids.begin() + t * c.choices;
+    if (std::any_of(first, first + c.choices, [&](int32_t id) { return id >= begin; })) continue;
+    std::fill_n(fp8.view.row<uint8_t>(t), c.hidden, uint8_t{0xff});
+    for (int64_t group = 0; group < scales.view.dim(0); ++group) scales.view.row<float>(group)[t] = std::nanf("");
+  }
+  some.fp8.fill(fp8), some.scales.fill(scales);
+  ActRows alone = some.in(RowForm::kFp8);
+  alone.values.data = nullptr;
+  const ExpertRowForms forms = on.expert_row_forms(alone.values, dids, experts, 1);
+  const ActRows both = rows.in(RowForm::kBoth);
+  for (const ActRows& x : {both, forms.read == RowForm::kFp8 ? alone : both}) {
+    const OnDevice out(poisoned(forms.made, {1, c.tokens * c.choices, c.hidden}));
+    const OnDevice shared(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+    run_on(on, [&](Ops& ops) { ops.moe_expert_rows(x, dids, experts, out, {&layer.shared, both, shared}); });
+    EXPECT_TRUE(same_bytes(out, wanted));
+    EXPECT_TRUE(same_bytes(shared, wanted_shared));
+  }
+}
+
 // The same with all choices of a token at once, as ranks have them that hold some of the experts: those from `begin`
 // on. Rows of others stay; the type that the operator likes best gives the same numbers.
 void expect_rows_in_place(const Layer& layer, Ops& on, int begin) {
@@ -203,13 +155,14 @@ void expect_rows_in_place(const Layer& layer, Ops& on, int begin) {
   const OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
       dlogit(layer.logit);
   const ExpertWeights experts = layer.experts(begin);
-  const DType type = on.expert_rows_type(dx, dids, experts, 1);
+  const DType type = on.expert_row_forms(dx, dids, experts, 1).made;
   const OnDevice rows(poisoned(DType::kF32, {1, pairs, c.hidden})), typed(poisoned(type, {1, pairs, c.hidden})),
       shared(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
   run_on(on, [&](Ops& ops) {
     ops.moe_expert_rows(dx, dids, experts, rows, {});
     ops.moe_expert_rows(dx, dids, experts, typed, {&layer.shared, dx, shared});
   });
+  expect_same_of_quantized(layer, on, begin, typed, shared);
   HostTensor f32 = rows.host();
   const HostTensor others = typed.host(), empty = poisoned(DType::kF32, {1, c.hidden});
   for (int64_t i = 0; i < pairs; ++i) {

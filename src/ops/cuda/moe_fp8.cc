@@ -62,11 +62,12 @@ int64_t Moe::fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tok
   const auto bytes = [&](int64_t block) {
     return routed_bytes(block, k, count, hidden, width) + (shared ? shared_bytes(block, hidden, shared_width) : 0);
   };
-  int64_t parts = 1;  // blocks of equal size
-  while (bytes((tokens + parts - 1) / parts) > workspace.bytes_left()) {
+  int64_t parts = 1;  // blocks of about equal size
+  const auto block = [&] { return std::min(tokens, ((tokens + parts - 1) / parts + 3) / 4 * 4); };
+  while (bytes(block()) > workspace.bytes_left()) {
     if (++parts > tokens) return 0;
   }
-  return (tokens + parts - 1) / parts;
+  return block();
 }
 
 Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts) {
@@ -182,6 +183,7 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids
     args.down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
   }
   if (chosen) {
+    HYLAS_CHECK(x.has_values(), "{} tokens in e4m3 alone", tokens);
     chosen_fp8(args, view(x.values), stream);
   } else {
     args.x = ready_or_quantized(workspace, fp8_view(x), view(x.values), tokens, hidden, stream);
@@ -220,16 +222,19 @@ bool Moe::takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const {
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && fits(shared.gate) && fits(shared.up) && fits(shared.down);
 }
 
-Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared,
-                                int64_t tokens_total, int64_t choices, Stream stream, const Tensor* out) {
+Moe::SharedWay Moe::shared_way(int64_t tokens_total, int64_t choices) {
   // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
   constexpr int64_t kManyTokens = 512;
+  return {tokens_total >= kManyTokens, chosen_fp8_takes(tokens_total, choices)};
+}
+
+Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const ActRows& x, const SharedExpertWeights& shared,
+                                const SharedWay& way, Stream stream, const Tensor* out) {
   const int64_t width = shared.gate.weight.dim(0);
-  if (tokens_total >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, 0)) {
+  if (way.tiles || !fits_few(shared) || !few_fp8_takes(x.values.dim(1), width, 0)) {
     return fp8_shared(workspace, x, shared, stream);
   }
-  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, chosen_fp8_takes(tokens_total, choices), out,
-                 stream);
+  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, way.chosen, out, stream);
 }
 
 }  // namespace hylas::cuda

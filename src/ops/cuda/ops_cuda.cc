@@ -181,11 +181,12 @@ void OpsCuda::moe_add_rms_norm(const ActRows& x, const Tensor& ids, const Tensor
   moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials, &behind);
 }
 
-DType OpsCuda::expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
-  return moe_->rows_type(workspace_, x, ids, experts, slices);
+ExpertRowForms OpsCuda::expert_row_forms(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                                         int32_t slices) {
+  return moe_->row_forms(workspace_, x, ids.dim(1), experts, slices);
 }
 
-void OpsCuda::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+void OpsCuda::moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                               const SharedRows& shared) {
   moe_->expert_rows(workspace_, x, ids, experts, rows, shared);
 }

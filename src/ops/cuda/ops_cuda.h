@@ -64,8 +64,9 @@ class OpsCuda final : public Ops {
   void moe_add_rms_norm(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                         const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials,
                         const Tensor& residual, const Tensor& norm, float eps, const ActRows& out) override;
-  DType expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) override;
-  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+  ExpertRowForms expert_row_forms(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                                  int32_t slices) override;
+  void moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                        const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
