@@ -249,7 +249,7 @@ TEST_P(CudaFp8Moe, RowsOfAllChoicesAtOnce) {
 TEST_P(CudaFp8Moe, TheNormBehindThemChangesNothing) {
   const Layer layer(GetParam());
   expect_the_norm_behind(layer, fp8_ops());
-  CudaOpsOptions options;  // that cuts 700 tokens into two blocks, the second not from a multiple of 4 on
+  CudaOpsOptions options;  // that cuts 700 tokens into two blocks
   options.fp8 = {.experts = true, .rows_min = 1, .expert_rows_min = 0};
   options.workspace_bytes = size_t{4} << 20;
   if (layer.c.tokens == 700) expect_the_norm_behind(layer, *make_cuda_ops(options).value());
