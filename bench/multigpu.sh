@@ -33,7 +33,7 @@ text["layer_types"] = text["layer_types"][:layers]
 json.dump(config, open(target, "w"))
 PYTHON
 
-# Prints a row: what was measured, what the simulator says, their ratio.
+# Prints a row: what was measured, what the simulator says, by how much that is off.
 row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS
   local measured simulated
   measured=$(timeout "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
@@ -52,14 +52,14 @@ rate, guess = m["tokens_per_s"] / m["gpus"], s.get("tokens_per_s_per_gpu", 0)
 print(f"| {m['layout']} | {m['chunk']} | {m['tokens_per_s']:.0f} | {rate:.0f} | {m['ttft_mean_s']:.2f} | "
       f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | {m.get('tpot_ms', 0):.2f} | "
       f"{guess:.0f} | {s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
-      f"{100 * rate / guess if guess else 0:.0f} % |", flush=True)
+      f"{f'{100 * (guess / rate - 1):+.0f} %' if guess else ''} |", flush=True)
 PYTHON
 }
 
 header() {
   echo
   echo "## $1"
-  echo "| layout | chunk | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | measured of simulated |"
+  echo "| layout | chunk | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | error of its tok/s/GPU |"
   echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 }
 header "Qwen3.5-397B-A17B-FP8, $layers of 60 layers, $gpus x $kind: $prompts prompts of 3500, 1 out, concurrency 256"
