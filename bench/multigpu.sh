@@ -34,7 +34,7 @@ text["layer_types"] = text["layer_types"][:layers]
 json.dump(config, open(target, "w"))
 PYTHON
 
-# Prints a row for each number of prompts: what was measured, what the simulator says, their ratio.
+# Prints a row for each number of prompts: what was measured, what the simulator says, by how much that is off.
 row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS[,PROMPTS...]
   local log=$logs/$1-$2-$3-$4 prompts measured simulated
   timeout --foreground "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
@@ -57,14 +57,14 @@ print(f"| {m['layout']} | {m['chunk']} | {m['prompts']} | {m['tokens_per_s']:.0f
       f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | "
       f"{percent(m['sums_of_busy'])} | {m.get('tpot_ms', 0):.2f} | {guess:.0f} | "
       f"{s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
-      f"{100 * rate / guess if guess else 0:.0f} % |", flush=True)
+      f"{f'{100 * (guess / rate - 1):+.0f} %' if guess else ''} |", flush=True)
 PYTHON
 }
 
 header() {
   echo
   echo "## $1"
-  echo "| layout | chunk | prompts | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | sums over ranks of its work, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | measured of simulated |"
+  echo "| layout | chunk | prompts | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | sums over ranks of its work, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | error of its tok/s/GPU |"
   echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 }
 header "Qwen3.5-397B-A17B-FP8, $layers of 60 layers, $gpus x $kind: $prompts prompts of 3500, 1 out, concurrency 256"
