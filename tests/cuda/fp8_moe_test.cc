@@ -231,7 +231,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
                                          Case{300, 256, 128, 256, 8, 3, 8}, Case{700, 256, 384, 128, 6, 2, 3},
                                          Case{64, 512, 256, 128, 64, 8, 64}, Case{500, 384, 128, 128, 2, 1, 1},
                                          Case{96, 2048, 512, 512, 16, 8, 9}, Case{96, 3072, 128, 128, 16, 10, 12},
-                                         Case{40, 4096, 128, 128, 12, 10, 12}));
+                                         Case{40, 4096, 128, 128, 12, 10, 12}, Case{400, 128, 128, 128, 40, 6, 9}));
 
 TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) { compare(Layer(GetParam()), fp8_ops(), 0, true); }
 

@@ -22,7 +22,8 @@ bool fp8_takes(const Product& product);
 // out [rows, outputs] = x W^T: bf16, rows at multiples of 16 bytes. `blocks`: fp8_dense_tile.
 void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream,
                   int32_t blocks = kFp8Blocks);
-// The same with `experts` weights one behind the other; row i takes those of row_expert[i] (deep_gemm.h).
+// The same with `experts` weights one behind the other; row i takes those of row_expert[i], up to row_expert[x.rows]
+// (deep_gemm.h).
 void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
                           const Fp8Tile& tile, const int32_t* row_expert, const View& out, Stream stream);
 

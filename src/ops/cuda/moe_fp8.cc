@@ -37,7 +37,7 @@ size_t routed_bytes(int64_t tokens, int64_t k, int64_t experts, int64_t hidden, 
   const int64_t pairs = tokens * k;
   const int64_t rows = fp8_grouped_rows(pairs, experts, fp8_grouped_tile(pairs, experts).rows);
   const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
-  const size_t lists = 2 * Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
+  const size_t lists = 2 * Workspace::padded(static_cast<size_t>(rows + 1) * sizeof(int32_t)) +
                        Workspace::padded(static_cast<size_t>(pairs) * sizeof(int32_t)) +
                        Workspace::padded(static_cast<size_t>(experts) * sizeof(int32_t));
   return lists + std::max(before, bf16_bytes(rows, hidden)) + fp8_rows_bytes(rows, width);
@@ -79,7 +79,7 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& 
   const Fp8Tile tile = fp8_grouped_tile(pairs, count);
   const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
   const Fp8Rows ready = fp8_view(x);
-  auto* row_expert = workspace.take<int32_t>(rows);
+  auto* row_expert = workspace.take<int32_t>(rows + 1);
   auto* pair_of = workspace.take<int32_t>(pairs);
   auto* row_token = ready.data ? workspace.take<int32_t>(rows) : nullptr;
   moe_sort_padded({.ids = view(ids),
