@@ -8,9 +8,8 @@
 
 namespace hylas::cuda {
 
-// Room for `rows` rows of `inputs` values. Bytes that it takes: fp8_rows_bytes.
+// Room for `rows` rows of `inputs` values. Bytes that it takes: fp8_rows_bytes (ops/fp8_plan.h).
 Fp8Rows take_fp8_rows(Workspace& workspace, int64_t rows, int64_t inputs);
-size_t fp8_rows_bytes(int64_t rows, int64_t inputs);
 // `ready`, or where that is empty x [rows, inputs] (bf16, at multiples of 16 bytes), quantized to the workspace.
 Fp8Rows ready_or_quantized(Workspace& workspace, const Fp8Rows& ready, const View& x, int64_t rows, int64_t inputs,
                            Stream stream);
