@@ -1,6 +1,7 @@
 #pragma once
-// Which tile an FP8 product on the tensor cores takes: a pure function of its shape. The tiles are those that
-// ops/cuda/deep_gemm_*.cu instantiate.
+// Which tile an FP8 product on the tensor cores takes, and what experts take of the workspace: pure functions of
+// shapes. The tiles are those that ops/cuda/deep_gemm_*.cu instantiate.
+#include <cstddef>
 #include <cstdint>
 
 namespace hylas {
@@ -47,5 +48,24 @@ Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts);
 
 // Rows of a buffer that holds `pairs` rows of `experts` experts, each expert's from a multiple of `tile_rows` on.
 int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows);
+
+// Rows in e4m3 with their scales: elements from one group's scales to the next one's, and bytes of the workspace.
+int64_t fp8_scale_stride(int64_t rows);
+size_t fp8_rows_bytes(int64_t rows, int64_t inputs);
+
+// A rank's experts in whole tiles (ops/cuda/moe_fp8.cc).
+struct Fp8Experts {
+  int64_t choices = 0;  // of a token
+  int64_t experts = 0;  // of the rank
+  int64_t hidden = 0, width = 0;
+  int64_t shared_width = 0;  // of the shared expert; 0: it is not beside them
+};
+// Where `rows` quantized rows and their gate and up products lie, and the down products once these are done with.
+size_t fp8_experts_piece(int64_t rows, const Fp8Experts& experts);
+// What a block of `tokens` takes of the workspace, whatever they choose.
+size_t fp8_experts_bytes(int64_t tokens, const Fp8Experts& experts);
+// `tokens` in as few blocks of about equal size as fit `bytes` each: the first one's tokens, a multiple of 4 if these
+// are not all. 0: not even one fits.
+int64_t fp8_experts_tokens(int64_t tokens, const Fp8Experts& experts, size_t bytes);
 
 }  // namespace hylas

@@ -9,6 +9,7 @@
 #include "cuda/fp8_experts_side.h"
 #include "cuda/fp8_side.h"
 #include "cuda/rows_side.h"
+#include "ops/fp8_plan.h"
 
 namespace hylas::test {
 namespace {
@@ -231,7 +232,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
                                          Case{300, 256, 128, 256, 8, 3, 8}, Case{700, 256, 384, 128, 6, 2, 3},
                                          Case{64, 512, 256, 128, 64, 8, 64}, Case{500, 384, 128, 128, 2, 1, 1},
                                          Case{96, 2048, 512, 512, 16, 8, 9}, Case{96, 3072, 128, 128, 16, 10, 12},
-                                         Case{40, 4096, 128, 128, 12, 10, 12}));
+                                         Case{40, 4096, 128, 128, 12, 10, 12}, Case{400, 128, 128, 128, 40, 6, 9}));
 
 TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) { compare(Layer(GetParam()), fp8_ops(), 0, true); }
 
@@ -253,6 +254,18 @@ TEST_P(CudaFp8Moe, TheNormBehindThemChangesNothing) {
   options.fp8 = {.experts = true, .rows_min = 1, .expert_rows_min = 0};
   options.workspace_bytes = size_t{4} << 20;
   if (layer.c.tokens == 700) expect_the_norm_behind(layer, *make_cuda_ops(options).value());
+}
+
+// Tokens in one block and in several: the same bits.
+TEST(CudaFp8MoeBlocks, OfATokenAreTheSame) {
+  const Layer layer({700, 256, 384, 128, 6, 2, 3});
+  CudaOpsOptions options;
+  options.fp8 = {.experts = true, .rows_min = 1, .expert_rows_min = 0};
+  const HostTensor together = whole(layer, fp8_ops(), &layer.shared);
+  for (const int64_t block : {352, 72}) {
+    options.workspace_bytes = fp8_experts_bytes(block, {2, 6, 256, 384, 128});
+    EXPECT_EQ(together.bytes, whole(layer, *make_cuda_ops(options).value(), &layer.shared).bytes) << block;
+  }
 }
 
 class CudaFp8FewRows : public testing::TestWithParam<Case> {};

@@ -8,12 +8,17 @@
 
 namespace hylas::cuda {
 
+// In place of the library's number of groups, which this kind of product has no use for: deep_gemm_grouped.cu.
+constexpr int kGroupsOfRowsThere = 0;
+
 template <int kRows, int kOutputs, int kStages, int kCluster, int kBlocks, deep_gemm::GemmType kType>
 void launch_deep_gemm(const DeepGemmArgs& p, Stream stream) {
   constexpr int kCopyThreads = 128, kMathThreads = kRows <= 64 ? 128 : 256, kSwizzle = 128;
-  // Sizes 0: taken at run time. One group: the grouped kind reads whose a row is from row_expert.
+  // Sizes 0: taken at run time. One group; the grouped kind reads whose a row is and how many there are from
+  // row_expert.
+  constexpr int kGroups = kType == deep_gemm::GemmType::MGroupedContiguous ? kGroupsOfRowsThere : 1;
   const auto kernel =
-      &deep_gemm::sm90_fp8_gemm_1d2d_impl<cute::UMMA::Major::K, 0, 0, 0, 1, kRows, kOutputs, kFp8Depth, kSwizzle,
+      &deep_gemm::sm90_fp8_gemm_1d2d_impl<cute::UMMA::Major::K, 0, 0, 0, kGroups, kRows, kOutputs, kFp8Depth, kSwizzle,
                                           kSwizzle, kSwizzle, kStages, kCopyThreads, kMathThreads, kCluster, false,
                                           kBlocks, kType, cutlass::bfloat16_t>;
   static SharedLimit limit;

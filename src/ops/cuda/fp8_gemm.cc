@@ -14,7 +14,6 @@ namespace {
 constexpr int64_t kUnit = 16;  // bytes; of everything that a tensor map points at
 
 bool at_unit(const void* data) { return reinterpret_cast<uintptr_t>(data) % kUnit == 0; }
-int64_t scale_stride(int64_t rows) { return (rows + 3) / 4 * 4; }
 
 DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outputs, int64_t experts,
                        const Fp8Tile& tile, const View& out) {
@@ -33,7 +32,7 @@ DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outpu
   args.x_scale = tensor_map({.data = x.scale,
                              .dtype = DType::kF32,
                              .rows = x.inputs / kFp8Depth,
-                             .columns = scale_stride(x.rows),
+                             .columns = fp8_scale_stride(x.rows),
                              .stride = x.scale_stride,
                              .box_rows = 1,
                              .box_columns = tile.rows,
@@ -63,15 +62,10 @@ Fp8Rows take_fp8_rows(Workspace& workspace, int64_t rows, int64_t inputs) {
   Fp8Rows taken;
   taken.rows = rows;
   taken.inputs = inputs;
-  taken.scale_stride = scale_stride(rows);
+  taken.scale_stride = fp8_scale_stride(rows);
   taken.data = workspace.take<std::byte>(rows * inputs);
   taken.scale = workspace.take<float>(inputs / kFp8Depth * taken.scale_stride);
   return taken;
-}
-
-size_t fp8_rows_bytes(int64_t rows, int64_t inputs) {
-  return Workspace::padded(static_cast<size_t>(rows * inputs)) +
-         Workspace::padded(static_cast<size_t>(inputs / kFp8Depth * scale_stride(rows)) * sizeof(float));
 }
 
 Fp8Rows ready_or_quantized(Workspace& workspace, const Fp8Rows& ready, const View& x, int64_t rows, int64_t inputs,

@@ -12,7 +12,8 @@ namespace hylas::cuda {
 Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device));
   std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device), options));
-  HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
+  const size_t bytes = workspace_bytes_on(options, ops->device_->bytes_total());
+  HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
   HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_, options.fp8));
   HYLAS_ASSIGN(ops->large_, LargeGemm::make());
