@@ -50,7 +50,6 @@ KernelCosts KernelCosts::bound() {
           .pass_share = 1,
           .tile_us = 0,
           .step_us = 0,
-          .empty_step_us = 0,
           .bf16_share = 1,
           .attention_us = 0,
           .delta_us = 0,
@@ -103,8 +102,8 @@ double KernelTimes::expert_product_us(const ExpertRows& rows, double outputs, do
   const double work = costs_.launch_us + rounds(rows.used * across) * tile_us(inputs) * share;
   const double out = rows.used * rows.tile_rows * outputs * kBf16Bytes;
   const double memory = stream_us(rows.touched * outputs * inputs + rows.used * rows.tile_rows * inputs + out);
-  const double empty = (rows.laid - rows.used) * across / gpu_.multiprocessors;
-  return std::max(work, memory) + empty * inputs / kFp8Depth * costs_.empty_step_us * share / clock_;
+  // An expert's weights are read for few tiles, so both are about equally long and hide each other only in part.
+  return costs_.real ? std::hypot(work, memory) : std::max(work, memory);
 }
 
 double KernelTimes::attention_us(double pairs, double columns) const {

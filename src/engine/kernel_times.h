@@ -27,9 +27,8 @@ struct KernelCosts {
   double launch_us = 2.3;  // until a kernel's first bytes are there and the next one may begin
   // Memory: weights and logits; states and pages, in pieces; rows that a kernel between two products takes and gives.
   double stream_share = 0.875, pieces_share = 0.75, pass_share = 0.56;
-  // FP8 products: of a tile of 128 x 128, beyond its multiplications: its end, and each 128 of its inputs. A tile of
-  // experts without rows is copied all the same.
-  double tile_us = 1.0, step_us = 0.10, empty_step_us = 0.51;
+  // FP8 products: of a tile of 128 x 128, beyond its multiplications: its end, and each 128 of its inputs.
+  double tile_us = 1.0, step_us = 0.10;
   double bf16_share = 0.80;
   double attention_us = 1.5;                        // of 128 queries and 64 keys, beyond their multiplications
   double delta_us = 2.1;                            // of 64 tokens of a head, the same
@@ -48,8 +47,8 @@ struct ProductShape {
 
 // Rows of (token, expert) pairs, those of an expert one behind the other, from whole tiles on.
 struct ExpertRows {
-  double touched = 0;         // experts with rows
-  double used = 0, laid = 0;  // tiles with rows, and tiles that the buffer has
+  double touched = 0;  // experts with rows
+  double used = 0;     // tiles with rows
   double tile_rows = 128;
 };
 
@@ -59,6 +58,7 @@ class KernelTimes {
       : gpu_(gpu), costs_(costs), clock_(costs.real ? gpu.clock_share : 1) {}
 
   const KernelCosts& costs() const { return costs_; }
+  const GpuKind& gpu() const { return gpu_; }
   // Each a kernel of its own, microseconds.
   double fp8_product_us(const ProductShape& shape) const;
   double bf16_product_us(const ProductShape& shape) const;

@@ -1,10 +1,12 @@
 // Roofline: the experts of a layer, as ops/cuda/moe_fp8.cc and model/expert_exchange.cc run them.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "engine/configuration.h"
 #include "engine/roofline.h"
 #include "engine/roofline_load.h"
+#include "ops/cuda_ops.h"
 #include "ops/fp8_plan.h"
 
 namespace hylas {
@@ -86,20 +88,16 @@ void Roofline::add_few_experts(const Block& block, StepTime& time) const {
   time.experts_us += times_.stream_us(bytes) + (chosen ? costs.launch_us : costs.few_experts_us);
 }
 
-// Tokens that fit the workspace at once: routed_bytes and shared_bytes of ops/cuda/moe_fp8.cc, by rows.
+// Tokens that fit the workspace at once (gpu_kernels.cc).
 double Roofline::experts_at_once(const Block& block) const {
-  const double k = model_.experts_per_token;
-  const double row = std::max(hidden_ * kScales + 2 * kBf16Bytes * block.width, kBf16Bytes * hidden_) +
-                     block.width * kScales + 2 * sizeof(int32_t);
-  const double shared_width = sizes_.ep > 1 ? 0 : model_.shared_intermediate_size / double(sizes_.moe_tp());
-  const double token =
-      shared_width > 0 ? hidden_ * (kScales + kBf16Bytes) + shared_width * (kScales + 2 * kBf16Bytes) : 0;
-  for (double parts = 1;; ++parts) {
-    const double tokens = std::ceil(block.tokens / parts);
-    const auto pairs = static_cast<int64_t>(tokens * k), experts = static_cast<int64_t>(block.held);
-    const auto rows = static_cast<double>(fp8_grouped_rows(pairs, experts, fp8_grouped_tile(pairs, experts).rows));
-    if (rows * row + tokens * token <= double{kCudaFp8WorkspaceBytes} || tokens == 1) return tokens;
-  }
+  const CudaOpsOptions most = {.workspace_bytes = kCudaFp8WorkspaceBytes, .workspace_wanted_bytes = SIZE_MAX};
+  const size_t bytes = workspace_bytes_on(most, static_cast<size_t>(times_.gpu().capacity_bytes));
+  Fp8Experts experts = {.choices = model_.experts_per_token,
+                        .experts = static_cast<int64_t>(block.held),
+                        .hidden = model_.hidden_size,
+                        .width = static_cast<int64_t>(block.width)};
+  if (sizes_.ep == 1) experts.shared_width = model_.shared_intermediate_size / sizes_.moe_tp();
+  return std::max<double>(1, fp8_experts_tokens(static_cast<int64_t>(block.tokens), experts, bytes));
 }
 
 // Pairs sorted by expert, rows of x laid in that order, two grouped products, silu between them.
@@ -109,15 +107,11 @@ void Roofline::add_many_experts(const Block& block, StepTime& time) const {
   const double at_once = whole ? experts_at_once(block) : block.tokens;
   for (double from = 0; from < block.tokens; from += at_once) {
     const double tokens = std::min(at_once, block.tokens - from), pairs = block.pairs * tokens / block.tokens;
-    // The host does not know how many pairs came: room for all choices.
     const auto choices = static_cast<int64_t>(tokens * k), held = static_cast<int64_t>(block.held);
     ExpertRows rows;
     rows.touched = block.touched(k, model_.experts);
     rows.tile_rows = whole ? fp8_grouped_tile(choices, held).rows : 128;
     rows.used = times_.expert_tiles(pairs, block.held, rows.tile_rows);
-    rows.laid = whole ? static_cast<double>(fp8_grouped_rows(choices, held, static_cast<int64_t>(rows.tile_rows))) /
-                            rows.tile_rows
-                      : rows.used;
     if (model_.quantised) {
       time.experts_us += times_.expert_product_us(rows, 2 * block.width, hidden_);
       time.experts_us += times_.expert_product_us(rows, hidden_, block.width);

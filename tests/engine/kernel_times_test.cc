@@ -40,19 +40,17 @@ TEST(KernelTimes, Fp8ProductsAreRoundsOfTiles) {
   }
 }
 
-// Of 256 experts, 8 choices a token, width 512: gate and up, then down.
-TEST(KernelTimes, ExpertsPayForTilesWithoutRows) {
+// 35B-A3B and 397B: gate and up, then down.
+TEST(KernelTimes, ExpertsPayForTheirWholeTiles) {
   struct Case {
-    double tokens, up_us, down_us;
+    double pairs, experts, hidden, width, up_us, down_us;
   };
   const KernelTimes times = alone();
-  for (const Case& one : {Case{2926, 250, 144}, Case{3500, 257, 155}, Case{11632, 436, 305}, Case{16368, 564, 394}}) {
-    SCOPED_TRACE(testing::Message() << one.tokens << " tokens");
-    ExpertRows rows{.touched = 256};
-    rows.used = times.expert_tiles(one.tokens * 8, 256, 128);
-    rows.laid = std::ceil((one.tokens * 8 + 256 * 127) / 128);
-    expect_near(times.expert_product_us(rows, 1024, 2048), one.up_us, 0.1);
-    expect_near(times.expert_product_us(rows, 2048, 512), one.down_us, 0.1);
+  for (const Case& one : {Case{3500 * 8, 256, 2048, 512, 203, 129}, Case{16380 * 10, 512, 4096, 1024, 2797, 1573}}) {
+    SCOPED_TRACE(testing::Message() << one.pairs << " pairs of " << one.experts);
+    const ExpertRows rows{.touched = one.experts, .used = times.expert_tiles(one.pairs, one.experts, 128)};
+    expect_near(times.expert_product_us(rows, 2 * one.width, one.hidden), one.up_us, 0.15);
+    expect_near(times.expert_product_us(rows, one.hidden, one.width), one.down_us, 0.15);
   }
 }
 

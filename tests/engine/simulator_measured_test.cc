@@ -46,7 +46,7 @@ struct OneGpu {
 
 // gpu_engine_bench.
 TEST(SimulatedBesideMeasured, OneGpu) {
-  for (const OneGpu& row : {OneGpu{"qwen3.5-35b-a3b-fp8", {1.73, 3.55, 10.06, 16.82}, 44.0, 104000},
+  for (const OneGpu& row : {OneGpu{"qwen3.5-35b-a3b-fp8", {1.75, 3.53, 10.04, 16.75}, 39.7, 109000},
                             OneGpu{"qwen3.5-9b", {4.41, 4.62, 6.21, 13.2}, 98, 38600}}) {
     const ModelConfig model = model_of(row.model, 60);
     const Roofline costs(model, find_gpu("H200").value(), {}, {0, model.num_layers});
@@ -85,14 +85,14 @@ void compare(const ModelConfig& model, const TwoGpus& row) {
 TEST(SimulatedBesideMeasured, TwoGpus16LayersOf397B) {
   const ModelConfig model = model_of("qwen3.5-397b-a17b-fp8", 16);
   for (const TwoGpus& row :
-       {TwoGpus{"tp2", 16384, 160, 3500, 1, 78945, 3.67, 0}, TwoGpus{"pp2", 4096, 160, 3500, 1, 96886, 2.93, 0},
-        TwoGpus{"pp2", 16384, 160, 3500, 1, 98867, 3.00, 0}, TwoGpus{"tp2", 16384, 256, 1024, 64, 62221, 1.76, 41.63},
-        TwoGpus{"tp2ep2", 16384, 256, 1024, 64, 51872, 2.33, 46.75},
-        TwoGpus{"tp2ep2dp2", 16384, 256, 1024, 64, 56363, 2.11, 43.49},
-        TwoGpus{"tp2", 16384, 2, 128, 128, 1969, 0, 1.91}, TwoGpus{"tp2", 16384, 64, 128, 128, 11235, 0, 10.68},
-        TwoGpus{"tp2ep2", 16384, 2, 128, 128, 1643, 0, 2.31}, TwoGpus{"tp2ep2", 16384, 64, 128, 128, 10280, 0, 11.52},
-        TwoGpus{"tp2ep2dp2", 16384, 2, 128, 128, 1572, 0, 2.43},
-        TwoGpus{"tp2ep2dp2", 16384, 64, 128, 128, 10527, 0, 11.34}}) {
+       {TwoGpus{"tp2", 16384, 160, 3500, 1, 113709, 2.54, 0}, TwoGpus{"pp2", 4096, 160, 3500, 1, 111199, 2.56, 0},
+        TwoGpus{"pp2", 16384, 160, 3500, 1, 147876, 1.99, 0}, TwoGpus{"tp2", 16384, 256, 1024, 64, 82444, 1.22, 32.93},
+        TwoGpus{"tp2ep2", 16384, 256, 1024, 64, 61909, 1.86, 40.41},
+        TwoGpus{"tp2ep2dp2", 16384, 256, 1024, 64, 68410, 1.64, 37.13},
+        TwoGpus{"tp2", 16384, 2, 128, 128, 1979, 0, 1.90}, TwoGpus{"tp2", 16384, 64, 128, 128, 11578, 0, 10.51},
+        TwoGpus{"tp2ep2", 16384, 2, 128, 128, 1637, 0, 2.32}, TwoGpus{"tp2ep2", 16384, 64, 128, 128, 10531, 0, 11.43},
+        TwoGpus{"tp2ep2dp2", 16384, 2, 128, 128, 1579, 0, 2.42},
+        TwoGpus{"tp2ep2dp2", 16384, 64, 128, 128, 10768, 0, 11.27}}) {
     compare(model, row);
   }
 }
@@ -101,7 +101,8 @@ TEST(SimulatedBesideMeasured, TwoGpus16LayersOf397B) {
 TEST(SimulatedBesideMeasured, TwoGpus35B) {
   const ModelConfig model = model_of("qwen3.5-35b-a3b-fp8", 60);
   for (const TwoGpus& row :
-       {TwoGpus{"tp2", 16384, 2, 128, 64, 2490, 0, 2.25}, TwoGpus{"tp2", 16384, 64, 128, 64, 21680, 0, 7.85},
+       {TwoGpus{"tp2", 16384, 256, 3500, 1, 130987, 3.50, 0}, TwoGpus{"pp2", 16384, 256, 3500, 1, 208003, 2.22, 0},
+        TwoGpus{"tp2", 16384, 2, 128, 64, 2490, 0, 2.25}, TwoGpus{"tp2", 16384, 64, 128, 64, 21680, 0, 7.85},
         TwoGpus{"tp2", 16384, 256, 128, 64, 46004, 0, 13.58}, TwoGpus{"tp2ep2", 16384, 2, 128, 64, 1989, 0, 2.86},
         TwoGpus{"tp2ep2", 16384, 64, 128, 64, 19846, 0, 8.21}, TwoGpus{"tp2ep2", 16384, 256, 128, 64, 39877, 0, 13.45},
         TwoGpus{"tp2ep2dp2", 16384, 2, 128, 64, 2303, 0, 2.46},
