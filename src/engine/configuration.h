@@ -23,7 +23,7 @@ constexpr int32_t kCudaPrefillTokens = 8192;
 constexpr int32_t kCpuDispatchTokens = 128;
 constexpr int32_t kCudaDispatchTokens = 2048;
 constexpr double kCudaMemoryFraction = 0.9;
-// With FP8 experts' products, which take a whole step's rows in several forms, at least: gpu_kernels.h asks for more
+// With FP8 experts' products, which take a whole step's rows in several forms, at least: gpu_kernels.cc asks for more
 // where the model and the chunk need it.
 constexpr size_t kCudaFp8WorkspaceBytes = size_t{1} << 30;
 // What --prefill-attention-backend fa3 needs for a position of the longest context: key and value of one head in bf16.

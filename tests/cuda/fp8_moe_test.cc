@@ -263,7 +263,9 @@ TEST(CudaFp8MoeBlocks, OfATokenAreTheSame) {
   options.fp8 = {.experts = true, .rows_min = 1, .expert_rows_min = 0};
   const HostTensor together = whole(layer, fp8_ops(), &layer.shared);
   for (const int64_t block : {352, 72}) {
-    options.workspace_bytes = fp8_experts_bytes(block, {2, 6, 256, 384, 128});
+    const Fp8Experts experts = {2, 6, 256, 384, 128};
+    options.workspace_bytes = fp8_experts_bytes(block, experts);
+    ASSERT_EQ(fp8_experts_tokens(700, experts, options.workspace_bytes), block) << "they are not cut so";
     EXPECT_EQ(together.bytes, whole(layer, *make_cuda_ops(options).value(), &layer.shared).bytes) << block;
   }
 }

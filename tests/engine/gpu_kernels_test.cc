@@ -44,6 +44,10 @@ TEST(GpuKernels, ARankOfExpertsNeedsNoMoreThanWhatArrivesAtOnce) {
   EXPECT_EQ(asked(k397BConfig, sizes, 16384).workspace_wanted_bytes, fp8_experts_bytes(2 * kCudaDispatchTokens, part));
   EXPECT_EQ(asked(k397BConfig, sizes, 16384, 128).workspace_wanted_bytes, fp8_experts_bytes(256, part));
   EXPECT_EQ(asked(k397BConfig, sizes, 1024).workspace_wanted_bytes, fp8_experts_bytes(1024 + 64, part));
+  // Of two dp groups, half of the chunk and of the sequences each.
+  const ParallelSizes groups = {.tp = 2, .ep = 2, .dp = 2};
+  EXPECT_EQ(asked(k397BConfig, groups, 16384).workspace_wanted_bytes, fp8_experts_bytes(2 * kCudaDispatchTokens, part));
+  EXPECT_EQ(asked(k397BConfig, groups, 1024).workspace_wanted_bytes, fp8_experts_bytes(1024 + 64, part));
 }
 
 TEST(GpuKernels, TheWorkspaceIsNoLargePartOfASmallGpu) {
