@@ -5,8 +5,7 @@
 #                                           60 as should fit in the memory of the GPUs)
 # One table: the seed's load (3500 tokens in, 1 out, concurrency 256) for the layouts that these GPUs allow, beside what
 # the simulator predicts for the same load; then decode, and prompts on half of the GPUs for decode on the others (which
-# the simulator knows nothing of). Sums over peer memory beside NCCL's, and the
-# exchange with experts, come first.
+# the simulator knows nothing of). Sums over peer memory beside NCCL's, and the exchange with experts, come first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-build/cuda}
