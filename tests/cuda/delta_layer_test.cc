@@ -106,7 +106,7 @@ struct LayerRun {
     const int64_t tokens = batch.tokens;
     const LinearWeight last_weight = last.weight();
     const bool fp8 = last_weight.weight.dtype == DType::kF8E4M3;
-    const DType type = with_norm ? ops.partial_type(last_weight, DType::kBF16, tokens) : DType::kF32;
+    const DType type = with_norm ? ops.partial_type(last_weight, DType::kBF16, tokens, SumOver::kRank) : DType::kF32;
     const OnDevice partials(poisoned(type, {fp8 ? 1 : 4, tokens, last_weight.weight.dim(0)}));
     const DeltaInputs inputs = {qkv.weight(), z.weight(), a.weight(), b.weight()};
     const DeltaWeights weights = {conv, a_log, dt_bias, norm, 1e-6f};
