@@ -176,14 +176,9 @@ struct SharedProduct {
 
 void measure_norms(int32_t gpus) {
   Group group(gpus);
-  fmt::print(
-      "
-          | {} GPUs,
-      product, its sum and norm | sum, then add and norm, us | added onto the rows,
-      us | bound of the
-          "
-          "link, us | of it |\n|---|---|---|---|---|\n",
-      gpus);
+  fmt::print("\n| {} GPUs: product, its sum over them and norm | sum, then add and norm, us | added onto the rows, us ",
+             gpus);
+  fmt::print("| bound of the link, us | of it |\n|---|---|---|---|---|\n");
   for (const auto& [rows, columns] : {std::pair{256, 4096}, {1024, 4096}, {3500, 2048}, {4096, 4096}, {16384, 4096}}) {
     for (const DType type : {DType::kF32, DType::kBF16}) {
       const auto us = [&, rows = rows, columns = columns](bool onto) {
