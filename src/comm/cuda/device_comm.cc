@@ -7,6 +7,7 @@
 #include "comm/cuda/peer_add.h"
 #include "comm/cuda/peer_rows.h"
 #include "comm/cuda/sum_slices.h"
+#include "comm/sum_sizes.h"
 #include "tensor/cuda/cuda_error.h"
 
 namespace hylas::cuda {
@@ -14,9 +15,6 @@ namespace {
 
 // Fewer are fetched by one kernel, more by the copy engines between two meetings.
 constexpr int64_t kGatherBytesMax = int64_t{8} << 20;
-// Floats from other ranks: with more of them two-shot sums, which every rank makes a part of, take less than each
-// rank's reading all.
-constexpr int64_t kReadMax = int64_t{512} << 10;
 
 size_t row_bytes(const Tensor& tensor) {
   return static_cast<size_t>(tensor.row_elements()) * dtype_bytes(tensor.dtype);
@@ -45,8 +43,6 @@ void add_slices(SumArgs& args, const Tensor& slices) {
     args.slices[args.count++] = row_at(slices, s);
   }
 }
-
-bool takes_onto(int32_t ranks) { return ranks == 2 || ranks == 4 || ranks == 8 || ranks == 16; }
 
 }  // namespace
 
@@ -172,7 +168,7 @@ void DeviceComm::sum_by_signals(const Tensor& partials, const Tensor& out) {
 }
 
 bool DeviceComm::adds_onto(int64_t elements) const {
-  return takes_onto(size()) && elements > 0 && (!signals_.data() || elements * (size() - 1) > kReadMax);
+  return signals_.data() ? sums_go_onto(elements, size()) : takes_onto(size()) && elements > 0;
 }
 
 void DeviceComm::add_onto(const Tensor& partials, const Tensor& residual) {
@@ -197,7 +193,7 @@ void DeviceComm::add_onto(const Tensor& partials, const Tensor& residual) {
 
 const PeerPartials* DeviceComm::show_partials(const Tensor& partials) {
   const bool takes_size = size() == 2 || size() == 4 || size() == 8;
-  if (!signals_.data() || !takes_size || !is_on_device(partials) || partials.elements() * (size() - 1) > kReadMax) {
+  if (!signals_.data() || !takes_size || !is_on_device(partials) || partials.elements() * (size() - 1) > kReadAllMax) {
     return nullptr;
   }
   exchange(partials, {});
