@@ -10,7 +10,7 @@ namespace hylas::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kOwnVectors = 4;                           // that a thread keeps until all ranks have read
+constexpr int kOwnVectors = 4;  // that a thread keeps until all ranks have read
 
 __global__ void peer_barrier_kernel(const __grid_constant__ Peers peers) { meet(peers); }
 
