@@ -85,8 +85,8 @@ void compare(const ModelConfig& model, const TwoGpus& row) {
 TEST(SimulatedBesideMeasured, TwoGpus16LayersOf397B) {
   const ModelConfig model = model_of("qwen3.5-397b-a17b-fp8", 16);
   for (const TwoGpus& row :
-       {TwoGpus{"tp2", 16384, 160, 3500, 1, 113709, 2.54, 0}, TwoGpus{"pp2", 4096, 160, 3500, 1, 111199, 2.56, 0},
-        TwoGpus{"pp2", 16384, 160, 3500, 1, 147876, 1.99, 0}, TwoGpus{"tp2", 16384, 256, 1024, 64, 82444, 1.22, 32.93},
+       {TwoGpus{"tp2", 16384, 160, 3500, 1, 121059, 2.38, 0}, TwoGpus{"pp2", 4096, 160, 3500, 1, 111199, 2.56, 0},
+        TwoGpus{"pp2", 16384, 160, 3500, 1, 147876, 1.99, 0}, TwoGpus{"tp2", 16384, 256, 1024, 64, 85909, 1.13, 32.11},
         TwoGpus{"tp2ep2", 16384, 256, 1024, 64, 61909, 1.86, 40.41},
         TwoGpus{"tp2ep2dp2", 16384, 256, 1024, 64, 68410, 1.64, 37.13},
         TwoGpus{"tp2", 16384, 2, 128, 128, 1979, 0, 1.90}, TwoGpus{"tp2", 16384, 64, 128, 128, 11578, 0, 10.51},
@@ -101,7 +101,7 @@ TEST(SimulatedBesideMeasured, TwoGpus16LayersOf397B) {
 TEST(SimulatedBesideMeasured, TwoGpus35B) {
   const ModelConfig model = model_of("qwen3.5-35b-a3b-fp8", 60);
   for (const TwoGpus& row :
-       {TwoGpus{"tp2", 16384, 256, 3500, 1, 130987, 3.50, 0}, TwoGpus{"pp2", 16384, 256, 3500, 1, 208003, 2.22, 0},
+       {TwoGpus{"tp2", 3520, 64, 3500, 1, 102738, 1.11, 0}, TwoGpus{"pp2", 16384, 256, 3500, 1, 208003, 2.22, 0},
         TwoGpus{"tp2", 16384, 2, 128, 64, 2490, 0, 2.25}, TwoGpus{"tp2", 16384, 64, 128, 64, 21680, 0, 7.85},
         TwoGpus{"tp2", 16384, 256, 128, 64, 46004, 0, 13.58}, TwoGpus{"tp2ep2", 16384, 2, 128, 64, 1989, 0, 2.86},
         TwoGpus{"tp2ep2", 16384, 64, 128, 64, 19846, 0, 8.21}, TwoGpus{"tp2ep2", 16384, 256, 128, 64, 39877, 0, 13.45},
