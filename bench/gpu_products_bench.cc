@@ -171,7 +171,7 @@ class Bench {
  private:
   void library_one(const cuda::Product& one) {
     cuda::Workspace room(scratch_.data(), scratch_.bytes());
-    if (one.weight_dtype == DType::kF8E4M3) return cuda::fp8_run(one, room, stream());
+    if (one.weight_dtype == DType::kF8E4M3) return cuda::fp8_run(one, room, stream(), {});
     one.outputs < 1024 ? cuda::gemm_small(one, stream()) : large_->run(one, room, stream());
   }
 

@@ -63,11 +63,10 @@ KernelCosts KernelCosts::bound() {
 
 double KernelTimes::tiles(double n, double unit) const { return costs_.real ? std::ceil(n / unit) : n / unit; }
 
-// Tiles that a multiprocessor does one after the other. The kernels have kFp8Blocks blocks on any GPU, one on a
-// multiprocessor.
+// Tiles that a multiprocessor does one after the other: a block of fp8_blocks is on each.
 double KernelTimes::rounds(double tiles) const {
   if (!costs_.real) return tiles / gpu_.multiprocessors;
-  return std::ceil(tiles / kFp8Blocks) * std::ceil(double{kFp8Blocks} / gpu_.multiprocessors);
+  return std::ceil(tiles / fp8_blocks(gpu_.multiprocessors));
 }
 
 double KernelTimes::tile_us(double inputs) const {
@@ -81,7 +80,8 @@ double KernelTimes::fp8_product_us(const ProductShape& s) const {
   if (costs_.real && s.rows <= kFewRows) return memory;
   double tile_rows = kTile, tile_outputs = kTile;
   if (costs_.real) {
-    const Fp8Tile tile = fp8_dense_tile(static_cast<int64_t>(s.rows), static_cast<int64_t>(s.outputs));
+    const Fp8Tile tile = fp8_dense_tile(static_cast<int64_t>(s.rows), static_cast<int64_t>(s.outputs),
+                                        {fp8_blocks(gpu_.multiprocessors)});
     tile_rows = tile.rows;
     tile_outputs = tile.outputs;
   }

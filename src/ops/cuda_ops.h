@@ -24,6 +24,8 @@ struct CudaPrefillOptions {
 
 struct CudaOpsOptions {
   int device = 0;
+  // Kernels count on no more multiprocessors than that; 0: on all. How a smaller GPU is tried on a larger one.
+  int multiprocessors_max = 0;
   // Memory that operators use within a call, taken at start. Large steps are cut so that they fit.
   size_t workspace_bytes = size_t{512} << 20;
   // So much instead if it is more, up to 1 / kWorkspaceShare of the GPU's memory.

@@ -46,8 +46,8 @@ DecodeTile decode_tile(const DecodeShape& shape) {
   int32_t columns = 16;
   while (columns < shape.rows) columns *= 2;
   for (int32_t groups = kDecodeGroupsMax; groups >= 2; groups -= 2) {
-    const DecodeTile tile = {groups, columns, 0};
-    const int64_t cycles = up(decode_tiles(shape, groups) * shape.slices, kDecodeBlocks) * stage_cycles(tile);
+    const DecodeTile tile = {groups, columns, 0, shape.multiprocessors};
+    const int64_t cycles = up(decode_tiles(shape, groups) * shape.slices, shape.multiprocessors) * stage_cycles(tile);
     if (best_cycles != 0 && cycles >= best_cycles) continue;
     best = tile;
     best_cycles = cycles;

@@ -7,9 +7,10 @@
 namespace hylas {
 
 struct DecodeTile {
-  int32_t groups = 0;   // of 8 outputs of a weight, or of 8 outputs of one of two weights; even
-  int32_t columns = 0;  // rows of x: 16, 32, 64 or 128
-  int32_t stages = 0;   // of the ring of copies
+  int32_t groups = 0;    // of 8 outputs of a weight, or of 8 outputs of one of two weights; even
+  int32_t columns = 0;   // rows of x: 16, 32, 64 or 128
+  int32_t stages = 0;    // of the ring of copies
+  int32_t blocks = 132;  // of the launch, if there are so many tiles
   bool operator==(const DecodeTile&) const = default;
 };
 
@@ -20,6 +21,7 @@ struct DecodeShape {
   int64_t slices = 1;
   bool paired = false;               // each stands for two of as many outputs
   std::span<const int64_t> outputs;  // of each matrix
+  int32_t multiprocessors = 132;     // of the GPU: a block for each
 };
 
 constexpr int64_t kDecodeRowsMax = 128;
@@ -28,8 +30,7 @@ constexpr int64_t kDecodeGroup = 8;
 constexpr int32_t kDecodeGroupsMax = 24;     // three warpgroups
 constexpr int32_t kDecodeFp8GroupsMin = 12;  // a stage of fewer is over before its sums are scaled
 constexpr int32_t kDecodeStagesMax = 16;
-constexpr int64_t kDecodeStep = 128;    // bytes of a row in a stage
-constexpr int32_t kDecodeBlocks = 132;  // one for each multiprocessor
+constexpr int64_t kDecodeStep = 128;  // bytes of a row in a stage
 
 // Tiles of all matrices, of one slice.
 int64_t decode_tiles(const DecodeShape& shape, int32_t groups);

@@ -35,22 +35,21 @@ int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs) {
   return out + tile.stages * (stage + 2 * kBarrierBytes) + scales;
 }
 
-Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, int32_t blocks) {
-  Fp8Tile best = kFp8DenseTiles[0];
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, Fp8Room room) {
+  if (room.beside) return {128, 128, 5, 1, room.blocks < kFp8BlocksBeside ? kFp8BlocksBesideMany : kFp8BlocksBeside};
+  Fp8Tile best;
   for (const Fp8Tile& tile : kFp8DenseTiles) {
-    if (tile.blocks != kFp8Blocks) {
-      if (tile.blocks <= blocks && blocks < kFp8Blocks) return tile;
-      continue;
-    }
+    if (tile.blocks != room.blocks) continue;
     // Two blocks of a cluster take neighbouring tiles of rows: worth it only where there are many.
     if (tile.cluster > 1 && ceil_div(rows, tile.rows) < 8) continue;
-    if (cost(tile, rows, outputs) <= cost(best, rows, outputs)) best = tile;
+    if (best.rows == 0 || cost(tile, rows, outputs) <= cost(best, rows, outputs)) best = tile;
   }
   return best;
 }
 
-Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts) {
-  return kFp8GroupedTiles[rows > 64 * std::max<int64_t>(experts, 1) ? 1 : 0];
+Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts, int32_t blocks) {
+  const bool tall = rows > 64 * std::max<int64_t>(experts, 1);
+  return {tall ? 128 : 64, 128, tall ? 5 : 8, 1, blocks};
 }
 
 int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows) {

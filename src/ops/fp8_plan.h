@@ -6,11 +6,21 @@
 
 namespace hylas {
 
-// The kernels are launched with one block for each, on any GPU.
-constexpr int32_t kFp8Blocks = 132;
+// The kernels have a block for each multiprocessor of an H100 or H200, or of an H20 and what lies between: they are
+// compiled for their number of blocks, and a second round of a few would take as long as the first.
+constexpr int32_t kFp8Blocks = 132, kFp8BlocksSmall = 78;
+constexpr int32_t fp8_blocks(int32_t multiprocessors) {
+  return multiprocessors >= kFp8Blocks ? kFp8Blocks : kFp8BlocksSmall;
+}
 // Beside a delta rule, which holds a multiprocessor for each row and head, with so many that all run at once: beside up
 // to 32, up to 64. No block has a partner there: two that have to lie together might not find room.
 constexpr int32_t kFp8BlocksBeside = 100, kFp8BlocksBesideMany = 68;
+
+// What a product finds: fp8_blocks of the GPU, or `beside` a delta rule the multiprocessors that it leaves.
+struct Fp8Room {
+  int32_t blocks = kFp8Blocks;
+  bool beside = false;
+};
 
 struct Fp8Tile {
   int32_t rows = 0;     // of x and out
@@ -31,9 +41,14 @@ constexpr Fp8Tile kFp8DenseTiles[] = {{64, 64, 8},
                                       {64, 128, 8},
                                       {128, 128, 5},
                                       {128, 128, 5, 2},
+                                      {64, 64, 8, 1, kFp8BlocksSmall},
+                                      {64, 128, 8, 1, kFp8BlocksSmall},
+                                      {128, 128, 5, 1, kFp8BlocksSmall},
+                                      {128, 128, 5, 2, kFp8BlocksSmall},
                                       {128, 128, 5, 1, kFp8BlocksBeside},
                                       {128, 128, 5, 1, kFp8BlocksBesideMany}};
-constexpr Fp8Tile kFp8GroupedTiles[] = {{64, 128, 8}, {128, 128, 5}};
+constexpr Fp8Tile kFp8GroupedTiles[] = {
+    {64, 128, 8}, {128, 128, 5}, {64, 128, 8, 1, kFp8BlocksSmall}, {128, 128, 5, 1, kFp8BlocksSmall}};
 
 // Bytes of shared memory that a block needs for `inputs`: the tile of out, the stages, a row of scales, two barriers
 // for each stage.
@@ -45,12 +60,11 @@ constexpr int64_t fp8_tile_work(int64_t rows, int64_t outputs) {
   return (rows == 128 ? 10 : 6) * (outputs == 128 ? 10 : 6);
 }
 
-// The fewest rounds of all blocks, weighed by a tile's size; of equal ones the largest tile. With fewer blocks than
-// kFp8Blocks, beside a delta rule: the tile of the most that are not more, if there is one. An output's bits are the
-// same with all of them.
-Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, int32_t blocks = kFp8Blocks);
+// The fewest rounds of all blocks, weighed by a tile's size; of equal ones the largest tile. Beside a delta rule: the
+// tile of the most blocks that are not more than it leaves. An output's bits are the same with all of them.
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, Fp8Room room = {});
 // Tall tiles only where an expert has the rows for them: its rows are padded to whole tiles.
-Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts);
+Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts, int32_t blocks = kFp8Blocks);
 
 // Rows of a buffer that holds `pairs` rows of `experts` experts, each expert's from a multiple of `tile_rows` on.
 int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows);

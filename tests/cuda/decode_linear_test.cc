@@ -120,11 +120,11 @@ TEST(CudaDecodeLinearBits, TheTileDoesNotMatter) {
   product.slices = 2;
   product.slice_begin[1] = 576, product.slice_begin[2] = kInputs;
   product.slice_stride = kRows * kOutputs;
-  cuda::DecodeGemm gemm;
+  cuda::DecodeGemm gemm(132);
   const auto run = [&](const DecodeTile& tile) {
     const OnDevice out(poisoned(DType::kF32, {2, kRows, kOutputs}));
     product.out = {out.view.data, DType::kF32, kOutputs};
-    EXPECT_TRUE(cuda::DecodeGemm::takes(product));
+    EXPECT_TRUE(gemm.takes(product));
     gemm.run(product, tile, static_cast<CudaDevice&>(cuda_ops().device()).stream());
     return out.host();
   };

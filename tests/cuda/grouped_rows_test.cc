@@ -174,9 +174,9 @@ TEST_P(CudaGroupedRows, HaveTheBitsOfEachExpertsOwnProduct) {
     const OnDevice a(poisoned(DType::kBF16, {case_.tokens, 2 * kWidth})),
         b(poisoned(DType::kF8E4M3, {case_.tokens, kWidth})), s(poisoned(DType::kF32, {1, own})),
         c(poisoned(DType::kBF16, {case_.tokens, kHidden}));
-    cuda::fp8_multiply(tokens, cuda::view(gate_up.placed[e]), 2 * kWidth, cuda::view(a.view), stream());
+    cuda::fp8_multiply(tokens, cuda::view(gate_up.placed[e]), 2 * kWidth, cuda::view(a.view), stream(), {});
     cuda::silu_mul_quantize_rows(cuda::view(a.view), nullptr, fp8_rows(b, s), stream());
-    cuda::fp8_multiply(fp8_rows(b, s), cuda::view(down.placed[e]), kHidden, cuda::view(c.view), stream());
+    cuda::fp8_multiply(fp8_rows(b, s), cuda::view(down.placed[e]), kHidden, cuda::view(c.view), stream(), {});
     both_alone.push_back(a.host()), halves_alone.push_back(b.host()), out_alone.push_back(c.host());
   }
   expect_equal(both, both_alone);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 namespace hylas {
 namespace {
@@ -92,6 +93,12 @@ TEST(KernelTimes, SumsAndExchangeTakeTheirTimeEvenForNothing) {
        {Case{4096, 7.0}, Case{1 << 16, 9.0}, Case{1 << 20, 21.8}, Case{1 << 24, 216}, Case{1 << 26, 832}}) {
     expect_near(times.sum_us(one.number * 4, 2), one.us, 0.15);
   }
+  // Onto rows of bf16, with the norm behind that reads them: sums in f32 and in bf16.
+  for (const auto& [values, f32_us, bf16_us] :
+       {std::tuple(16384 * 4096., 767., 538.), std::tuple(3500 * 2048., 88.6, 65.6)}) {
+    expect_near(times.onto_us(values * 4, values * 2, 2) + times.pass_us(values * 5), f32_us, 0.1);
+    expect_near(times.onto_us(values * 2, values * 2, 2) + times.pass_us(values * 5), bf16_us, 0.1);
+  }
   // 512 experts, 10 choices, rows of 4096 there in bf16 (nearly all tokens), half of the choices back in f32.
   for (const Case& one : {Case{1, 17.6}, Case{64, 44.2}, Case{256, 124.5}, Case{1024, 447}}) {
     expect_near(times.exchange_us(one.number * (4096 * 2 + 5 * 4096 * 4.0)), one.us, 0.1);
@@ -99,11 +106,11 @@ TEST(KernelTimes, SumsAndExchangeTakeTheirTimeEvenForNothing) {
   EXPECT_EQ(times.sum_us(1e9, 1), 0);
 }
 
-// 78 multiprocessors for 132 blocks of one each: the second wave is not full.
-TEST(KernelTimes, AGpuOfFewerMultiprocessorsTakesTwoWaves) {
+// 78 blocks for 78 multiprocessors: 27.1 rounds of tiles.
+TEST(KernelTimes, AGpuOfFewerMultiprocessorsHasABlockForEach) {
   const KernelTimes times(find_gpu("H20").value(), {});
   const double tile_us = 1 + 16 * (2 * 128 * 128 * 128 / (296e6 / 78) + 0.1);
-  EXPECT_NEAR(times.fp8_product_us({132 * 128, 128 * 16, 2048}), 2.3 + 2 * 16 * tile_us, 1);
+  EXPECT_NEAR(times.fp8_product_us({132 * 128, 128 * 16, 2048}), 2.3 + 28 * tile_us, 1);
 }
 
 TEST(KernelTimes, ABoundIsTheDataSheets) {

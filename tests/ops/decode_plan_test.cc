@@ -52,7 +52,7 @@ TEST(DecodePlan, LargeMatricesTakeOneRound) {
   };
   for (const int64_t count : {tiles({8192, 4096}, 1, false), tiles({8192, 1024, 1024}, 1, false),
                               tiles({4096}, 4, false), tiles({12288}, 1, true)}) {
-    EXPECT_TRUE(count > 120 && count <= kDecodeBlocks) << count;
+    EXPECT_TRUE(count > 120 && count <= 132) << count;
   }
 }
 
@@ -60,6 +60,15 @@ TEST(DecodePlan, CountsTilesOfEachMatrix) {
   const std::vector<int64_t> outputs = {8192, 4096, 32};
   EXPECT_EQ(decode_tiles({.outputs = outputs}, 12), 86 + 43 + 1);
   EXPECT_EQ(decode_tiles({.paired = true, .outputs = outputs}, 12), 171 + 86 + 1);
+}
+
+TEST(DecodePlan, AGpuOfFewerMultiprocessorsHasABlockForEach) {
+  const int64_t outputs[] = {12288};
+  const DecodeShape shape = {.rows = 64, .outputs = outputs, .multiprocessors = 78};
+  const DecodeTile tile = decode_tile(shape);
+  EXPECT_EQ(tile.blocks, 78);
+  const int64_t tiles = decode_tiles(shape, tile.groups);
+  EXPECT_TRUE(tiles > 70 && tiles <= 78) << tiles << ": not one round of nearly all";
 }
 
 }  // namespace

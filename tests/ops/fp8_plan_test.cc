@@ -1,6 +1,7 @@
 // The choice of tiles for FP8 products: a pure function, right for every shape.
 #include "ops/fp8_plan.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,6 +10,8 @@
 
 namespace hylas {
 namespace {
+
+using ::testing::Contains;
 
 TEST(Fp8Plan, EveryTileFitsTheMultiprocessorUpToLongRows) {
   for (const auto& tiles : {std::span<const Fp8Tile>(kFp8DenseTiles), std::span<const Fp8Tile>(kFp8GroupedTiles)}) {
@@ -37,12 +40,13 @@ TEST(Fp8Plan, SmallProductsTakeSmallTilesAndLargeOnesTheLargestWithAPartner) {
 TEST(Fp8Plan, EveryShapeGetsATileOfTheTable) {
   for (int64_t rows : {1, 63, 64, 65, 128, 129, 500, 1000, 1024, 3500, 14000, 16384, 131072}) {
     for (int64_t outputs : {8, 64, 512, 1024, 2048, 9216, 12288}) {
-      const Fp8Tile chosen = fp8_dense_tile(rows, outputs);
-      EXPECT_NE(std::find(std::begin(kFp8DenseTiles), std::end(kFp8DenseTiles), chosen), std::end(kFp8DenseTiles));
-      EXPECT_EQ(chosen.blocks, kFp8Blocks);
-      EXPECT_EQ(fp8_dense_tile(rows, outputs, 131), (Fp8Tile{128, 128, 5, 1, 100}));
-      EXPECT_EQ(fp8_dense_tile(rows, outputs, 99), (Fp8Tile{128, 128, 5, 1, 68}));
-      EXPECT_EQ(fp8_dense_tile(rows, outputs, 67), chosen);
+      const Fp8Tile chosen = fp8_dense_tile(rows, outputs), small = fp8_dense_tile(rows, outputs, {78});
+      EXPECT_THAT(kFp8DenseTiles, Contains(chosen));
+      EXPECT_THAT(kFp8DenseTiles, Contains(small));
+      EXPECT_EQ(chosen.blocks, 132);
+      EXPECT_EQ(small.blocks, 78);
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, {131, true}), (Fp8Tile{128, 128, 5, 1, 100}));
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, {99, true}), (Fp8Tile{128, 128, 5, 1, 68}));
       if (chosen.cluster > 1) {
         EXPECT_GE(rows, 7 * chosen.rows + 1) << outputs;
       }
@@ -54,7 +58,18 @@ TEST(Fp8Plan, EveryShapeGetsATileOfTheTable) {
   }
 }
 
+TEST(Fp8Plan, BlocksAreAsManyAsTheMultiprocessorsOrFewer) {
+  EXPECT_EQ(fp8_blocks(132), 132);
+  EXPECT_EQ(fp8_blocks(114), 78);
+  EXPECT_EQ(fp8_blocks(78), 78);
+}
+
 TEST(Fp8Plan, ExpertsTakeTallTilesWhereTheyHaveTheRows) {
+  for (const int32_t blocks : {132, 78}) {
+    for (const int64_t pairs : {16 * 256, 112000}) {
+      EXPECT_THAT(kFp8GroupedTiles, Contains(fp8_grouped_tile(pairs, 256, blocks)));
+    }
+  }
   EXPECT_EQ(fp8_grouped_tile(16 * 256, 256).rows, 64);
   EXPECT_EQ(fp8_grouped_tile(64 * 256, 256).rows, 64);
   EXPECT_EQ(fp8_grouped_tile(112000, 256).rows, 128);

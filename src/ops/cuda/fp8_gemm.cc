@@ -85,8 +85,8 @@ bool fp8_takes(const Product& p) {
 }
 
 void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream,
-                  int32_t blocks) {
-  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs, blocks), out), stream);
+                  Fp8Room room) {
+  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs, room), out), stream);
 }
 
 void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
@@ -112,11 +112,11 @@ size_t fp8_run_bytes(const Product& p) {
   return rows + (direct(p.out) ? 0 : Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2));
 }
 
-void fp8_run(const Product& p, Workspace& workspace, Stream stream, int32_t blocks) {
+void fp8_run(const Product& p, Workspace& workspace, Stream stream, Fp8Room room) {
   const Fp8Rows rows = ready_or_quantized(workspace, p.x_fp8, p.x, p.rows, p.inputs, stream);
-  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream, blocks);
+  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream, room);
   const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
-  fp8_multiply(rows, p.weight, p.outputs, whole, stream, blocks);
+  fp8_multiply(rows, p.weight, p.outputs, whole, stream, room);
   copy_columns(whole, p.rows, p.outputs, p.out, stream);
   clear_other_slices(p, stream);
 }

@@ -18,9 +18,9 @@ Fp8Rows ready_or_quantized(Workspace& workspace, const Fp8Rows& ready, const Vie
 // row behind the other, inputs a multiple of 128, outputs of 8.
 bool fp8_takes(const Product& product);
 
-// out [rows, outputs] = x W^T: bf16, rows at multiples of 16 bytes. `blocks`: fp8_dense_tile.
+// out [rows, outputs] = x W^T: bf16, rows at multiples of 16 bytes. `room`: fp8_dense_tile.
 void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream,
-                  int32_t blocks = kFp8Blocks);
+                  Fp8Room room);
 // The same with `experts` weights one behind the other; row i takes those of row_expert[i], up to row_expert[x.rows]
 // (deep_gemm.h).
 void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
@@ -28,7 +28,7 @@ void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t o
 
 // A single product of fp8_takes. An f32 out gets the bf16 result; of several slices the first gets the whole sum, the
 // others zeros.
-void fp8_run(const Product& product, Workspace& workspace, Stream stream, int32_t blocks = kFp8Blocks);
+void fp8_run(const Product& product, Workspace& workspace, Stream stream, Fp8Room room);
 // What it takes of the workspace.
 size_t fp8_run_bytes(const Product& product);
 // Zeros to all slices but the first.

@@ -43,7 +43,7 @@ size_t DecodeGemm::Hash::operator()(const Key& key) const {
   return hash;
 }
 
-bool DecodeGemm::takes(const Product& p) {
+bool DecodeGemm::takes(const Product& p) const {
   if (p.x.dtype != DType::kBF16 || (p.weight_dtype != DType::kBF16 && !is_fp8(p)) || p.weights || p.x_index ||
       p.out_index || p.rows == 0 || p.rows > (is_fp8(p) ? kDecodeFp8RowsMax : kDecodeRowsMax) ||
       p.inputs % (is_fp8(p) ? kScaleInputs : 8) != 0 || p.slice_stride % 4 != 0) {
@@ -63,14 +63,15 @@ bool DecodeGemm::takes(const Product& p) {
   return !is_fp8(p) || tile(p, kDecodeFp8RowsMax).groups >= kDecodeFp8GroupsMin;  // whatever the number of rows
 }
 
-DecodeTile DecodeGemm::tile(const Product& p, int64_t rows) {
+DecodeTile DecodeGemm::tile(const Product& p, int64_t rows) const {
   int64_t outputs[kPartsMax];
   for (int i = 0; i < parts_of(p); ++i) outputs[i] = part_of(p, i).outputs;
   return decode_tile({.fp8 = is_fp8(p),
                       .rows = rows,
                       .slices = is_fp8(p) ? 1 : p.slices,
                       .paired = p.paired,
-                      .outputs = {outputs, static_cast<size_t>(parts_of(p))}});
+                      .outputs = {outputs, static_cast<size_t>(parts_of(p))},
+                      .multiprocessors = multiprocessors_});
 }
 
 const CUtensorMap& DecodeGemm::map(const Key& key) {

@@ -280,7 +280,7 @@ void launch(const DecodeArgs& args, const DecodeTile& tile, Stream stream) {
   cut.stages = tile.stages;
   static SharedLimit limit;
   limit.raise(gemm_decode_kernel<S>, static_cast<int>(kFp8SharedBytesMax) - kAlignment, "linear (shared memory)");
-  launch_following(gemm_decode_kernel<S>, static_cast<unsigned>(std::min(cut.units, kDecodeBlocks)), S::kThreads,
+  launch_following(gemm_decode_kernel<S>, static_cast<unsigned>(std::min(cut.units, tile.blocks)), S::kThreads,
                    static_cast<size_t>(decode_shared_bytes(tile, args.fp8)), stream, "linear (decode)", args, cut);
 }
 

@@ -37,11 +37,12 @@ void decode_product(const DecodeArgs& args, const DecodeTile& tile, Stream strea
 // Not thread-safe.
 class DecodeGemm {
  public:
+  explicit DecodeGemm(int32_t multiprocessors) : multiprocessors_(multiprocessors) {}
   // Whether it can and should be this one. FP8: of products of fp8_takes; up to 64 rows of many outputs, otherwise
   // DeepGEMM is as fast.
-  static bool takes(const Product& product);
+  bool takes(const Product& product) const;
   // With `rows` rows instead of its own.
-  static DecodeTile tile(const Product& product, int64_t rows);
+  DecodeTile tile(const Product& product, int64_t rows) const;
   // FP8: with rows that are quantized. An output is summed over K in ascending order: its bits depend on neither the
   // rows nor the tile. FP8: of several slices the first gets the whole sum, the others stay as they are.
   void run(const Product& product, Stream stream) { run(product, tile(product, product.rows), stream); }
@@ -60,6 +61,7 @@ class DecodeGemm {
   };
   const CUtensorMap& map(const Key& key);
 
+  int32_t multiprocessors_;
   std::unordered_map<Key, CUtensorMap, Hash> maps_;  // of weights, made once
 };
 

@@ -52,7 +52,7 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& 
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t tokens = x.values.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.values.dim(1);
   const int64_t width = experts.gate[0].weight.dim(0);
-  const Fp8Tile tile = fp8_grouped_tile(pairs, count);
+  const Fp8Tile tile = fp8_grouped_tile(pairs, count, fp8_blocks(device_.multiprocessors()));
   const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
   const Fp8Rows ready = fp8_view(x);
   auto* row_expert = workspace.take<int32_t>(rows + 1);
@@ -185,10 +185,11 @@ Moe::Rows Moe::fp8_shared(Workspace& workspace, const ActRows& x, const SharedEx
   const View gate_up = {workspace.take<uint16_t>(tokens * 2 * width), DType::kBF16, 2 * width};
   const View up = {static_cast<uint16_t*>(gate_up.data) + width, DType::kBF16, 2 * width};
   const View down = {workspace.take<uint16_t>(tokens * hidden), DType::kBF16, hidden};
-  fp8_multiply(quantized, view(experts.gate), width, gate_up, stream);
-  fp8_multiply(quantized, view(experts.up), width, up, stream);
+  const Fp8Room room = {fp8_blocks(device_.multiprocessors())};
+  fp8_multiply(quantized, view(experts.gate), width, gate_up, stream, room);
+  fp8_multiply(quantized, view(experts.up), width, up, stream, room);
   silu_mul_quantize_rows(gate_up, nullptr, halves, stream);
-  fp8_multiply(halves, view(experts.down), hidden, down, stream);
+  fp8_multiply(halves, view(experts.down), hidden, down, stream, room);
   return {down, tokens * hidden, nullptr};
 }
 

@@ -10,7 +10,7 @@
 namespace hylas::cuda {
 
 Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
-  HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device));
+  HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device, options.multiprocessors_max));
   std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device), options));
   const size_t bytes = workspace_bytes_on(options, ops->device_->bytes_total());
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, bytes));

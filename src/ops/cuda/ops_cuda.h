@@ -86,6 +86,7 @@ class OpsCuda final : public Ops {
       : device_(std::move(device)),
         fp8_(options.fp8),
         prefill_(options.prefill),
+        decode_(device_->multiprocessors()),
         sampler_(*device_),
         graphs_(*device_) {}
   Stream stream() const { return side_ ? side_ : device_->stream(); }

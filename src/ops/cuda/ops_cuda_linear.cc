@@ -57,7 +57,7 @@ DType OpsCuda::partial_type(const LinearWeight& weight, DType act, int64_t rows,
   return takes_fp8(planned(weight, act, rows)) ? DType::kBF16 : DType::kF32;
 }
 
-bool OpsCuda::takes_decode(const Product& p) const { return p.weight_dtype == DType::kBF16 && DecodeGemm::takes(p); }
+bool OpsCuda::takes_decode(const Product& p) const { return p.weight_dtype == DType::kBF16 && decode_.takes(p); }
 
 void OpsCuda::multiply(const Product& product) {
   workspace_.reset();
@@ -92,13 +92,14 @@ void OpsCuda::multiply_quantized(std::span<Product> products) {
     product.x_fp8 = rows;
     if (products.size() <= kPartsMax) add_part(together, product);
   }
-  if (DecodeGemm::takes(together)) {
+  if (decode_.takes(together)) {
     decode_.run(together, stream());
     return clear_other_slices(together, stream());
   }
+  const int32_t blocks = fp8_blocks(device_->multiprocessors());
   for (const Product& product : products) {
     Workspace room = workspace_;  // each may use all that is left
-    fp8_run(product, room, stream(), side_ ? side_blocks_ : kFp8Blocks);
+    fp8_run(product, room, stream(), side_ ? Fp8Room{side_blocks_, true} : Fp8Room{blocks});
   }
 }
 

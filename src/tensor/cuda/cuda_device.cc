@@ -1,5 +1,6 @@
 #include "tensor/cuda/cuda_device.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
@@ -96,13 +97,14 @@ class CudaReader final : public DeviceReader {
 
 }  // namespace
 
-Result<std::unique_ptr<CudaDevice>> CudaDevice::make(int index) {
+Result<std::unique_ptr<CudaDevice>> CudaDevice::make(int index, int multiprocessors_max) {
   HYLAS_TRY(check_gpu(index));
   cuda::check(cudaSetDevice(index), "cudaSetDevice");
   std::unique_ptr<CudaDevice> device(new CudaDevice);
   device->index_ = index;
   cuda::check(cudaDeviceGetAttribute(&device->multiprocessors_, cudaDevAttrMultiProcessorCount, index),
               "cudaDeviceGetAttribute");
+  if (multiprocessors_max > 0) device->multiprocessors_ = std::min(device->multiprocessors_, multiprocessors_max);
   // Before what runs beside it in other streams: that takes the multiprocessors which this one leaves.
   int least = 0, greatest = 0;
   cuda::check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");

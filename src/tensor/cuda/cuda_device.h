@@ -12,7 +12,8 @@ namespace hylas {
 class CudaDevice final : public Device {
  public:
   // kUnsupported: no such GPU, a driver older than the CUDA runtime, or a GPU that is not sm_90.
-  static Result<std::unique_ptr<CudaDevice>> make(int index);
+  // `multiprocessors_max`: no more than that are counted on; 0: all.
+  static Result<std::unique_ptr<CudaDevice>> make(int index, int multiprocessors_max = 0);
   ~CudaDevice() override;
 
   const char* name() const override { return "cuda"; }
