@@ -1,6 +1,7 @@
 #pragma once
 // Simulator: the real scheduler over stages that only take time, in virtual time. Plans, queues and lanes are those of
 // the engine, so a schedule of thousands of GPUs runs in a second; what a step takes is the caller's to say.
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -43,7 +44,9 @@ struct SimulatedRun {
   double mean_ttft_us() const;
   double mean_tpot_us() const;  // between the tokens of a request after the first; 0 where no request has more
   double tokens_per_s() const;  // of prompts and outputs
-  double bubble_ratio(int32_t stage) const { return active_us > 0 ? 1 - busy_us.at(stage) / active_us : 0; }
+  double bubble_ratio(int32_t stage) const {
+    return active_us > 0 ? std::max(0., 1 - busy_us.at(stage) / active_us) : 0;
+  }
 };
 
 // Each stage does plans in their order, one at a time, and begins when it is free, its input is there and, on the first
