@@ -7,26 +7,43 @@ namespace hylas::cuda::few {
 // Threads: a warpgroup multiplies, one of the next warp copies, the others prepare rows.
 constexpr int kWarpgroup = 128;
 constexpr int kCopier = kWarpgroup, kPreparer = kCopier + 32, kThreads = kPreparer + kWarpgroup;
-constexpr int kGroup = 128;      // inputs of a scale
-constexpr int kStageGroups = 4;  // groups of inputs of a stage of the ring
-constexpr int kGroupBytes = kFewTileRows * kGroup, kStageBytes = kStageGroups * kGroupBytes;
+constexpr int kGroup = 128;  // inputs of a scale
+constexpr int kPieces = 4;   // of a stage of the ring: tiles of 64 outputs times groups of inputs
+constexpr int kPieceBytes = kFewTileRows * kGroup, kStageBytes = kPieces * kPieceBytes;
 constexpr int kStagesMax = 6;
 constexpr int kRowsBuffers = 2;
 constexpr int kAlignment = 1024;  // of what is swizzled
 
-template <bool paired, int rows>
+// Whole stages: groups of inputs behind the last count as zeros.
+__host__ __device__ constexpr int groups_of(int64_t inputs, int stage_groups = kPieces) {
+  return static_cast<int>((inputs / kGroup + stage_groups - 1) / stage_groups * stage_groups);
+}
+
+// A product, and how its items are cut. Where experts have few inputs, as ranks' slices have for the down product, an
+// item is of several tiles of outputs, so that its stages are full all the same.
+template <bool paired, int rows, int item_tiles>
 struct Kind {
   static constexpr bool kPaired = paired;
   static constexpr int kRows = rows;  // of a run at most
-  static constexpr int kTiles = rows / 8;
-  static constexpr int kOutputs = kPaired ? kFewTileRows / 2 : kFewTileRows;  // of an item
+  static constexpr int kRowTiles = rows / 8;
+  static constexpr int kItemTiles = item_tiles;
+  static constexpr int kStageGroups = kPieces / kItemTiles;
+  static constexpr int kOutputs = kPaired ? kFewTileRows / 2 : kItemTiles * kFewTileRows;  // of an item
   __device__ static const FewProduct& product(const FewFp8Args& p) { return kPaired ? p.up : p.down; }
-  __device__ static int tiles(const FewFp8Args& p) { return static_cast<int>(product(p).outputs) / kOutputs; }
+  __device__ static int items(const FewFp8Args& p) { return static_cast<int>(product(p).outputs) / kOutputs; }
+  __device__ static int groups(const FewFp8Args& p) { return groups_of(product(p).inputs, kStageGroups); }
 };
+template <int rows>
+using Up = Kind<true, rows, 1>;
+template <int rows, int item_tiles>
+using Down = Kind<false, rows, item_tiles>;
 
-// Whole stages: groups of inputs behind the last count as zeros.
-__host__ __device__ constexpr int groups_of(int64_t inputs) {
-  return static_cast<int>((inputs / kGroup + kStageGroups - 1) / kStageGroups * kStageGroups);
+// Of an item of a down product: as many as leave least of its stages empty.
+inline int down_item_tiles(int64_t outputs, int64_t inputs) {
+  for (int tiles = 1; tiles < kPieces; tiles *= 2) {
+    if (inputs / kGroup % (kPieces / tiles) == 0 || outputs % (2 * tiles * kFewTileRows) != 0) return tiles;
+  }
+  return kPieces;
 }
 
 // Shared memory behind its alignment: buffers of a run's rows [groups][kRows][128], their scales [kRows][scale_stride]
@@ -48,7 +65,7 @@ struct Layout {
     ring = aligned(pair + static_cast<int>(args.tokens) * args.k * static_cast<int>(sizeof(uint16_t)));
   }
   __host__ __device__ static int aligned(int bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-  // Of one matrix, for whole stages.
+  // Of one matrix at most, for whole stages.
   __host__ __device__ static int scales_of(const FewProduct& product) {
     return static_cast<int>(product.outputs / kGroup) * groups_of(product.inputs);
   }
@@ -141,23 +158,24 @@ struct Copies {
 };
 
 template <class K>
-__device__ __forceinline__ void copy_item(const FewFp8Args& p, const Block<K::kRows>& block, int expert, int tile,
+__device__ __forceinline__ void copy_item(const FewFp8Args& p, const Block<K::kRows>& block, int expert, int item,
                                           Copies& copies) {
-  constexpr int kBoxGroups = K::kOutputs / 8;  // of 8 outputs
+  constexpr int kGroups = K::kStageGroups, kBoxGroups = K::kOutputs / K::kItemTiles / 8;  // of 8 outputs
   const FewProduct& product = K::product(p);
-  const int groups = groups_of(product.inputs);
+  const int groups = K::groups(p);
   const bool shared = expert == p.experts;
   const CUtensorMap* map = shared ? &product.shared.map : &product.weights.map;
   const int matrix = (shared ? 0 : expert) * (K::kPaired ? 2 : 1);
-  for (int group = 0; group < groups; group += kStageGroups) {
+  for (int group = 0; group < groups; group += kGroups) {
     uint64_t* full = copies.begin(kStageBytes);
     unsigned char* stage = block.stage(copies.stages.at);
-    for (int i = 0; i < kStageGroups; ++i) {  // behind the last input the copy engine writes zeros
-      unsigned char* to = stage + i * kGroupBytes;
+    for (int i = 0; i < kPieces; ++i) {  // behind the last input the copy engine writes zeros
+      unsigned char* to = stage + i * kPieceBytes;
+      const int column = (group + i % kGroups) * kGroup, tile = item * K::kItemTiles + i / kGroups;
       if (shared) {
-        copy_box(to, map, (group + i) * kGroup, 0, matrix, tile * kBoxGroups, full);
+        copy_box(to, map, column, 0, matrix, tile * kBoxGroups, full);
       } else {
-        copy_box_once(to, map, (group + i) * kGroup, 0, matrix, tile * kBoxGroups, full, copies.once);
+        copy_box_once(to, map, column, 0, matrix, tile * kBoxGroups, full, copies.once);
       }
     }
     copies.stages.next();
@@ -169,44 +187,45 @@ __device__ __forceinline__ void copy_item(const FewFp8Args& p, const Block<K::kR
 template <class K>
 __device__ __forceinline__ int copy_unit(const FewFp8Args& p, const Block<K::kRows>& block, const FewUnit& unit,
                                          Units& units, Copies& copies) {
-  const int tiles = K::tiles(p), end = unit.begin + unit.count, asked = max(unit.begin, end - 2);
+  const int items = K::items(p), end = unit.begin + unit.count, asked = max(unit.begin, end - 2);
   int run = -1, expert = 0, next = 0;
   for (int item = unit.begin; item < end; ++item) {
     if (item == asked) next = atomicAdd(p.counters + kTaken, 1);  // it comes while this item is copied
-    if (item / tiles != run) {
-      run = item / tiles;
+    if (item / items != run) {
+      run = item / items;
       expert = run_at<K::kRows>(p, block.lists, run).expert;
     }
-    copy_item<K>(p, block, expert, item % tiles, copies);
+    copy_item<K>(p, block, expert, item % items, copies);
     if (item == asked) units.put(next);
   }
   return next;
 }
 
 // One thread: takes units for the block, and copies of all weights that they want, as the ring has room.
-template <int kRows>
+template <int kRows, int kDownTiles>
 __device__ void copy_weights(const FewFp8Args& p, const Block<kRows>& block, int taken, Units units, Copies copies) {
   units.put(taken);
   while (true) {
     const FewUnit unit = block.plan.unit(taken);
     if (unit.count == 0) return;
-    taken = unit.paired ? copy_unit<Kind<true, kRows>>(p, block, unit, units, copies)
-                        : copy_unit<Kind<false, kRows>>(p, block, unit, units, copies);
+    taken = unit.paired ? copy_unit<Up<kRows>>(p, block, unit, units, copies)
+                        : copy_unit<Down<kRows, kDownTiles>>(p, block, unit, units, copies);
   }
 }
 
-// One thread: to the second-level cache an item that the first units probably begin with, as long as nobody knows the
-// rows: all of the shared expert's, then of each expert the first and that in the middle, where units begin if there
-// are many items. Most experts have some rows, so a run's place is about its expert's number. One item for each block
-// is what memory can bring until the runs are found.
+// One thread: to the second-level cache an item that the first units, of `unit` items, probably begin with, as long as
+// nobody knows the rows: all of the shared expert's, then those of the experts in order. Most experts have some rows,
+// so a run's place is about its expert's number. One item for each block is what memory can bring until the runs are
+// found.
 template <class K>
-__device__ void prefetch_first(const FewFp8Args& p) {
-  const int tiles = K::tiles(p), number = static_cast<int>(blockIdx.x) - (p.with_shared ? tiles : 0);
-  const int expert = number / 2, tile = number < 0 ? static_cast<int>(blockIdx.x) : number % 2 * (tiles / 2);
-  if (number >= 0 && expert >= p.experts) return;
+__device__ void prefetch_first(const FewFp8Args& p, int unit) {
+  const int items = K::items(p), number = static_cast<int>(blockIdx.x) - (p.with_shared ? items : 0);
+  const int at = max(number, 0) * unit, expert = at / items;
+  const int item = number < 0 ? static_cast<int>(blockIdx.x) : at % items;
+  if (expert >= p.experts) return;
   const CUtensorMap* map = number < 0 ? &p.up.shared.map : &p.up.weights.map;
   for (int group = 0; group * kGroup < p.up.inputs; ++group) {
-    prefetch_box(map, group * kGroup, 0, number < 0 ? 0 : 2 * expert, tile * K::kOutputs / 8);
+    prefetch_box(map, group * kGroup, 0, 2 * expert, item * K::kOutputs / 8);
   }
 }
 

@@ -38,12 +38,14 @@ __device__ __forceinline__ void quantize_pieces(int rows, int groups, int64_t in
 
 // The scales of all of an expert's weights: [outputs / 128][groups], paired of the second matrix behind them. They are
 // under way when it returns.
-__device__ __forceinline__ void take_weight_scales(const FewProduct& product, bool paired, bool shared, int expert,
-                                                   int thread, float* to) {
+template <class K>
+__device__ __forceinline__ void take_weight_scales(const FewFp8Args& p, int expert, int thread, float* to) {
+  const FewProduct& product = K::product(p);
+  const bool shared = expert == p.experts;
   const FewWeights& weights = shared ? product.shared : product.weights;
-  const int groups = groups_of(product.inputs), count = Layout::scales_of(product);
+  const int groups = K::groups(p), count = static_cast<int>(product.outputs) / kGroup * groups;
   const int64_t begin = shared ? 0 : expert * weights.expert_stride;
-  for (int i = thread; i < (paired ? 2 : 1) * count; i += kWarpgroup) {
+  for (int i = thread; i < (K::kPaired ? 2 : 1) * count; i += kWarpgroup) {
     const int at = i < count ? i : i - count, group = at % groups;
     const float* from = (i < count ? weights.scale : weights.other_scale) + begin + at / groups * weights.scale_stride;
     const bool there = group * kGroup < product.inputs;
@@ -55,13 +57,13 @@ __device__ __forceinline__ void take_weight_scales(const FewProduct& product, bo
 template <int kRows>
 __device__ __forceinline__ void copy_rows(const FewFp8Args& p, const FewRun& run, const int* pair, int thread,
                                           const Block<kRows>& block, int buffer) {
-  constexpr int kPieces = kGroup / 16;
+  constexpr int kChunks = kGroup / 16;
   const int groups = groups_of(p.up.inputs), there = static_cast<int>(p.up.inputs) / kGroup;
   const bool shared = run.expert == p.experts;
   const auto token_of = [&](int r) { return shared ? run.begin + r : pair[r] / p.k; };
   const auto* x = static_cast<const unsigned char*>(p.x.data);
-  for (int i = thread; i < groups * kPieces; i += kWarpgroup) {
-    const int group = i / kPieces, piece = i % kPieces;
+  for (int i = thread; i < groups * kChunks; i += kWarpgroup) {
+    const int group = i / kChunks, piece = i % kChunks;
     const int64_t column = group < there ? i * 16 : 0;
     for (int r = 0; r < run.rows; ++r) {
       copy_ahead<16>(block.rows(buffer) + (group * kRows + r) * kGroup + (piece ^ r % 8) * 16,
@@ -76,16 +78,16 @@ __device__ __forceinline__ void copy_rows(const FewFp8Args& p, const FewRun& run
 }
 
 // What gate and up gave for the run's pairs.
-template <int kRows>
+template <class K>
 __device__ __forceinline__ void take_halves(const FewFp8Args& p, const FewRun& run, const int* pair, int thread,
-                                            const Block<kRows>& block, int buffer) {
+                                            const Block<K::kRows>& block, int buffer) {
+  constexpr int kRows = K::kRows;
   const auto* halves = static_cast<const Bf16*>(p.halves.data);
   unsigned char* rows = block.rows(buffer);
   float* scales = block.scales(buffer);
   const int stride = block.layout.scale_stride;
   quantize_pieces<kWarpgroup>(
-      run.rows, groups_of(p.down.inputs), p.down.inputs, thread,
-      [&](int r) { return halves + pair[r] * p.halves.stride; },
+      run.rows, K::groups(p), p.down.inputs, thread, [&](int r) { return halves + pair[r] * p.halves.stride; },
       [&](int r, int group, int piece, const uint4& values, float scale) {
         *reinterpret_cast<uint4*>(rows + (group * kRows + r) * kGroup + (piece ^ r % 8) * 16) = values;
         if (piece == 0) scales[r * stride + group] = scale;
@@ -93,16 +95,17 @@ __device__ __forceinline__ void take_halves(const FewFp8Args& p, const FewRun& r
 }
 
 // Four warps: the rows of all runs that the block's items are of.
-template <int kRows>
+template <int kRows, int kDownTiles>
 __device__ void prepare_rows(const FewFp8Args& p, const Block<kRows>& block, Units units, Turns buffers) {
+  using DownK = Down<kRows, kDownTiles>;
   const int thread = static_cast<int>(threadIdx.x) - kPreparer;
-  const int up_tiles = Kind<true, kRows>::tiles(p), down_tiles = Kind<false, kRows>::tiles(p);
+  const int up_items = Up<kRows>::items(p), down_items = DownK::items(p);
   int held = -1;  // runs of the down products count from plan.runs on
   while (true) {
     const FewUnit unit = block.plan.unit(units.take());
     if (unit.count == 0) return;
-    const int tiles = unit.paired ? up_tiles : down_tiles, end = unit.begin + unit.count;
-    for (int run = unit.begin / tiles; run * tiles < end; ++run) {
+    const int items = unit.paired ? up_items : down_items, end = unit.begin + unit.count;
+    for (int run = unit.begin / items; run * items < end; ++run) {
       const int wanted = unit.paired ? run : block.plan.runs + run;
       if (wanted == held) continue;
       held = wanted;
@@ -112,13 +115,14 @@ __device__ void prepare_rows(const FewFp8Args& p, const Block<kRows>& block, Uni
       // Each warp for itself; all write the same.
       if (thread % 32 < taken.rows) pair[thread % 32] = pair_at(p, block.lists, taken, thread % 32);
       __syncwarp();
-      take_weight_scales(unit.paired ? p.up : p.down, unit.paired, taken.expert == p.experts, taken.expert, thread,
-                         block.weight_scales(buffers.at));
+      float* weight_scales = block.weight_scales(buffers.at);
       if (unit.paired) {
+        take_weight_scales<Up<kRows>>(p, taken.expert, thread, weight_scales);
         copy_rows<kRows>(p, taken, pair, thread, block, buffers.at);
       } else {
-        wait_for(p.counters + kRunsReady + run, up_tiles * (kWarpgroup / 32));
-        take_halves<kRows>(p, taken, pair, thread, block, buffers.at);
+        take_weight_scales<DownK>(p, taken.expert, thread, weight_scales);
+        wait_for(p.counters + kRunsReady + run, up_items * (kWarpgroup / 32));
+        take_halves<DownK>(p, taken, pair, thread, block, buffers.at);
       }
       block.run[buffers.at] = taken;
       copies_ahead_done();

@@ -17,45 +17,66 @@ namespace few {
 namespace {
 
 // Of a stage's groups.
-struct Four {
-  float value[kStageGroups];
-  __device__ explicit Four(const float* from) {
-    const auto four = *reinterpret_cast<const float4*>(from);
-    value[0] = four.x, value[1] = four.y, value[2] = four.z, value[3] = four.w;
+template <int kGroups>
+struct Scales {
+  float value[kGroups];
+  __device__ explicit Scales(const float* from) {
+    if constexpr (kGroups == 4) {
+      const auto four = *reinterpret_cast<const float4*>(from);
+      value[0] = four.x, value[1] = four.y, value[2] = four.z, value[3] = four.w;
+    } else {
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) value[i] = from[i];
+    }
   }
 };
 
-// sum += scaled products of a stage's groups, in ascending order.
+// The sums of a stage's pieces: those of one tile's groups, then the next tile's.
 template <class K>
-__device__ __forceinline__ void multiply_stage(const unsigned char* weight, const unsigned char* rows,
-                                               const float* row_scales, int scale_stride, const float* first_scales,
-                                               const float* second_scales, float (&sum)[K::kTiles][4]) {
-  float part[kStageGroups][K::kTiles][4];
+using Parts = float[kPieces][K::kRowTiles][4];
+template <class K>
+using Sums = float[K::kItemTiles][K::kRowTiles][4];
+
+template <class K>
+__device__ __forceinline__ void multiply_stage(const unsigned char* weight, const unsigned char* rows, Parts<K>& part) {
   wgmma_begin();
 #pragma unroll
-  for (int i = 0; i < kStageGroups; ++i) {
+  for (int i = 0; i < kPieces; ++i) {
 #pragma unroll
     for (int k = 0; k < kGroup; k += 32) {
-      wgmma_e4m3(part[i], wgmma_operand(weight + i * kGroupBytes + k), wgmma_operand(rows + i * K::kRows * kGroup + k),
-                 k > 0);
+      wgmma_e4m3(part[i], wgmma_operand(weight + i * kPieceBytes + k),
+                 wgmma_operand(rows + i % K::kStageGroups * (K::kRows * kGroup) + k), k > 0);
     }
   }
   wgmma_commit();
   wgmma_wait();
 #pragma unroll
-  for (int i = 0; i < kStageGroups; ++i) wgmma_settle(part[i]);
+  for (int i = 0; i < kPieces; ++i) wgmma_settle(part[i]);
+}
+
+// sum += the scaled sums, in ascending order of groups. Scales of weights are `block_stride` apart from one block of
+// 128 outputs to the next.
+template <class K>
+__device__ __forceinline__ void add_stage(const Parts<K>& part, const float* row_scales, int scale_stride,
+                                          const float* first_scales, const float* second_scales, int block_stride,
+                                          Sums<K>& sum) {
+  using Some = Scales<K::kStageGroups>;
   const int t = threadIdx.x % 4;
-  const Four first(first_scales), second(second_scales);
 #pragma unroll
-  for (int m = 0; m < K::kTiles; ++m) {
-    const Four of_row[2] = {Four(row_scales + (8 * m + 2 * t) * scale_stride),
-                            Four(row_scales + (8 * m + 2 * t + 1) * scale_stride)};
+  for (int m = 0; m < K::kRowTiles; ++m) {
+    const Some of_row[2] = {Some(row_scales + (8 * m + 2 * t) * scale_stride),
+                            Some(row_scales + (8 * m + 2 * t + 1) * scale_stride)};
 #pragma unroll
-    for (int i = 0; i < kStageGroups; ++i) {
+    for (int tile = 0; tile < K::kItemTiles; ++tile) {
+      const int block = tile * kFewTileRows / kGroup * block_stride;
+      const Some first(first_scales + block), second(second_scales + block);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float scale = (j < 2 ? first.value[i] : second.value[i]) * of_row[j % 2].value[i];
-        sum[m][j] = fmaf(scale, part[i][m][j], sum[m][j]);
+      for (int i = 0; i < K::kStageGroups; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const float scale = (j < 2 ? first : second).value[i] * of_row[j % 2].value[i];
+          sum[tile][m][j] = fmaf(scale, part[tile * K::kStageGroups + i][m][j], sum[tile][m][j]);
+        }
       }
     }
   }
@@ -63,11 +84,11 @@ __device__ __forceinline__ void multiply_stage(const unsigned char* weight, cons
 
 template <class K>
 __device__ __forceinline__ void put(const FewFp8Args& p, const FewRun& run, const int* pair, int output,
-                                    const float (&sum)[K::kTiles][4]) {
+                                    const Sums<K>& sum) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x % kWarpgroup / 32, g = lane / 4, t = lane % 4;
   const bool in_order = (run.expert == p.experts ? p.up.shared : p.up.weights).other_is_gated;
 #pragma unroll
-  for (int m = 0; m < K::kTiles; ++m) {
+  for (int m = 0; m < K::kRowTiles; ++m) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int row = 8 * m + 2 * t + j;
@@ -75,12 +96,16 @@ __device__ __forceinline__ void put(const FewFp8Args& p, const FewRun& run, cons
       const View& out = K::kPaired ? p.halves : p.out;
       const int64_t at = pair[row] * out.stride + output + warp * (K::kPaired ? 8 : 16) + g;
       if constexpr (K::kPaired) {
-        const float first = to_f32(from_f32<Bf16>(sum[m][j])), second = to_f32(from_f32<Bf16>(sum[m][2 + j]));
+        const float first = to_f32(from_f32<Bf16>(sum[0][m][j])), second = to_f32(from_f32<Bf16>(sum[0][m][2 + j]));
         const float value = in_order ? silu(first) * second : silu(second) * first;
         static_cast<Bf16*>(out.data)[at] = from_f32<Bf16>(value);
       } else {
-        static_cast<float*>(out.data)[at] = sum[m][j];
-        static_cast<float*>(out.data)[at + 8] = sum[m][2 + j];
+        float* to = static_cast<float*>(out.data) + at;
+#pragma unroll
+        for (int tile = 0; tile < K::kItemTiles; ++tile) {
+          to[tile * kFewTileRows] = sum[tile][m][j];
+          to[tile * kFewTileRows + 8] = sum[tile][m][2 + j];
+        }
       }
     }
   }
@@ -110,20 +135,21 @@ struct Position {
 template <class K>
 __device__ __forceinline__ void multiply_unit(const FewFp8Args& p, const Block<K::kRows>& block, const FewUnit& unit,
                                               Position& position) {
-  const int tiles = K::tiles(p), groups = groups_of(K::product(p).inputs), scale_stride = block.layout.scale_stride;
+  const int items = K::items(p), groups = K::groups(p), scale_stride = block.layout.scale_stride;
   int32_t* ready = p.counters + kRunsReady;
   for (int item = unit.begin; item < unit.begin + unit.count; ++item) {
-    position.hold(item / tiles + (K::kPaired ? 0 : block.plan.runs), ready);
-    const int buffer = position.buffers.at, output = item % tiles * K::kOutputs;
+    position.hold(item / items + (K::kPaired ? 0 : block.plan.runs), ready);
+    const int buffer = position.buffers.at, output = item % items * K::kOutputs;
     const FewRun run = block.run[buffer];
     const float* first = block.weight_scales(buffer) + output / kGroup * groups;
     const float* second = K::kPaired ? first + Layout::scales_of(p.up) : first;
-    float sum[K::kTiles][4] = {};
-    for (int group = 0; group < groups; group += kStageGroups, position.stages.next()) {
+    Sums<K> sum = {};
+    for (int group = 0; group < groups; group += K::kStageGroups, position.stages.next()) {
+      Parts<K> part;
       position.stages.wait_full();
-      multiply_stage<K>(block.stage(position.stages.at), block.rows(buffer) + group * K::kRows * kGroup,
-                        block.scales(buffer) + group, scale_stride, first + group, second + group, sum);
+      multiply_stage<K>(block.stage(position.stages.at), block.rows(buffer) + group * K::kRows * kGroup, part);
       position.stages.arrive(position.stages.empty);
+      add_stage<K>(part, block.scales(buffer) + group, scale_stride, first + group, second + group, groups, sum);
     }
     put<K>(p, run, block.pair[buffer], output, sum);
     if (K::kPaired) ++position.behind;
@@ -131,15 +157,15 @@ __device__ __forceinline__ void multiply_unit(const FewFp8Args& p, const Block<K
   position.tell(ready);
 }
 
-template <int kRows>
+template <int kRows, int kDownTiles>
 __device__ void multiply_items(const FewFp8Args& p, const Block<kRows>& block, Units units, Position position) {
   while (true) {
     const FewUnit unit = block.plan.unit(units.take());
     if (unit.count == 0) return;
     if (unit.paired) {
-      multiply_unit<Kind<true, kRows>>(p, block, unit, position);
+      multiply_unit<Up<kRows>>(p, block, unit, position);
     } else {
-      multiply_unit<Kind<false, kRows>>(p, block, unit, position);
+      multiply_unit<Down<kRows, kDownTiles>>(p, block, unit, position);
     }
   }
 }
@@ -164,10 +190,11 @@ __device__ int unit_items(int items, int per) {
 
 // Many items in a unit want few runs laid ready, few items let the blocks end together. What comes behind gate and up
 // does not wait for the last of these.
-template <int kRows>
+constexpr int kUpUnits = 2;
+template <int kRows, int kDownTiles>
 __device__ FewPlan plan_of(const FewFp8Args& p, int runs) {
-  constexpr int kUpUnits = 2, kDownUnits = 1, kFew = 4, kEighths = 7;
-  const int up_items = runs * Kind<true, kRows>::tiles(p), down_items = runs * Kind<false, kRows>::tiles(p);
+  constexpr int kDownUnits = 1, kFew = 4, kEighths = 7;
+  const int up_items = runs * Up<kRows>::items(p), down_items = runs * Down<kRows, kDownTiles>::items(p);
   const int up = unit_items(up_items, kUpUnits), down = unit_items(down_items, kDownUnits);
   return {FewShares(up_items, up, up, 8), FewShares(down_items, down, min(down, kFew), kEighths), runs};
 }
@@ -178,7 +205,7 @@ struct Launch {
   bool most_have_rows;  // experts, by their number
 };
 
-template <int kRows>
+template <int kRows, int kDownTiles>
 __global__ void __launch_bounds__(kThreads, 1)
     few_fp8_kernel(const __grid_constant__ FewFp8Args p, const Launch launch) {
   extern __shared__ unsigned char anywhere[];
@@ -195,7 +222,9 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int i = 0; i < kRowsBuffers; ++i) barrier_init(rows_full + i, 4), barrier_init(rows_empty + i, 4);
     for (int i = 0; i < kUnits; ++i) barrier_init(unit_known + i, 1);
     barriers_made();
-    if (launch.most_have_rows) prefetch_first<Kind<true, kRows>>(p);
+    if (launch.most_have_rows) {
+      prefetch_first<Up<kRows>>(p, unit_items(p.experts * Up<kRows>::items(p), kUpUnits));
+    }
   }
   follow();
   int taken = 0;
@@ -208,16 +237,18 @@ __global__ void __launch_bounds__(kThreads, 1)
   find_runs<kRows, kThreads>(p, lists);
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // the ring lies where the lists were made
   __syncthreads();
-  const Block<kRows> block = {memory, layout, lists, plan_of<kRows>(p, runs[1]), run, pair};
+  const Block<kRows> block = {memory, layout, lists, plan_of<kRows, kDownTiles>(p, runs[1]), run, pair};
   const Units units = {unit_number, unit_known};
   const Turns of_stages = {stage_full, stage_empty, launch.stages}, of_rows = {rows_full, rows_empty, launch.buffers};
   if (threadIdx.x >= kPreparer) {
-    prepare_rows(p, block, units, of_rows);
+    prepare_rows<kRows, kDownTiles>(p, block, units, of_rows);
     leave_counters(p, runs[1]);
   } else if (threadIdx.x >= kCopier) {
-    if (threadIdx.x == kCopier) copy_weights(p, block, taken, units, Copies{of_stages, of_stages, launch.ahead});
+    if (threadIdx.x == kCopier) {
+      copy_weights<kRows, kDownTiles>(p, block, taken, units, Copies{of_stages, of_stages, launch.ahead});
+    }
   } else {
-    multiply_items(p, block, units, Position{of_rows, of_stages});
+    multiply_items<kRows, kDownTiles>(p, block, units, Position{of_rows, of_stages});
   }
 }
 
@@ -233,7 +264,7 @@ int64_t runs_max(const FewFp8Args& args, int64_t rows) {
   return pairs / rows + std::min<int64_t>(pairs, args.experts);
 }
 
-template <int kRows>
+template <int kRows, int kDownTiles>
 void launch(const FewFp8Args& args, Stream stream) {
   constexpr int kStatic = 1024, kStagesEnough = 4, kAhead = 2;
   const int runs = static_cast<int>(runs_max(args, kRows));
@@ -244,9 +275,22 @@ void launch(const FewFp8Args& args, Stream stream) {
   constexpr int kPairsEach = 2;
   const bool most_have_rows = args.tokens * args.k >= kPairsEach * args.experts;
   static SharedLimit limit;
-  limit.raise(few_fp8_kernel<kRows>, static_cast<int>(kFp8SharedBytesMax) - kStatic, "moe (fp8, shared memory)");
-  launch_following(few_fp8_kernel<kRows>, kFp8Blocks, kThreads, static_cast<size_t>(bytes(stages, buffers)), stream,
-                   "moe (fp8)", args, Launch{stages, kAhead, buffers, runs, most_have_rows});
+  limit.raise(few_fp8_kernel<kRows, kDownTiles>, static_cast<int>(kFp8SharedBytesMax) - kStatic,
+              "moe (fp8, shared memory)");
+  launch_following(few_fp8_kernel<kRows, kDownTiles>, kFp8Blocks, kThreads, static_cast<size_t>(bytes(stages, buffers)),
+                   stream, "moe (fp8)", args, Launch{stages, kAhead, buffers, runs, most_have_rows});
+}
+
+template <int kRows>
+void launch(const FewFp8Args& args, Stream stream) {
+  switch (down_item_tiles(args.down.outputs, args.down.inputs)) {
+    case 1:
+      return launch<kRows, 1>(args, stream);
+    case 2:
+      return launch<kRows, 2>(args, stream);
+    default:
+      return launch<kRows, 4>(args, stream);
+  }
 }
 
 }  // namespace
