@@ -4,7 +4,7 @@
 #include <memory>
 #include <numeric>
 
-#include "cuda/parity.h"
+#include "cuda/fp8_side.h"
 
 namespace hylas::test {
 
@@ -89,5 +89,37 @@ struct ExpertLayer {
   Matrix x;
   HostTensor weights, logit;
 };
+
+// The down product of silu(gate) * up for every row of x (bf16), quantized before both products.
+inline HostTensor expert_rows(const Tensor& x, const Matrix& gate, const Matrix& up, const Matrix& down) {
+  const int64_t rows = x.dim(0), width = gate.view.dim(0);
+  const Matrix small = quantized(x);
+  HostTensor g = poisoned(DType::kF32, {rows, width}), u = poisoned(DType::kF32, {rows, width});
+  const LinearWeight weights[] = {gate.weight(), up.weight()}, last = down.weight();
+  const Tensor outs[] = {g, u};
+  cpu_ops().linear(small.view, weights, outs);
+  const auto rounded = [](double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); };
+  const Matrix halves = poisoned_matrix(DType::kBF16, rows, width);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < width; ++c) {
+      const double a = rounded(get(g, r, c)), b = rounded(get(u, r, c));
+      set_element(halves.view, r, c, static_cast<float>(a / (1 + std::exp(-a)) * b));
+    }
+  }
+  HostTensor out = poisoned(DType::kF32, {rows, x.dim(1)});
+  const Tensor down_outs[] = {out};
+  cpu_ops().linear(quantized(halves.view).view, {&last, 1}, down_outs);
+  return out;
+}
+
+// The kernels for few rows of each expert, however many there are.
+inline Ops& few_rows_ops() {
+  static const std::unique_ptr<Ops> kOps = [] {
+    CudaOpsOptions options;
+    options.fp8 = {.experts = true, .expert_rows_min = int64_t{1} << 20};
+    return make_cuda_ops(options).value();
+  }();
+  return *kOps;
+}
 
 }  // namespace hylas::test

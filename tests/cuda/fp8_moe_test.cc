@@ -7,7 +7,6 @@
 #include <numeric>
 
 #include "cuda/fp8_experts_side.h"
-#include "cuda/fp8_side.h"
 #include "cuda/rows_side.h"
 #include "ops/fp8_plan.h"
 
@@ -16,39 +15,6 @@ namespace {
 
 using Case = ExpertCase;
 using Layer = ExpertLayer;
-
-float rounded(double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); }
-
-// The down product of silu(gate) * up for every row of x (bf16), quantized before both products.
-HostTensor expert_rows(const Tensor& x, const Matrix& gate, const Matrix& up, const Matrix& down) {
-  const int64_t rows = x.dim(0), width = gate.view.dim(0);
-  const Matrix small = quantized(x);
-  HostTensor g = poisoned(DType::kF32, {rows, width}), u = poisoned(DType::kF32, {rows, width});
-  const LinearWeight weights[] = {gate.weight(), up.weight()}, last = down.weight();
-  const Tensor outs[] = {g, u};
-  cpu_ops().linear(small.view, weights, outs);
-  const Matrix halves = poisoned_matrix(DType::kBF16, rows, width);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < width; ++c) {
-      const double a = rounded(get(g, r, c)), b = rounded(get(u, r, c));
-      set_element(halves.view, r, c, static_cast<float>(a / (1 + std::exp(-a)) * b));
-    }
-  }
-  HostTensor out = poisoned(DType::kF32, {rows, x.dim(1)});
-  const Tensor down_outs[] = {out};
-  cpu_ops().linear(quantized(halves.view).view, {&last, 1}, down_outs);
-  return out;
-}
-
-// Both kinds of kernels for the experts: whole tiles of rows, and few rows each.
-Ops& few_rows_ops() {
-  static const std::unique_ptr<Ops> kOps = [] {
-    CudaOpsOptions options;
-    options.fp8 = {.experts = true, .expert_rows_min = int64_t{1} << 20};
-    return make_cuda_ops(options).value();
-  }();
-  return *kOps;
-}
 
 // The CPU's sums over the experts from `begin` on.
 HostTensor wanted_sums(const Layer& layer, int begin, bool with_shared) {
@@ -277,7 +243,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8FewRows,
                                          Case{20, 2048, 512, 512, 16, 8, 9}, Case{3, 4096, 128, 128, 16, 10, 16},
                                          Case{9, 4096, 256, 256, 4, 3, 4}, Case{5, 3072, 1024, 1024, 8, 2, 8},
                                          Case{33, 384, 640, 640, 8, 2, 3}, Case{256, 128, 128, 128, 128, 8, 128},
-                                         Case{40, 2048, 512, 512, 16, 4, 16}));
+                                         Case{40, 2048, 512, 512, 16, 4, 16}, Case{40, 4096, 128, 128, 24, 4, 24},
+                                         Case{20, 2048, 256, 256, 16, 4, 16}, Case{12, 2048, 384, 384, 8, 2, 8}));
 
 // Some experts have more rows than a run holds, some none.
 TEST_P(CudaFp8FewRows, EqualTheCpuOnTheQuantizedRows) {
