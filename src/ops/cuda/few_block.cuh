@@ -46,28 +46,39 @@ inline int down_item_tiles(int64_t outputs, int64_t inputs) {
   return kPieces;
 }
 
-// Shared memory behind its alignment: buffers of a run's rows [groups][kRows][128], their scales [kRows][scale_stride]
-// and those of its expert's weights, lists of runs, then the ring.
-struct Layout {
-  int scale_stride;  // whole pieces of 16 bytes, which do not meet in the same banks
-  int scales, weight_scales, buffer, run, pair, count, ring;
-  __host__ __device__ Layout(const FewFp8Args& args, int rows, int buffers, int runs_max) {
+__host__ __device__ constexpr int aligned(int bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// A buffer of a run: its rows [groups][kRows][128], their scales [kRows][scale_stride] and those of its expert's
+// weights, [outputs / 128][groups], of both matrices if there are two.
+struct RowsLayout {
+  int scale_stride;  // rows do not meet in the same banks; whole pieces of 16 bytes where four are read at once
+  int scales, weight_scales, bytes;
+  __host__ __device__ RowsLayout(int rows, int groups, int weight_count) {
     constexpr int kFloat = sizeof(float);
-    const int groups = groups_of(args.up.inputs > args.down.inputs ? args.up.inputs : args.down.inputs);
-    const int up_scales = 2 * scales_of(args.up), down_scales = scales_of(args.down);
     scale_stride = groups + 4;
     scales = groups * rows * kGroup;
     weight_scales = scales + rows * scale_stride * kFloat;
-    buffer = aligned(weight_scales + (up_scales > down_scales ? up_scales : down_scales) * kFloat);
-    run = buffers * buffer;
+    bytes = aligned(weight_scales + weight_count * kFloat);
+  }
+};
+
+// Shared memory behind its alignment: buffers of runs' rows, lists of runs, then the ring. Those of the down products
+// take the place of gate and up's: mostly they are smaller, and two fit where one did.
+struct Layout {
+  RowsLayout up, down;
+  int down_buffers, run, pair, count, ring;
+  __host__ __device__ Layout(const FewFp8Args& args, int rows, int item_tiles, int buffers, int runs_max)
+      : up(rows, groups_of(args.up.inputs), 2 * scales_of(args.up, kPieces)),
+        down(rows, groups_of(args.down.inputs, kPieces / item_tiles), scales_of(args.down, kPieces / item_tiles)) {
+    run = buffers * (up.bytes > down.bytes ? up.bytes : down.bytes);
+    down_buffers = kRowsBuffers * down.bytes <= run ? kRowsBuffers : 1;
     count = run + runs_max * static_cast<int>(sizeof(FewRun));
     pair = count + args.experts * static_cast<int>(sizeof(int));
     ring = aligned(pair + static_cast<int>(args.tokens) * args.k * static_cast<int>(sizeof(uint16_t)));
   }
-  __host__ __device__ static int aligned(int bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-  // Of one matrix at most, for whole stages.
-  __host__ __device__ static int scales_of(const FewProduct& product) {
-    return static_cast<int>(product.outputs / kGroup) * groups_of(product.inputs);
+  // Of one matrix.
+  __host__ __device__ static int scales_of(const FewProduct& product, int stage_groups) {
+    return static_cast<int>(product.outputs / kGroup) * groups_of(product.inputs, stage_groups);
   }
   int bytes(int stages) const { return kAlignment + ring + stages * kStageBytes; }
 };
@@ -123,6 +134,13 @@ struct Units {
   }
 };
 
+struct RowsBuffer {
+  unsigned char* rows;
+  float* scales;
+  float* weight_scales;
+  int scale_stride;
+};
+
 // What all threads of a block know.
 template <int kRows>
 struct Block {
@@ -133,9 +151,12 @@ struct Block {
   FewRun* run;         // [kRowsBuffers] whose rows a buffer holds
   int (*pair)[kRows];  // the same
   __device__ unsigned char* stage(int i) const { return memory + layout.ring + i * kStageBytes; }
-  __device__ unsigned char* rows(int i) const { return memory + i * layout.buffer; }
-  __device__ float* scales(int i) const { return reinterpret_cast<float*>(rows(i) + layout.scales); }
-  __device__ float* weight_scales(int i) const { return reinterpret_cast<float*>(rows(i) + layout.weight_scales); }
+  __device__ RowsBuffer buffer(bool paired, int i) const {
+    const RowsLayout& of = paired ? layout.up : layout.down;
+    unsigned char* at = memory + i * of.bytes;
+    return {at, reinterpret_cast<float*>(at + of.scales), reinterpret_cast<float*>(at + of.weight_scales),
+            of.scale_stride};
+  }
 };
 
 // Copies under way: with more of them than memory can serve at once everything else would wait behind them.

@@ -56,7 +56,7 @@ __device__ __forceinline__ void take_weight_scales(const FewFp8Args& p, int expe
 // The run's rows of x, under way when it returns.
 template <int kRows>
 __device__ __forceinline__ void copy_rows(const FewFp8Args& p, const FewRun& run, const int* pair, int thread,
-                                          const Block<kRows>& block, int buffer) {
+                                          const RowsBuffer& to) {
   constexpr int kChunks = kGroup / 16;
   const int groups = groups_of(p.up.inputs), there = static_cast<int>(p.up.inputs) / kGroup;
   const bool shared = run.expert == p.experts;
@@ -66,13 +66,13 @@ __device__ __forceinline__ void copy_rows(const FewFp8Args& p, const FewRun& run
     const int group = i / kChunks, piece = i % kChunks;
     const int64_t column = group < there ? i * 16 : 0;
     for (int r = 0; r < run.rows; ++r) {
-      copy_ahead<16>(block.rows(buffer) + (group * kRows + r) * kGroup + (piece ^ r % 8) * 16,
+      copy_ahead<16>(to.rows + (group * kRows + r) * kGroup + (piece ^ r % 8) * 16,
                      x + token_of(r) * p.x.inputs + column, group < there);
     }
   }
   for (int i = thread; i < run.rows * groups; i += kWarpgroup) {
     const int r = i / groups, group = i % groups;
-    copy_ahead<4>(block.scales(buffer) + r * block.layout.scale_stride + group,
+    copy_ahead<4>(to.scales + r * to.scale_stride + group,
                   p.x.scale + (group < there ? group : 0) * p.x.scale_stride + token_of(r), group < there);
   }
 }
@@ -80,30 +80,33 @@ __device__ __forceinline__ void copy_rows(const FewFp8Args& p, const FewRun& run
 // What gate and up gave for the run's pairs.
 template <class K>
 __device__ __forceinline__ void take_halves(const FewFp8Args& p, const FewRun& run, const int* pair, int thread,
-                                            const Block<K::kRows>& block, int buffer) {
-  constexpr int kRows = K::kRows;
+                                            const RowsBuffer& to) {
   const auto* halves = static_cast<const Bf16*>(p.halves.data);
-  unsigned char* rows = block.rows(buffer);
-  float* scales = block.scales(buffer);
-  const int stride = block.layout.scale_stride;
   quantize_pieces<kWarpgroup>(
       run.rows, K::groups(p), p.down.inputs, thread, [&](int r) { return halves + pair[r] * p.halves.stride; },
       [&](int r, int group, int piece, const uint4& values, float scale) {
-        *reinterpret_cast<uint4*>(rows + (group * kRows + r) * kGroup + (piece ^ r % 8) * 16) = values;
-        if (piece == 0) scales[r * stride + group] = scale;
+        *reinterpret_cast<uint4*>(to.rows + (group * K::kRows + r) * kGroup + (piece ^ r % 8) * 16) = values;
+        if (piece == 0) to.scales[r * to.scale_stride + group] = scale;
       });
 }
 
 // Four warps: the rows of all runs that the block's items are of.
 template <int kRows, int kDownTiles>
-__device__ void prepare_rows(const FewFp8Args& p, const Block<kRows>& block, Units units, Turns buffers) {
+__device__ void prepare_rows(const FewFp8Args& p, const Block<kRows>& block, Units units, Turns buffers,
+                             Turns down_buffers) {
   using DownK = Down<kRows, kDownTiles>;
   const int thread = static_cast<int>(threadIdx.x) - kPreparer;
   const int up_items = Up<kRows>::items(p), down_items = DownK::items(p);
   int held = -1;  // runs of the down products count from plan.runs on
+  bool down = false;
   while (true) {
     const FewUnit unit = block.plan.unit(units.take());
     if (unit.count == 0) return;
+    if (!unit.paired && !down) {
+      down = true;
+      for (int i = 0; i < buffers.count; ++i, buffers.next()) buffers.wait_empty();  // the others lie there
+      buffers = down_buffers;
+    }
     const int items = unit.paired ? up_items : down_items, end = unit.begin + unit.count;
     for (int run = unit.begin / items; run * items < end; ++run) {
       const int wanted = unit.paired ? run : block.plan.runs + run;
@@ -115,14 +118,14 @@ __device__ void prepare_rows(const FewFp8Args& p, const Block<kRows>& block, Uni
       // Each warp for itself; all write the same.
       if (thread % 32 < taken.rows) pair[thread % 32] = pair_at(p, block.lists, taken, thread % 32);
       __syncwarp();
-      float* weight_scales = block.weight_scales(buffers.at);
+      const RowsBuffer to = block.buffer(unit.paired, buffers.at);
       if (unit.paired) {
-        take_weight_scales<Up<kRows>>(p, taken.expert, thread, weight_scales);
-        copy_rows<kRows>(p, taken, pair, thread, block, buffers.at);
+        take_weight_scales<Up<kRows>>(p, taken.expert, thread, to.weight_scales);
+        copy_rows<kRows>(p, taken, pair, thread, to);
       } else {
-        take_weight_scales<DownK>(p, taken.expert, thread, weight_scales);
+        take_weight_scales<DownK>(p, taken.expert, thread, to.weight_scales);
         wait_for(p.counters + kRunsReady + run, up_items * (kWarpgroup / 32));
-        take_halves<DownK>(p, taken, pair, thread, block, buffers.at);
+        take_halves<DownK>(p, taken, pair, thread, to);
       }
       block.run[buffers.at] = taken;
       copies_ahead_done();

@@ -113,19 +113,24 @@ __device__ __forceinline__ void put(const FewFp8Args& p, const FewRun& run, cons
 
 // Where the multiplying warpgroup is.
 struct Position {
-  Turns buffers, stages;
-  int held = -1;   // run in the buffer
-  int behind = 0;  // items of gate and up of the run that nobody has been told of
+  Turns buffers, down_buffers, stages;
+  int held = -1;      // run in the buffer
+  bool down = false;  // it is of a down product
+  int behind = 0;     // items of gate and up of the run that nobody has been told of
   __device__ void tell(int32_t* ready) {
     if (behind > 0) raise(ready + held, behind);
     behind = 0;
   }
-  __device__ void hold(int run, int32_t* ready) {
+  __device__ void hold(int run, bool paired, int32_t* ready) {
     if (run == held) return;
     tell(ready);
     if (held >= 0) {
       buffers.arrive(buffers.empty);
       buffers.next();
+    }
+    if (!paired && !down) {
+      down = true;
+      buffers = down_buffers;
     }
     held = run;
     buffers.wait_full();
@@ -135,23 +140,24 @@ struct Position {
 template <class K>
 __device__ __forceinline__ void multiply_unit(const FewFp8Args& p, const Block<K::kRows>& block, const FewUnit& unit,
                                               Position& position) {
-  const int items = K::items(p), groups = K::groups(p), scale_stride = block.layout.scale_stride;
+  const int items = K::items(p), groups = K::groups(p);
   int32_t* ready = p.counters + kRunsReady;
   for (int item = unit.begin; item < unit.begin + unit.count; ++item) {
-    position.hold(item / items + (K::kPaired ? 0 : block.plan.runs), ready);
-    const int buffer = position.buffers.at, output = item % items * K::kOutputs;
-    const FewRun run = block.run[buffer];
-    const float* first = block.weight_scales(buffer) + output / kGroup * groups;
-    const float* second = K::kPaired ? first + Layout::scales_of(p.up) : first;
+    position.hold(item / items + (K::kPaired ? 0 : block.plan.runs), K::kPaired, ready);
+    const int at = position.buffers.at, output = item % items * K::kOutputs;
+    const FewRun run = block.run[at];
+    const RowsBuffer buffer = block.buffer(K::kPaired, at);
+    const float* first = buffer.weight_scales + output / kGroup * groups;
+    const float* second = K::kPaired ? first + Layout::scales_of(p.up, kPieces) : first;
     Sums<K> sum = {};
     for (int group = 0; group < groups; group += K::kStageGroups, position.stages.next()) {
       Parts<K> part;
       position.stages.wait_full();
-      multiply_stage<K>(block.stage(position.stages.at), block.rows(buffer) + group * K::kRows * kGroup, part);
+      multiply_stage<K>(block.stage(position.stages.at), buffer.rows + group * K::kRows * kGroup, part);
       position.stages.arrive(position.stages.empty);
-      add_stage<K>(part, block.scales(buffer) + group, scale_stride, first + group, second + group, groups, sum);
+      add_stage<K>(part, buffer.scales + group, buffer.scale_stride, first + group, second + group, groups, sum);
     }
-    put<K>(p, run, block.pair[buffer], output, sum);
+    put<K>(p, run, block.pair[at], output, sum);
     if (K::kPaired) ++position.behind;
   }
   position.tell(ready);
@@ -212,14 +218,14 @@ __global__ void __launch_bounds__(kThreads, 1)
   __shared__ int unit_number[kUnits], pair[kRowsBuffers][kRows], runs[2];
   __shared__ FewRun run[kRowsBuffers];
   __shared__ uint64_t stage_full[kStagesMax], stage_empty[kStagesMax], unit_known[kUnits];
-  __shared__ uint64_t rows_full[kRowsBuffers], rows_empty[kRowsBuffers];
+  __shared__ uint64_t rows_full[2][kRowsBuffers], rows_empty[2][kRowsBuffers];  // gate and up, down
   if (threadIdx.x == kCopier) {
     for (const FewProduct* product : {&p.up, &p.down}) {
       if (p.experts > 0) prefetch_map(&product->weights.map);
       if (p.with_shared) prefetch_map(&product->shared.map);
     }
     for (int i = 0; i < kStagesMax; ++i) barrier_init(stage_full + i, 1), barrier_init(stage_empty + i, 4);
-    for (int i = 0; i < kRowsBuffers; ++i) barrier_init(rows_full + i, 4), barrier_init(rows_empty + i, 4);
+    for (int i = 0; i < 2 * kRowsBuffers; ++i) barrier_init(rows_full[0] + i, 4), barrier_init(rows_empty[0] + i, 4);
     for (int i = 0; i < kUnits; ++i) barrier_init(unit_known + i, 1);
     barriers_made();
     if (launch.most_have_rows) {
@@ -230,7 +236,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   int taken = 0;
   if (threadIdx.x == kCopier) taken = atomicAdd(p.counters + kTaken, 1);
   unsigned char* memory = anywhere + (kAlignment - shared_address(anywhere) % kAlignment) % kAlignment;
-  const Layout layout(p, kRows, launch.buffers, launch.runs_max);
+  const Layout layout(p, kRows, kDownTiles, launch.buffers, launch.runs_max);
   const RunLists lists = {reinterpret_cast<int*>(memory + layout.count), reinterpret_cast<FewRun*>(memory + layout.run),
                           reinterpret_cast<uint16_t*>(memory + layout.pair),
                           reinterpret_cast<int*>(memory + layout.ring), runs};
@@ -239,16 +245,18 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   const Block<kRows> block = {memory, layout, lists, plan_of<kRows, kDownTiles>(p, runs[1]), run, pair};
   const Units units = {unit_number, unit_known};
-  const Turns of_stages = {stage_full, stage_empty, launch.stages}, of_rows = {rows_full, rows_empty, launch.buffers};
+  const Turns of_stages = {stage_full, stage_empty, launch.stages};
+  const Turns up_rows = {rows_full[0], rows_empty[0], launch.buffers},
+              down_rows = {rows_full[1], rows_empty[1], layout.down_buffers};
   if (threadIdx.x >= kPreparer) {
-    prepare_rows<kRows, kDownTiles>(p, block, units, of_rows);
+    prepare_rows<kRows, kDownTiles>(p, block, units, up_rows, down_rows);
     leave_counters(p, runs[1]);
   } else if (threadIdx.x >= kCopier) {
     if (threadIdx.x == kCopier) {
       copy_weights<kRows, kDownTiles>(p, block, taken, units, Copies{of_stages, of_stages, launch.ahead});
     }
   } else {
-    multiply_items<kRows, kDownTiles>(p, block, units, Position{of_rows, of_stages});
+    multiply_items<kRows, kDownTiles>(p, block, units, Position{up_rows, down_rows, of_stages});
   }
 }
 
@@ -268,7 +276,9 @@ template <int kRows, int kDownTiles>
 void launch(const FewFp8Args& args, Stream stream) {
   constexpr int kStatic = 1024, kStagesEnough = 4, kAhead = 2;
   const int runs = static_cast<int>(runs_max(args, kRows));
-  const auto bytes = [&](int stages, int buffers) { return Layout(args, kRows, buffers, runs).bytes(stages); };
+  const auto bytes = [&](int stages, int buffers) {
+    return Layout(args, kRows, kDownTiles, buffers, runs).bytes(stages);
+  };
   int stages = kStagesMax, buffers = kRowsBuffers;
   if (bytes(kStagesEnough, buffers) + kStatic > kFp8SharedBytesMax) buffers = 1;
   while (bytes(stages, buffers) + kStatic > kFp8SharedBytesMax) --stages;
