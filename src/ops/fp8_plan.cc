@@ -58,6 +58,15 @@ int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows) {
   return aligned(pairs + with_rows * (tile_rows - 1), tile_rows);
 }
 
+int64_t few_down_tiles(int64_t outputs, int64_t inputs) {
+  int64_t tiles = 1;
+  while (tiles < kFewPieces && inputs / kFp8Depth % (kFewPieces / tiles) != 0 &&
+         outputs % (2 * tiles * kFewPieceOutputs) == 0) {
+    tiles *= 2;
+  }
+  return tiles;
+}
+
 int64_t fp8_scale_stride(int64_t rows) { return aligned(rows, 4); }
 
 size_t fp8_rows_bytes(int64_t rows, int64_t inputs) {

@@ -69,6 +69,13 @@ Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts, int32_t blocks = kFp8Blo
 // Rows of a buffer that holds `pairs` rows of `experts` experts, each expert's from a multiple of `tile_rows` on.
 int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows);
 
+// Experts with few rows each (ops/cuda/gemm_fp8_few.cu): a stage of the ring of weights holds so many pieces of 64
+// outputs by kFp8Depth inputs.
+constexpr int64_t kFewPieces = 4, kFewPieceOutputs = 64;
+// Pieces of a stage of the down product that are of other outputs than the first, and the first; the rest are of other
+// inputs: as many as leave least of its stages empty. A power of two.
+int64_t few_down_tiles(int64_t outputs, int64_t inputs);
+
 // Rows in e4m3 with their scales: elements from one group's scales to the next one's, and bytes of the workspace.
 int64_t fp8_scale_stride(int64_t rows);
 size_t fp8_rows_bytes(int64_t rows, int64_t inputs);

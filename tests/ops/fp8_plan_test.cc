@@ -97,6 +97,15 @@ TEST(Fp8Plan, PaddedRowsHoldEveryDistribution) {
   }
 }
 
+// A stage holds 64 outputs of 512 inputs, or more outputs where a rank's experts have fewer inputs.
+TEST(Fp8Plan, StagesOfFewRowsAreFull) {
+  for (const int64_t width : {512, 1024, 2048}) EXPECT_EQ(few_down_tiles(4096, width), 1) << width;
+  for (const int64_t width : {256, 768, 1280}) EXPECT_EQ(few_down_tiles(4096, width), 2) << width;
+  for (const int64_t width : {128, 384, 640}) EXPECT_EQ(few_down_tiles(4096, width), 4) << width;
+  EXPECT_EQ(few_down_tiles(384, 128), 2) << "outputs are whole items";
+  EXPECT_EQ(few_down_tiles(128, 128), 2);
+}
+
 constexpr Fp8Experts k397B = {.choices = 10, .experts = 512, .hidden = 4096, .width = 1024, .shared_width = 1024};
 
 // Counted by hand: 10 tokens x 2 of 3 experts are 20 + 3 x 63 rows, so 4 tiles of 64.

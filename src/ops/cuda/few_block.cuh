@@ -7,8 +7,8 @@ namespace hylas::cuda::few {
 // Threads: a warpgroup multiplies, one of the next warp copies, the others prepare rows.
 constexpr int kWarpgroup = 128;
 constexpr int kCopier = kWarpgroup, kPreparer = kCopier + 32, kThreads = kPreparer + kWarpgroup;
-constexpr int kGroup = 128;  // inputs of a scale
-constexpr int kPieces = 4;   // of a stage of the ring: tiles of 64 outputs times groups of inputs
+constexpr int kGroup = 128;          // inputs of a scale
+constexpr int kPieces = kFewPieces;  // of a stage of the ring: tiles of 64 outputs times groups of inputs
 constexpr int kPieceBytes = kFewTileRows * kGroup, kStageBytes = kPieces * kPieceBytes;
 constexpr int kStagesMax = 6;
 constexpr int kRowsBuffers = 2;
@@ -37,14 +37,6 @@ template <int rows>
 using Up = Kind<true, rows, 1>;
 template <int rows, int item_tiles>
 using Down = Kind<false, rows, item_tiles>;
-
-// Of an item of a down product: as many as leave least of its stages empty.
-inline int down_item_tiles(int64_t outputs, int64_t inputs) {
-  for (int tiles = 1; tiles < kPieces; tiles *= 2) {
-    if (inputs / kGroup % (kPieces / tiles) == 0 || outputs % (2 * tiles * kFewTileRows) != 0) return tiles;
-  }
-  return kPieces;
-}
 
 __host__ __device__ constexpr int aligned(int bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -243,7 +235,7 @@ __device__ void prefetch_first(const FewFp8Args& p, int unit) {
   const int items = K::items(p), number = static_cast<int>(blockIdx.x) - (p.with_shared ? items : 0);
   const int at = max(number, 0) * unit, expert = at / items;
   const int item = number < 0 ? static_cast<int>(blockIdx.x) : at % items;
-  if (expert >= p.experts) return;
+  if (number >= 0 && expert >= p.experts) return;
   const CUtensorMap* map = number < 0 ? &p.up.shared.map : &p.up.weights.map;
   for (int group = 0; group * kGroup < p.up.inputs; ++group) {
     prefetch_box(map, group * kGroup, 0, 2 * expert, item * K::kOutputs / 8);

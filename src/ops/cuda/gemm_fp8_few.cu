@@ -8,7 +8,6 @@
 #include "ops/cuda/few_rows.cuh"
 #include "ops/cuda/route.h"
 #include "ops/cuda/wgmma.cuh"
-#include "ops/fp8_plan.h"
 #include "tensor/cuda/launch.cuh"
 #include "tensor/cuda/shared_limit.h"
 
@@ -273,7 +272,7 @@ int64_t runs_max(const FewFp8Args& args, int64_t rows) {
 }
 
 template <int kRows, int kDownTiles>
-void launch(const FewFp8Args& args, Stream stream) {
+void launch(const FewFp8Args& args, int32_t blocks, Stream stream) {
   constexpr int kStatic = 1024, kStagesEnough = 4, kAhead = 2;
   const int runs = static_cast<int>(runs_max(args, kRows));
   const auto bytes = [&](int stages, int buffers) {
@@ -287,19 +286,19 @@ void launch(const FewFp8Args& args, Stream stream) {
   static SharedLimit limit;
   limit.raise(few_fp8_kernel<kRows, kDownTiles>, static_cast<int>(kFp8SharedBytesMax) - kStatic,
               "moe (fp8, shared memory)");
-  launch_following(few_fp8_kernel<kRows, kDownTiles>, kFp8Blocks, kThreads, static_cast<size_t>(bytes(stages, buffers)),
+  launch_following(few_fp8_kernel<kRows, kDownTiles>, blocks, kThreads, static_cast<size_t>(bytes(stages, buffers)),
                    stream, "moe (fp8)", args, Launch{stages, kAhead, buffers, runs, most_have_rows});
 }
 
 template <int kRows>
-void launch(const FewFp8Args& args, Stream stream) {
-  switch (down_item_tiles(args.down.outputs, args.down.inputs)) {
+void launch(const FewFp8Args& args, int32_t blocks, Stream stream) {
+  switch (few_down_tiles(args.down.outputs, args.down.inputs)) {
     case 1:
-      return launch<kRows, 1>(args, stream);
+      return launch<kRows, 1>(args, blocks, stream);
     case 2:
-      return launch<kRows, 2>(args, stream);
+      return launch<kRows, 2>(args, blocks, stream);
     default:
-      return launch<kRows, 4>(args, stream);
+      return launch<kRows, 4>(args, blocks, stream);
   }
 }
 
@@ -313,9 +312,9 @@ bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs) {
          pairs <= kPairsMax;
 }
 
-void few_fp8(const FewFp8Args& args, Stream stream) {
+void few_fp8(const FewFp8Args& args, int32_t blocks, Stream stream) {
   if (args.tokens == 0) return;
-  few::run_rows(args) > 8 ? few::launch<kFewRows>(args, stream) : few::launch<8>(args, stream);
+  few::run_rows(args) > 8 ? few::launch<kFewRows>(args, blocks, stream) : few::launch<8>(args, blocks, stream);
 }
 
 }  // namespace hylas::cuda

@@ -6,11 +6,12 @@
 #include "ops/cuda/fp8_rows.h"
 #include "ops/cuda/gemm.h"
 #include "ops/cuda/tensor_map.h"
+#include "ops/fp8_plan.h"
 
 namespace hylas::cuda {
 
 constexpr int kFewRows = 16;
-constexpr int kFewTileRows = 64;  // of a weight; paired: of both
+constexpr int kFewTileRows = kFewPieceOutputs;  // of a weight; paired: of both
 
 // The matrices of experts, one behind the other, scales too. Paired: two of each, in the order of their places.
 struct FewWeights {
@@ -59,8 +60,8 @@ FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t co
 // Whether matrices of these inputs are taken, for so many pairs.
 bool few_fp8_takes(int64_t hidden, int64_t width, int64_t pairs);
 // The sum over each block of 128 inputs is multiplied by both scales and added in f32, in ascending order: a row's bits
-// do not depend on other rows.
-void few_fp8(const FewFp8Args& args, Stream stream);
+// do not depend on other rows. By so many blocks, one for each multiprocessor.
+void few_fp8(const FewFp8Args& args, int32_t blocks, Stream stream);
 
 // gemm_fp8_chosen.cu: the same, of rows in bf16, for so few tokens times `choices`, those that a token has among all
 // ranks' experts: their sums come in another order, so this alone decides who makes them.

@@ -162,7 +162,7 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids
     chosen_fp8(args, view(x.values), stream);
   } else {
     args.x = ready_or_quantized(workspace, fp8_view(x), view(x.values), tokens, hidden, stream);
-    few_fp8(args, stream);
+    few_fp8(args, fp8_blocks(device_.multiprocessors()), stream);
   }
   return {args.out, out ? out->row_stride : pairs * hidden, nullptr};
 }
