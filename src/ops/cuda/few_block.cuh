@@ -54,8 +54,8 @@ struct RowsLayout {
   }
 };
 
-// Shared memory behind its alignment: buffers of runs' rows, lists of runs, then the ring. Those of the down products
-// take the place of gate and up's: mostly they are smaller, and two fit where one did.
+// Shared memory behind its alignment: buffers of runs' rows, lists of runs, then the ring. Where there is room for but
+// one of gate and up's, two of the down products', which mostly are smaller, take its place once it is empty.
 struct Layout {
   RowsLayout up, down;
   int down_buffers, run, pair, count, ring;
@@ -64,6 +64,7 @@ struct Layout {
         down(rows, groups_of(args.down.inputs, kPieces / item_tiles), scales_of(args.down, kPieces / item_tiles)) {
     run = buffers * (up.bytes > down.bytes ? up.bytes : down.bytes);
     down_buffers = kRowsBuffers * down.bytes <= run ? kRowsBuffers : 1;
+    if (down_buffers == buffers) up.bytes = down.bytes = run / buffers;
     count = run + runs_max * static_cast<int>(sizeof(FewRun));
     pair = count + args.experts * static_cast<int>(sizeof(int));
     ring = aligned(pair + static_cast<int>(args.tokens) * args.k * static_cast<int>(sizeof(uint16_t)));

@@ -129,7 +129,7 @@ struct Position {
     }
     if (!paired && !down) {
       down = true;
-      buffers = down_buffers;
+      if (down_buffers.count > buffers.count) buffers = down_buffers;
     }
     held = run;
     buffers.wait_full();
