@@ -52,13 +52,13 @@ __device__ void find_runs(const FewFp8Args& p, const RunLists& lists) {
   for (int e = thread; e < p.experts; e += kThreads) lists.count[e] = 0;
   if (thread == 0) crowded = false;
   __syncthreads();
-  int token = thread / p.k, choice = thread - token * p.k;
-  const int step = kThreads / p.k, rest = kThreads - step * p.k;
+  const int k = max(p.k, 1), step = kThreads / k, rest = kThreads % k;
+  int token = thread / k, choice = thread % k;
 #pragma unroll 8
   for (int i = thread; i < pairs; i += kThreads) {
     const int expert = static_cast<const int32_t*>(p.ids.data)[token * p.ids.stride + choice] - p.expert_begin;
     token += step, choice += rest;
-    if (choice >= p.k) ++token, choice -= p.k;
+    if (choice >= k) ++token, choice -= k;
     const bool held = expert >= 0 && expert < p.experts;
     lists.scratch[i] = held ? expert << 16 | atomicAdd(&lists.count[expert], 1) : -1;
   }
