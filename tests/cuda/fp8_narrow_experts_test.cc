@@ -65,16 +65,16 @@ struct Layer {
   HostTensor weights;
 };
 
-class CudaFp8NarrowExperts : public testing::TestWithParam<ExpertCase> {};
+class CudaNarrowExperts : public testing::TestWithParam<ExpertCase> {};
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, CudaFp8NarrowExperts,
+    Shapes, CudaNarrowExperts,
     testing::Values(ExpertCase{8, 4096, 128, 128, 512, 10, 512}, ExpertCase{64, 4096, 128, 128, 512, 10, 512},
                     ExpertCase{256, 4096, 128, 128, 512, 10, 512}, ExpertCase{8, 4096, 256, 256, 512, 10, 512},
                     ExpertCase{64, 4096, 256, 256, 512, 10, 512}, ExpertCase{256, 4096, 256, 256, 512, 10, 512},
                     ExpertCase{256, 2048, 256, 256, 256, 8, 256}));
 
 // The last tokens are those of the CPU, and all have the bits that they have among few.
-TEST_P(CudaFp8NarrowExperts, OfManyTokensAreThoseOfFew) {
+TEST_P(CudaNarrowExperts, OfManyTokensAreThoseOfFew) {
   const Layer layer(GetParam());
   const ExpertCase& c = layer.c;
   const OnDevice dx(layer.some.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
