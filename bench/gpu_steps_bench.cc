@@ -14,6 +14,7 @@
 #include "weights/dummy_source.h"
 
 namespace hylas {
+namespace cuda { void row_trace_print(); }  // DEV
 namespace {
 
 constexpr int32_t kPage = 64;
@@ -30,7 +31,7 @@ class Model {
  public:
   Model(const ModelConfig& config, int32_t layers) : config_(config) {
     CudaOpsOptions kernels{.workspace_bytes = size_t{1} << 30, .prefill = {.delta = true, .attention = true}};
-    kernels.fp8.linear = kernels.fp8.experts = true;
+    kernels.fp8.linear = kernels.fp8.experts = kernels.row_layers = true;
     ops_ = make_cuda_ops(kernels).value();
     config_.num_layers = layers;
     config_.layer_types.resize(static_cast<size_t>(layers));
@@ -145,6 +146,7 @@ int main_of(int count, char** arguments) {
   for (int32_t rows : decodes) {
     const double ms = model.step_ms(std::vector<Row>(static_cast<size_t>(rows), Row{1, 1024}), true);
     fmt::print("decode {:3} x 1k context: {:8.3f} ms, {:9.0f} tokens/s\n", rows, ms, rows / ms * 1e3);
+    if (rows == 1) cuda::row_trace_print();
   }
   for (const std::vector<Row>& rows : prefills) {
     const double ms = model.step_ms(rows, false);

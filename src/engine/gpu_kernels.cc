@@ -34,6 +34,7 @@ CudaOpsOptions cuda_ops_options(const EngineOptions& options, const EngineConfig
   cuda.fp8.linear = chosen.model.quantised && is_library(options.fp8_gemm_backend);
   cuda.fp8.experts = chosen.model.quantised && is_library(options.moe_runner_backend);
   if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
+  cuda.row_layers = !options.ranks_share_gpu;
   cuda.prefill = {.delta = is_library(options.linear_attn_backend),
                   .attention = is_library(options.prefill_attention_backend)};
   if (cuda.prefill.attention) {

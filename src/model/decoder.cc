@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "model/layer.h"
 #include "model/mtp.h"
@@ -23,6 +24,8 @@ struct Decoder::Impl {
   bool first() const { return options.layer_begin == 0; }
   bool last() const { return options.layer_end == config.num_layers; }
   Status load(WeightSource& source);
+  // How many layers from `first` on ran at once (Ops::row_layers), `normed` as Layer::forward has it; 0: none.
+  size_t forward_row(const Step& step, size_t first, const Tensor& hidden, const ActRows& normed) const;
   Step make_step(const Batch& batch, StatePools& pools, Arena& arena, std::span<const int32_t> group_tokens) const;
 };
 
@@ -115,6 +118,27 @@ Step Decoder::Impl::make_step(const Batch& batch, StatePools& pools, Arena& aren
   return Step{*ops, batch, pools, arena, *comms, group_tokens, rope};
 }
 
+size_t Decoder::Impl::forward_row(const Step& step, size_t first, const Tensor& hidden, const ActRows& normed) const {
+  const RankComms& comms = step.comms;
+  if (step.batch.tokens != 1 || comms.stage || comms.attn || comms.dp || comms.ep) return 0;
+  std::vector<RowLayer> run;
+  for (size_t i = first; i < layers.size(); ++i) {
+    std::optional<RowLayer> row = layers[i].row_layer(step);
+    if (!row || (i > first && !row->mixer)) break;
+    run.push_back(*std::move(row));
+  }
+  const size_t taken = step.ops.row_layers_taken(run, hidden, step.batch);
+  if (taken == 0) return 0;
+  const size_t next = first + taken;
+  const RowsNorm norm = next < layers.size() ? layers[next].input_norm(step, hidden.dtype) : RowsNorm();
+  HYLAS_CHECK(norm.form == RowForm::kValues, "one row in e4m3");
+  ArenaScope scope(step.arena);
+  const Tensor mixed = run.front().mixer ? Tensor() : layers[first].attend(step, normed).values;
+  step.ops.row_layers(std::span(run).first(taken), mixed, hidden, norm.weight, config.rms_eps, step.batch,
+                      normed.values);
+  return taken;
+}
+
 void Decoder::forward(const Batch& batch, StatePools& pools, const Tensor& hidden, Arena& arena,
                       std::span<const int32_t> group_tokens) {
   const Impl& m = *impl_;
@@ -126,6 +150,10 @@ void Decoder::forward(const Batch& batch, StatePools& pools, const Tensor& hidde
   ActRows normed = room.in(norm.form);
   if (batch.tokens > 0) m.ops->rms_norm(hidden, norm.weight, m.config.rms_eps, normed);
   for (size_t i = 0; i < m.layers.size(); ++i) {
+    if (const size_t taken = m.forward_row(step, i, hidden, normed)) {
+      i += taken - 1;
+      continue;
+    }
     norm = i + 1 < m.layers.size() ? m.layers[i + 1].input_norm(step, act) : RowsNorm();
     m.layers[i].forward(step, hidden, normed, norm, m.config.rms_eps);
     normed = room.in(norm.form);

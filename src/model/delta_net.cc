@@ -56,6 +56,20 @@ RowForm DeltaNet::input_form(const Step& step, DType act) const {
   return form;
 }
 
+std::pair<Tensor, Tensor> DeltaNet::pools(const Step& step) const {
+  const StateKind* conv_kind = step.pools.layout().find("conv");
+  const StateKind* delta_kind = step.pools.layout().find("delta");
+  HYLAS_CHECK(conv_kind && delta_kind, "no state kinds for a linear layer");
+  const int64_t slots = step.pools.slots();
+  return {step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3}),
+          step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim})};
+}
+
+RowMixer DeltaNet::row_mixer(const Step& step) const {
+  const auto [conv_pool, delta_pool] = pools(step);
+  return {qkv_, z_, a_, b_, mixer_, shape_, conv_pool, delta_pool};
+}
+
 void DeltaNet::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
   ArenaScope scope(step.arena);
   const int64_t tokens = step.batch.tokens;
@@ -67,13 +81,7 @@ void DeltaNet::forward(const Step& step, const ActRows& x, const Tensor& partial
   const Tensor outs[] = {s.u, s.z.reshaped({tokens, value_columns}), s.a, s.b};
   step.ops.linear(x, weights, outs);
 
-  const StateKind* conv_kind = step.pools.layout().find("conv");
-  const StateKind* delta_kind = step.pools.layout().find("delta");
-  HYLAS_CHECK(conv_kind && delta_kind, "no state kinds for a linear layer");
-  const int64_t slots = step.pools.slots();
-  const Tensor conv_pool = step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3});
-  const Tensor delta_pool =
-      step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim});
+  const auto [conv_pool, delta_pool] = pools(step);
   const ActRows out = s.out.in(step.ops.row_form(out_, act, tokens));
   step.ops.delta_mixer(s.u, s.z, s.a, s.b, mixer_, shape_, conv_pool, delta_pool, step.batch, s.c,
                        out.reshaped({tokens, shape_.value_heads, shape_.value_dim}));

@@ -2,9 +2,11 @@
 // Gated DeltaNet (model.md section 3.2): a linear-attention layer whose whole memory is one matrix per value head and
 // the last three inputs of a short convolution.
 #include <string>
+#include <utility>
 
 #include "base/result.h"
 #include "model/step.h"
+#include "ops/row_layer.h"
 #include "weights/source.h"
 
 namespace hylas {
@@ -21,6 +23,8 @@ class DeltaNet {
   // x [tokens, H] (normed) -> partials [slices, tokens, H] f32 or of partial_type.
   void forward(const Step& step, const ActRows& x, const Tensor& partials) const;
 
+  RowMixer row_mixer(const Step& step) const;
+
   struct Scratch {
     Tensor u;     // [tokens, channels] act: q | k | v before the convolution
     Tensor z;     // [tokens, value_heads, value_dim] act: the output gate
@@ -32,6 +36,9 @@ class DeltaNet {
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
+  // [slots, channels, 3] and [slots, value_heads, key_dim, value_dim].
+  std::pair<Tensor, Tensor> pools(const Step& step) const;
+
   DeltaShape shape_{};  // of this rank
   int32_t layer_ = 0;
   LinearWeight qkv_;    // [channels, H]: rows q | k | v

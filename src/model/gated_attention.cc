@@ -44,8 +44,7 @@ RowForm GatedAttention::input_form(const Step& step, DType act) const {
   return form;
 }
 
-void GatedAttention::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
-  ArenaScope scope(step.arena);
+ActRows GatedAttention::attend(const Step& step, const ActRows& x) const {
   const int64_t tokens = step.batch.tokens;
   const DType act = x.values.dtype;
   const Scratch s = allocate(step.arena, tokens, act);
@@ -62,7 +61,12 @@ void GatedAttention::forward(const Step& step, const ActRows& x, const Tensor& p
   const float scale = 1.f / std::sqrt(static_cast<float>(head_dim_));
   const ActRows out = s.out.in(step.ops.row_form(o_, act, tokens));
   step.ops.attention(s.q, s.qg, step.batch, kv, scale, out.reshaped({tokens, heads_, head_dim_}));
-  step.ops.linear_partial(out, o_, partials);
+  return out;
+}
+
+void GatedAttention::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
+  ArenaScope scope(step.arena);
+  step.ops.linear_partial(attend(step, x), o_, partials);
 }
 
 }  // namespace hylas

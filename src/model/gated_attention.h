@@ -21,6 +21,8 @@ class GatedAttention {
   const LinearWeight& out() const { return o_; }
   // x [tokens, H] (normed) -> partials [slices, tokens, H] f32 or of partial_type.
   void forward(const Step& step, const ActRows& x, const Tensor& partials) const;
+  // The same up to the rows that its last product reads, which lie in the arena.
+  ActRows attend(const Step& step, const ActRows& x) const;
 
   struct Scratch {
     Tensor qg;    // [tokens, heads, 2 * head_dim] act

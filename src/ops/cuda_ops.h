@@ -27,6 +27,9 @@ struct CudaOpsOptions {
   size_t workspace_bytes = size_t{512} << 20;
   CudaFp8Options fp8;
   CudaPrefillOptions prefill;
+  // A decode step of one sequence takes several layers at once where their shapes allow it. Ranks that share a GPU would
+  // wait for each other: such launches need all of it.
+  bool row_layers = false;
 };
 // One thread at a time may use it. kUnsupported: no GPU, another architecture, an old
 // driver, or a build without CUDA; kExhausted: too little memory.

@@ -37,6 +37,7 @@ struct RopeConfig {
 };
 
 struct PeerPartials;  // tensor/cuda/peers.h
+struct RowLayer;      // ops/row_layer.h
 
 // Shapes of a Gated DeltaNet layer on this rank.
 struct DeltaShape {
@@ -227,6 +228,22 @@ class Ops {
   // partials [slices, T, H] f32
   virtual void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
+
+  // How many of these layers, from the first on, row_layers() takes at once for this batch; the first may be one without
+  // a mixer, the others are not. 0: none, as for every batch but one of a single decode row.
+  virtual size_t row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) {
+    static_cast<void>(layers), static_cast<void>(hidden), static_cast<void>(batch);
+    return 0;
+  }
+  // Those layers, bit for bit as the operators above do them one after the other. mixed [1, columns of the first one's
+  // `out`] act: the result of its mixer, if it has none here. hidden [1, H] act: the residual, in place. normed [1, H]
+  // act: next_norm over it; next_norm may be null.
+  virtual void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden,
+                          const Tensor& next_norm, float eps, const Batch& batch, const Tensor& normed) {
+    static_cast<void>(layers), static_cast<void>(mixed), static_cast<void>(hidden), static_cast<void>(next_norm);
+    static_cast<void>(eps), static_cast<void>(batch), static_cast<void>(normed);
+    HYLAS_CHECK(false, "layers that were not taken");
+  }
 
   // out[i] = x[index[i]].                                            x [T, H], index [R] i32, out [R, H]
   virtual void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) = 0;

@@ -5,15 +5,28 @@
 #include "ops/cuda/norm.h"
 #include "ops/cuda/norm_experts.h"
 #include "ops/cuda/route.h"
+#include "ops/cuda/row_layers.h"
 #include "ops/cuda/rows.h"
 
 namespace hylas::cuda {
+namespace {
+
+// Scratch and counters of row_layers.
+Result<Buffer> make_row_memory(CudaDevice& device) {
+  HYLAS_ASSIGN(Buffer memory, Buffer::make(device, kRowLayersScratch + kRowLayersCounters));
+  const std::byte zeros[kRowLayersCounters] = {};
+  device.copy_from_host(static_cast<std::byte*>(memory.data()) + kRowLayersScratch, zeros, sizeof zeros);
+  return memory;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device));
   std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device), options));
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
+  HYLAS_ASSIGN(ops->row_memory_, make_row_memory(*ops->device_));
   HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_, options.fp8));
   HYLAS_ASSIGN(ops->large_, LargeGemm::make());
   return std::unique_ptr<Ops>(std::move(ops));

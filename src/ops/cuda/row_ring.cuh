@@ -1,0 +1,98 @@
+#pragma once
+// The weights' way in row_layers.cu: pieces of 32 KiB in the order in which the block's warps want them, as many ahead
+// as shared memory holds, however the blocks wait for each other meanwhile.
+#include "ops/cuda/bulk_copy.cuh"
+#include "ops/cuda/element.cuh"
+
+namespace hylas::cuda {
+
+constexpr int kRowWarps = 8, kRowThreads = 32 * kRowWarps;  // that work; one more warp fetches
+constexpr int kSlotBytes = 32 << 10, kSlotScales = 32;
+
+template <int kSlots>
+struct RowSlots {
+  static constexpr int kCount = kSlots;
+  alignas(128) unsigned char data[kSlots][kSlotBytes];
+  alignas(16) float scale[kSlots][kSlotScales];
+  alignas(8) uint64_t full[kSlots], empty[kSlots];
+
+  // One thread, before the block's barrier.
+  __device__ void make() {
+    for (int i = 0; i < kSlots; ++i) {
+      barrier_init(full + i, 1);
+      barrier_init(empty + i, kRowWarps);
+    }
+  }
+};
+
+// `bytes` of global memory that nobody will want again in this step; both at multiples of 16.
+__device__ __forceinline__ void copy_piece(void* to, const void* from, uint32_t bytes, uint64_t* barrier,
+                                           uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+      : "memory");
+}
+
+// The fetching side: one thread.
+template <class Slots>
+struct RowFetch {
+  Slots& slots;
+  Turns turns;
+  uint64_t policy;
+  __device__ explicit RowFetch(Slots& s) : slots(s), turns{s.full, s.empty, Slots::kCount}, policy(read_once()) {}
+  // The next slot, empty; `bytes` will come.
+  __device__ __forceinline__ void begin(uint32_t bytes) const {
+    turns.wait_empty();
+    barrier_arrive_expecting(turns.full + turns.at, bytes);
+  }
+  __device__ __forceinline__ void data(int at, const void* from, uint32_t bytes) const {
+    copy_piece(slots.data[turns.at] + at, from, bytes, turns.full + turns.at, policy);
+  }
+  __device__ __forceinline__ void scale(int at, const float* from, uint32_t count) const {
+    copy_piece(slots.scale[turns.at] + at, from, count * sizeof(float), turns.full + turns.at, policy);
+  }
+  __device__ __forceinline__ void end() { turns.next(); }
+};
+
+// The working side: all lanes of every working warp take every slot.
+template <class Slots>
+struct RowTake {
+  Slots& slots;
+  Turns turns;
+  __device__ explicit RowTake(Slots& s) : slots(s), turns{s.full, s.empty, Slots::kCount} {}
+  __device__ __forceinline__ void begin() const { turns.wait_full(); }
+  __device__ __forceinline__ const unsigned char* data() const { return slots.data[turns.at]; }
+  __device__ __forceinline__ const float* scale() const { return slots.scale[turns.at]; }
+  // What the warp wanted is in its registers.
+  __device__ __forceinline__ void end() {
+    turns.arrive(turns.empty);
+    turns.next();
+  }
+};
+
+// Blocks of a grid that are all there, and count arrivals: the counter only grows within a launch.
+struct RowGrid {
+  unsigned* counter;
+  // All working threads; what they wrote is seen by whoever waits for it.
+  __device__ __forceinline__ void arrive() const {
+    asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory");
+    if (threadIdx.x == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+  }
+  // One thread.
+  __device__ __forceinline__ void poll(unsigned target) const {
+    unsigned value;
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    } while (value < target);
+  }
+  // All working threads.
+  __device__ __forceinline__ void wait(unsigned target) const {
+    if (threadIdx.x == 0) poll(target);
+    asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory");
+  }
+};
+__device__ __forceinline__ void row_sync() { asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory"); }
+
+}  // namespace hylas::cuda
