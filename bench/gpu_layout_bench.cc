@@ -103,11 +103,12 @@ void print_run(Engine& engine, const Workload& load, boost::json::object line) {
   const EngineStats before = engine.stats();
   const Run run(engine, load, 2);
   const EngineStats after = engine.stats();
-  boost::json::array bubbles;
+  boost::json::array bubbles, sums;
   for (size_t s = 0; s < after.stages.size(); ++s) {
-    const StageStats of_run{after.stages[s].busy_us - before.stages[s].busy_us,
-                            after.stages[s].active_us - before.stages[s].active_us};
+    const StageStats &begin = before.stages[s], &end = after.stages[s];
+    const StageStats of_run{end.busy_us - begin.busy_us, end.sums_us - begin.sums_us, end.active_us - begin.active_us};
     bubbles.push_back(of_run.bubble_ratio());
+    sums.push_back(static_cast<double>(of_run.sums_us) / static_cast<double>(std::max<int64_t>(of_run.busy_us, 1)));
   }
   const std::vector<double> ttfts = run.ttfts();
   line["prompts"] = load.prompts;
@@ -117,6 +118,7 @@ void print_run(Engine& engine, const Workload& load, boost::json::object line) {
   line["ttft_p50_s"] = ttfts[ttfts.size() / 2];
   line["ttft_p99_s"] = ttfts[ttfts.size() * 99 / 100];
   line["bubble_ratio"] = bubbles;
+  line["sums_of_busy"] = sums;
   if (load.output > 1) line["tpot_ms"] = run.tpot_ms(load.output);
   fmt::print("{}\n", boost::json::serialize(line));
   std::fflush(stdout);

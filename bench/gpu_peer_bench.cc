@@ -127,7 +127,7 @@ void measure(int32_t gpus, const Nccl& nccl) {
       "|\n",
       gpus);
   fmt::print("|---|---|---|---|---|---|---|\n");
-  for (int64_t elements = 4096; elements <= int64_t{64} << 20; elements *= 4) {
+  for (int64_t elements = 2048; elements <= int64_t{64} << 20; elements *= 2) {
     const int64_t bytes = elements * 4;
     const double ours = group.sum_us(bytes, [](Comm& comm, cudaStream_t, const Tensor& in, const Tensor& out, int32_t) {
       comm.all_reduce_slices(in, out);
@@ -146,7 +146,8 @@ constexpr int64_t kHidden = 4096;
 
 // A rank's tokens in one exchange.
 struct Tokens {
-  Tokens(CudaDevice& device, int32_t rank, int32_t ranks, int32_t own) : counts(ranks, own) {
+  // `x`: of the rows that travel there.
+  Tokens(CudaDevice& device, int32_t rank, int32_t ranks, int32_t own, DType x) : counts(ranks, own) {
     const int64_t all = int64_t{own} * ranks;
     const auto take = [&](DType dtype, std::initializer_list<int64_t> dims) {
       Tensor tensor(nullptr, dtype, dims);
@@ -162,9 +163,11 @@ struct Tokens {
     tokens = {.counts = counts,
               .held = {kExperts / ranks * rank, kExperts / ranks},
               .ids = take(DType::kI32, {own, kChoices}),
-              .x = take(DType::kBF16, {own, kHidden}),
+              .x = take(x, {own, kHidden}),
+              .scales = take(DType::kF32, {kHidden / kFp8Block, own}),
               .all_ids = take(DType::kI32, {all, kChoices}),
-              .all_x = take(DType::kBF16, {all, kHidden}),
+              .all_x = take(x, {all, kHidden}),
+              .all_scales = take(DType::kF32, {kHidden / kFp8Block, all}),
               .returned = take(DType::kF32, {1, own * kChoices, kHidden})};
     std::mt19937 random(rank);
     std::vector<int32_t> ids(static_cast<size_t>(own) * kChoices);
@@ -180,14 +183,15 @@ struct Tokens {
 void measure_experts(int32_t gpus) {
   Group group(gpus);
   fmt::print(
-      "\n| {} GPUs, tokens of each | to the experts and back, us | of it the rows back and their sum | bound, us | of "
-      "it |\n",
+      "\n| {} GPUs, tokens of each | to the experts in bf16 and back, us | in e4m3 | of it the rows back and their sum "
+      "| "
+      "bound, us | of it |\n",
       gpus);
-  fmt::print("|---|---|---|---|---|\n");
+  fmt::print("|---|---|---|---|---|---|\n");
   for (const int32_t own : {1, 8, 32, 64, 128, 256, 1024}) {
-    const auto us = [&](bool there_too) {
+    const auto us = [&](DType x, bool there_too) {
       return group.us([&](int32_t r, CudaDevice& device, const RankComms& handles) -> Group::Body {
-        const auto tokens = std::make_shared<Tokens>(device, r, gpus, own);
+        const auto tokens = std::make_shared<Tokens>(device, r, gpus, own, x);
         handles.experts->dispatch(tokens->tokens);
         return [=, &handles] {
           if (there_too) handles.experts->dispatch(tokens->tokens);
@@ -195,11 +199,12 @@ void measure_experts(int32_t gpus) {
         };
       });
     };
-    const double both = us(true), back = us(false);
+    const double bf16 = us(DType::kBF16, true), fp8 = us(DType::kF8E4M3, true), back = us(DType::kF8E4M3, false);
     const double elsewhere = (gpus - 1.0) / gpus, wanted = 1 - std::pow(elsewhere, kChoices);
-    const double bytes = own * (wanted * (gpus - 1) * 2 + kChoices * elsewhere * 4) * kHidden;
+    const double bytes = own * (wanted * (gpus - 1) * (1 + 4. / kFp8Block) + kChoices * elsewhere * 4) * kHidden;
     const double bound = bytes / kLinkBytesPerSecond * 1e6;
-    fmt::print("| {} | {:.1f} | {:.1f} | {:.1f} | {:.0f} % |\n", own, both, back, bound, 100 * bound / both);
+    fmt::print("| {} | {:.1f} | {:.1f} | {:.1f} | {:.1f} | {:.0f} % |\n", own, bf16, fp8, back, bound,
+               100 * bound / fp8);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "model/decoder.h"
 #include "model/manifest.h"
 #include "ops/cuda_ops.h"
+#include "ops/fp8_plan.h"
 #include "weights/dummy_source.h"
 
 namespace hylas {
@@ -32,6 +33,13 @@ class Model {
   Model(const ModelConfig& config, int32_t layers) : config_(config) {
     CudaOpsOptions kernels{.workspace_bytes = size_t{1} << 30, .prefill = {.delta = true, .attention = true}};
     kernels.fp8.linear = kernels.fp8.experts = kernels.row_layers = true;
+    if (config.experts > 0) {
+      kernels.workspace_wanted_bytes = fp8_experts_bytes(kTokensMax, {.choices = config.experts_per_token,
+                                                                      .experts = config.experts,
+                                                                      .hidden = config.hidden_size,
+                                                                      .width = config.moe_intermediate_size,
+                                                                      .shared_width = config.shared_intermediate_size});
+    }
     ops_ = make_cuda_ops(kernels).value();
     config_.num_layers = layers;
     config_.layer_types.resize(static_cast<size_t>(layers));

@@ -16,10 +16,11 @@ memory_mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits |
 layers=${2:-$(((gpus * memory_mib / 1024 - 30) / 9 / 4 * 4))}  # 6.6 GB of weights each, and room for the rest
 [ "$layers" -lt 60 ] || layers=60
 prompts=${PROMPTS:-$((gpus * 128))}
-seconds=${SECONDS_EACH:-120}
+seconds=${SECONDS_EACH:-120}  # --foreground below: who ends this script ends what it runs
+logs=${LOGS:-$(mktemp -d)}  # what every run says besides, and the lines of JSON
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 nvidia-smi topo -m | head -n $((gpus + 1))
-timeout "$seconds" "$folder/gpu_peer_bench" || echo "== gpu_peer_bench: exit code $?"
+timeout --foreground "$seconds" "$folder/gpu_peer_bench" || echo "== gpu_peer_bench: exit code $?"
 
 model=$(mktemp -d)
 trap 'rm -rf "$model"' EXIT
@@ -33,34 +34,38 @@ text["layer_types"] = text["layer_types"][:layers]
 json.dump(config, open(target, "w"))
 PYTHON
 
-# Prints a row: what was measured, what the simulator says, their ratio.
-row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS
-  local measured simulated
-  measured=$(timeout "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
-    --prompts "$5" 2>"$model/log" | tail -n 1)
-  if [ -z "$measured" ]; then
-    echo "| $1 | $2 | failed: $(tail -n 1 "$model/log") |"
-    return
-  fi
-  simulated=$("$folder/hylas" bench simulate --model-path "$model" --gpu "$kind" --layout "$1" --json \
-    --chunked-prefill-size "$2" --random-input-len "$3" --random-output-len "$4" --num-prompts "$5" 2>/dev/null)
-  python3 - "$measured" "$simulated" <<'PYTHON'
+# Prints a row for each number of prompts: what was measured, what the simulator says, by how much that is off.
+row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS[,PROMPTS...]
+  local log=$logs/$1-$2-$3-$4 prompts measured simulated
+  timeout --foreground "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
+    --prompts "$5" >"$log.json" 2>"$log.log" || echo "| $1 | $2 | exit code $?: $(tail -n 1 "$log.log") |"
+  for prompts in ${5//,/ }; do
+    measured=$(grep "\"prompts\":$prompts," "$log.json") || continue
+    simulated=$("$folder/hylas" bench simulate --model-path "$model" --gpu "$kind" --layout "$1" --json \
+      --chunked-prefill-size "$2" --random-input-len "$3" --random-output-len "$4" --num-prompts "$prompts" 2>>"$log.log")
+    print_row "$measured" "$simulated"
+  done
+}
+
+print_row() { # MEASURED SIMULATED
+  python3 - "$1" "$2" <<'PYTHON'
 import json, sys
 m, s = json.loads(sys.argv[1]), json.loads(sys.argv[2] or "[{}]")[0]
 percent = lambda values: " ".join(f"{100 * v:.1f}" for v in values)
 rate, guess = m["tokens_per_s"] / m["gpus"], s.get("tokens_per_s_per_gpu", 0)
-print(f"| {m['layout']} | {m['chunk']} | {m['tokens_per_s']:.0f} | {rate:.0f} | {m['ttft_mean_s']:.2f} | "
-      f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | {m.get('tpot_ms', 0):.2f} | "
-      f"{guess:.0f} | {s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
-      f"{100 * rate / guess if guess else 0:.0f} % |", flush=True)
+print(f"| {m['layout']} | {m['chunk']} | {m['prompts']} | {m['tokens_per_s']:.0f} | {rate:.0f} | {m['ttft_mean_s']:.2f} | "
+      f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | "
+      f"{percent(m['sums_of_busy'])} | {m.get('tpot_ms', 0):.2f} | {guess:.0f} | "
+      f"{s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
+      f"{f'{100 * (guess / rate - 1):+.0f} %' if guess else ''} |", flush=True)
 PYTHON
 }
 
 header() {
   echo
   echo "## $1"
-  echo "| layout | chunk | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | measured of simulated |"
-  echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+  echo "| layout | chunk | prompts | tok/s | tok/s/GPU | TTFT mean, s | p50 | p99 | bubble of each stage, % | sums over ranks of its work, % | TPOT, ms | simulated: tok/s/GPU | TTFT mean | bubble | error of its tok/s/GPU |"
+  echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
 }
 header "Qwen3.5-397B-A17B-FP8, $layers of 60 layers, $gpus x $kind: $prompts prompts of 3500, 1 out, concurrency 256"
 row "tp$gpus" 16384 3500 1 "$prompts"
@@ -72,7 +77,5 @@ groups=$([ "$gpus" -ge 8 ] && echo 4 || echo "$gpus")
 header "the same, 256 sequences: 1024 in, 64 out"
 for layout in "tp$gpus" "tp${gpus}ep$gpus" "tp${gpus}ep${gpus}dp$groups"; do row "$layout" 16384 1024 64 256; done
 # So short that decode alone makes the time of an output token.
-for sequences in 2 64; do
-  header "the same, $sequences sequences: 128 in, 128 out"
-  for layout in "tp$gpus" "tp${gpus}ep$gpus" "tp${gpus}ep${gpus}dp$groups"; do row "$layout" 16384 128 128 "$sequences"; done
-done
+header "the same, few sequences: 128 in, 128 out"
+for layout in "tp$gpus" "tp${gpus}ep$gpus" "tp${gpus}ep${gpus}dp$groups"; do row "$layout" 16384 128 128 2,64; done

@@ -25,6 +25,9 @@ class Comm {
   // Ops::add_rms_norm, so that one rank with four slices and four ranks with one add alike. `out` may be partials'
   // first slice.
   virtual void all_reduce_slices(const Tensor& partials, const Tensor& out) = 0;
+  // What all_reduce_slices took here since the start, waiting for the other ranks included. Not counted on a GPU that
+  // ranks share.
+  virtual int64_t sums_us() const = 0;
 
   // For few partial sums on devices that reach each other's memory: what an operator adds them from by itself
   // (Ops::add_rms_norm_over), instead of all_reduce_slices. Valid until the next call. Null: not here, or not for so

@@ -19,12 +19,14 @@ struct ExpertTokens {
   std::span<const int32_t> counts;
   ExpertRange held;  // by this rank
   Tensor ids;        // [own, k] i32: the experts of this rank's tokens
-  Tensor x;          // [own, H] act
+  Tensor x;          // [own, H] act or e4m3
+  Tensor scales;     // of e4m3: [groups, own] f32, column t is row t's; not without gaps, and may begin anywhere
   // What dispatch() writes: every token's experts, and the rows of tokens with an expert that this rank holds; the
   // others' are left as they are.
-  Tensor all_ids;   // [all, k] i32
-  Tensor all_x;     // [all, H] act; null at all ranks: they have all rows already
-  Tensor returned;  // [slices, own * k, H] f32 or bf16: room for the rows that other ranks send back
+  Tensor all_ids;     // [all, k] i32
+  Tensor all_x;       // [all, H] as x; null at all ranks: they have all rows already
+  Tensor all_scales;  // of e4m3: [groups, all or more] f32
+  Tensor returned;    // [slices, own * k, H] f32 or bf16: room for the rows that other ranks send back
 };
 
 // What becomes of an exchange's tokens: sums[s][t] = sum over k in top-k order of weights[t][k] * (slice s of expert

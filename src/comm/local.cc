@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "base/clock.h"
 #include "comm/slice_tree.h"
 
 namespace hylas {
@@ -66,6 +67,7 @@ class LocalComm final : public Comm {
   int32_t size() const override { return group_->size; }
 
   void all_reduce_slices(const Tensor& partials, const Tensor& out) override {
+    const int64_t begin_us = now_us();
     post(partials, out, {});
     const std::vector<const float*> slices = all_slices();
     const int64_t count = partials.dim(1) * partials.dim(2);
@@ -80,7 +82,10 @@ class LocalComm final : public Comm {
       copy_bytes(out.as<float>() + from, group_->posted[r].out.as<float>() + from, (to - from) * sizeof(float));
     }
     group_->barrier();
+    sums_us_ += now_us() - begin_us;
   }
+
+  int64_t sums_us() const override { return sums_us_; }
 
   void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) override {
     HYLAS_CHECK(in.dim(0) == row_counts[rank_] && in.contiguous() && out.contiguous());
@@ -138,6 +143,7 @@ class LocalComm final : public Comm {
 
   std::shared_ptr<Group> group_;
   int32_t rank_;
+  int64_t sums_us_ = 0;
 };
 
 }  // namespace

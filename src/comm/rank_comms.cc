@@ -27,6 +27,14 @@ void make_groups(const ParallelSizes& sizes, std::vector<RankComms>& ranks, int3
 
 }  // namespace
 
+int64_t RankComms::sums_us() const {
+  int64_t sum = 0;
+  for (const std::unique_ptr<Comm>* group : {&stage, &attn, &dp, &ep, &moe}) {
+    if (*group) sum += (*group)->sums_us();
+  }
+  return sum;
+}
+
 std::vector<RankComms> make_local_stage_comms(const ParallelSizes& sizes, int32_t stage_begin, int32_t stage_end) {
   std::vector<RankComms> ranks((stage_end - stage_begin) * sizes.tp);
   const auto group = [&](int32_t size, bool wanted, Member member, auto key) {

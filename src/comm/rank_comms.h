@@ -20,6 +20,9 @@ struct RankComms {
   std::unique_ptr<Pipe> pipe;   // the same tp_rank in every stage, by stage
   // Of `ep`, where its ranks reach each other's memory without the host; otherwise null.
   std::unique_ptr<ExpertDispatch> experts;
+
+  // Comm::sums_us of all groups.
+  int64_t sums_us() const;
 };
 
 // The ranks of stages [stage_begin, stage_end) as threads of this process, by rank, without pipes.

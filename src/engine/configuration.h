@@ -23,7 +23,8 @@ constexpr int32_t kCudaPrefillTokens = 8192;
 constexpr int32_t kCpuDispatchTokens = 128;
 constexpr int32_t kCudaDispatchTokens = 2048;
 constexpr double kCudaMemoryFraction = 0.9;
-// What the experts' FP8 products of a chunk of 16384 tokens of 35B-A3B take, so that it is not cut.
+// With FP8 experts' products, which take a whole step's rows in several forms, at least: gpu_kernels.cc asks for more
+// where the model and the chunk need it.
 constexpr size_t kCudaFp8WorkspaceBytes = size_t{1} << 30;
 // What --prefill-attention-backend fa3 needs for a position of the longest context: key and value of one head in bf16.
 constexpr size_t kCudaFa3PositionBytes = 1024;

@@ -80,6 +80,7 @@ struct EngineInfo {
 // One stage of the pipeline since the start.
 struct StageStats {
   int64_t busy_us = 0;
+  int64_t sums_us = 0;  // of it, in sums over ranks, waiting for them included
   // Time in which the instance had plans in flight: what a stage did not work of it, is its bubble.
   int64_t active_us = 0;
   double bubble_ratio() const { return active_us > 0 ? 1 - static_cast<double>(busy_us) / active_us : 0; }

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "model/sharding.h"
+#include "ops/fp8_plan.h"
 
 namespace hylas {
 namespace {
@@ -26,6 +28,25 @@ void log_prefill_kernels(const EngineOptions& options) {
             is_library(options.prefill_attention_backend) ? "fa3 (flashinfer)" : "hylas");
 }
 
+// What the experts of a rank take of the workspace for the largest step, so that it is not cut: cut in four, each of
+// 512 experts had 80 rows of a chunk of 16384 tokens instead of 320, two thirds of a tile.
+size_t experts_workspace_bytes(const EngineConfiguration& chosen) {
+  const ModelConfig& model = chosen.model;
+  const ParallelSizes& sizes = chosen.parallel;
+  const Shard shard = chosen.decoder_of(0).shard;  // all have equally much
+  Fp8Experts experts = {.choices = model.experts_per_token,
+                        .experts = experts_held(model, shard).count,
+                        .hidden = model.hidden_size,
+                        .width = expert_widths(model, shard).count};
+  int64_t tokens = int64_t{chosen.limits.tokens_max} * sizes.dp;
+  if (sizes.ep > 1) {  // what arrives at once; the shared expert is not beside them
+    tokens = std::min(tokens, int64_t{chosen.decoder.dispatch_tokens} * sizes.ep);
+  } else {
+    experts.shared_width = shared_widths(model, shard).count;
+  }
+  return fp8_experts_bytes(tokens, experts);
+}
+
 }  // namespace
 
 CudaOpsOptions cuda_ops_options(const EngineOptions& options, const EngineConfiguration& chosen, int32_t gpu) {
@@ -35,6 +56,7 @@ CudaOpsOptions cuda_ops_options(const EngineOptions& options, const EngineConfig
   cuda.fp8.experts = chosen.model.quantised && is_library(options.moe_runner_backend);
   if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
   cuda.row_layers = !options.ranks_share_gpu;
+  if (cuda.fp8.experts && chosen.model.experts > 0) cuda.workspace_wanted_bytes = experts_workspace_bytes(chosen);
   cuda.prefill = {.delta = is_library(options.linear_attn_backend),
                   .attention = is_library(options.prefill_attention_backend)};
   if (cuda.prefill.attention) {

@@ -72,7 +72,7 @@ void fields(Io& io, Like<RowResult> auto& v) {
 }
 template <class Io>
 void fields(Io& io, Like<StepResult> auto& v) {
-  io(v.id, v.rows, v.begin_us, v.end_us, v.wait_us);
+  io(v.id, v.rows, v.begin_us, v.end_us, v.wait_us, v.sums_us);
 }
 
 namespace {

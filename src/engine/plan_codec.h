@@ -11,7 +11,7 @@
 namespace hylas {
 
 // Changes whenever the bytes of a plan or report do; nodes with different versions refuse each other at start.
-constexpr uint32_t kPlanCodecVersion = 4;
+constexpr uint32_t kPlanCodecVersion = 5;
 
 std::string encode(const StepPlan& plan);
 std::string encode(const RankReport& report);

@@ -55,11 +55,15 @@ Status Rank::allocate_landing(int64_t pages, int32_t slots) {
   return {};
 }
 
-// Steps of padded rows alone: they write nowhere.
+// Steps of padded rows alone: they write nowhere. The time that ranks waited for each other, one still recording, is
+// not that of plans: a copy to the host waits for the end of all that was launched.
 void Rank::record_graphs() {
   const BatchLimits& limits = options_.limits;
   graphs_ = DecodeGraphs(options_.graph_rows, (limits.context_length + limits.page_size - 1) / limits.page_size);
   for (DecodeGraph& graph : graphs_.all()) replay(graph, batches_.build({}, {}, graph.shape));
+  int32_t word = 0;
+  device().copy_to_host(&word, index_.data(), sizeof word);
+  sums_us_ = comms_.sums_us();
 }
 
 StepResult Rank::execute(const StepPlan& plan) {
@@ -85,6 +89,8 @@ StepResult Rank::execute(const StepPlan& plan) {
   for (const SendOp& op : plan.sends) {
     if (op.group == group) sender_->send(place().rank, op);
   }
+  const int64_t sums_us = comms_.sums_us();
+  result.sums_us = sums_us - std::exchange(sums_us_, sums_us);
   if (landing_) landing_->finish();  // the copies came first: when the step's kernels are launched they are about over
   result.end_us = now_us();
   result.wait_us = wait_us_;

@@ -123,6 +123,7 @@ class Rank {
   bool draws_ahead_ = false;
   DrawnTokens drawn_;
   int64_t wait_us_ = 0;  // for other stages, in the current plan
+  int64_t sums_us_ = 0;  // RankComms::sums_us after the last plan
   struct Marks {
     int64_t begin = 0, input = 0, end = 0;  // `input`: what the stage before has made is there
     std::optional<int64_t> begin_us, input_us;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <deque>
 #include <limits>
+#include <numeric>
 #include <random>
 
 namespace hylas {
@@ -23,6 +24,7 @@ class Simulator {
     run_.busy_us.assign(pipeline.scheduler.stages, 0);
     run_.ttft_us.assign(load.requests.size(), 0);
     run_.e2e_us.assign(load.requests.size(), 0);
+    run_.outputs.assign(load.requests.size(), 0);
     HYLAS_CHECK(load.in_flight_max >= 1);
   }
 
@@ -112,6 +114,7 @@ class Simulator {
         run_.prompt_tokens += load_.requests[index].prompt_tokens;
       }
       run_.output_tokens += static_cast<int64_t>(output.tokens.size());
+      run_.outputs[index] += static_cast<int32_t>(output.tokens.size());
       if (!output.finish) continue;
       run_.e2e_us[index] = since_us;
       last_output_us_ = now_us_;
@@ -138,6 +141,25 @@ class Simulator {
 
 SimulatedRun simulate(const SimulatedPipeline& pipeline, const SimulatedLoad& load) {
   return Simulator(pipeline, load).run();
+}
+
+double SimulatedRun::mean_ttft_us() const {
+  return std::accumulate(ttft_us.begin(), ttft_us.end(), 0.0) / static_cast<double>(ttft_us.size());
+}
+
+double SimulatedRun::mean_tpot_us() const {
+  double sum = 0;
+  int64_t requests = 0;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (outputs[i] < 2) continue;
+    sum += (e2e_us[i] - ttft_us[i]) / (outputs[i] - 1);
+    ++requests;
+  }
+  return requests > 0 ? sum / static_cast<double>(requests) : 0;
+}
+
+double SimulatedRun::tokens_per_s() const {
+  return static_cast<double>(prompt_tokens + output_tokens) / duration_us * 1e6;
 }
 
 std::vector<SimulatedRequest> equal_requests(int32_t count, int32_t prompt_tokens, int32_t output_tokens, double per_s,

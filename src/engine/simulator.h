@@ -30,15 +30,19 @@ struct SimulatedLoad {
 };
 
 struct SimulatedRun {
-  double duration_us = 0;       // from the first request to the last output
-  std::vector<double> ttft_us;  // [request] from sending to the first token
-  std::vector<double> e2e_us;   // [request] from sending to the last one
+  double duration_us = 0;        // from the first request to the last output
+  std::vector<double> ttft_us;   // [request] from sending to the first token
+  std::vector<double> e2e_us;    // [request] from sending to the last one
+  std::vector<int32_t> outputs;  // [request] tokens
   int64_t prompt_tokens = 0, output_tokens = 0;
   uint64_t steps = 0;
   double active_us = 0;              // in which plans were in flight
   std::vector<double> busy_us;       // [stage]
   std::vector<int64_t> step_tokens;  // [step]
 
+  double mean_ttft_us() const;
+  double mean_tpot_us() const;  // between the tokens of a request after the first; 0 where no request has more
+  double tokens_per_s() const;  // of prompts and outputs
   double bubble_ratio(int32_t stage) const { return active_us > 0 ? 1 - busy_us.at(stage) / active_us : 0; }
 };
 

@@ -99,6 +99,8 @@ struct StepResult {
   std::vector<RowResult> rows;       // in the plan's order, only rows that produced something
   int64_t begin_us = 0, end_us = 0;  // when this rank worked on it (base/clock)
   int64_t wait_us = 0;               // of that, waiting for other stages
+  // Of it, sums over ranks (Comm::sums_us). On a GPU what was over when the host asked: right in the long run.
+  int64_t sums_us = 0;
 
   int64_t busy_us() const { return end_us - begin_us - wait_us; }
 };

@@ -4,7 +4,8 @@
 
 namespace hylas {
 
-Timeline::Timeline(int32_t stages, size_t plans_kept) : plans_kept_(plans_kept), busy_us_(stages, 0) {}
+Timeline::Timeline(int32_t stages, size_t plans_kept)
+    : plans_kept_(plans_kept), busy_us_(stages, 0), sums_us_(stages, 0) {}
 
 void Timeline::plan_sent(const StepPlan& plan, int64_t now_us) {
   if (in_flight_++ == 0) active_since_us_ = now_us;
@@ -21,6 +22,7 @@ void Timeline::add(const RankReport& report) {
   if (report.place.tp_rank != 0) return;
   const StepResult& result = report.result;
   busy_us_.at(report.place.stage) += result.busy_us();
+  sums_us_.at(report.place.stage) += result.sums_us;
   steps_.push_back({result.id, report.place.stage, result.begin_us, result.end_us, result.wait_us});
   if (steps_.size() > plans_kept_ * busy_us_.size()) steps_.pop_front();
 }
@@ -32,7 +34,9 @@ void Timeline::result_back(int64_t now_us) {
 std::vector<StageStats> Timeline::stages(int64_t now_us) const {
   const int64_t active_us = active_us_ + (in_flight_ > 0 ? now_us - active_since_us_ : 0);
   std::vector<StageStats> stats;
-  for (const int64_t busy_us : busy_us_) stats.push_back({busy_us, std::max(active_us, busy_us)});
+  for (size_t s = 0; s < busy_us_.size(); ++s) {
+    stats.push_back({busy_us_[s], sums_us_[s], std::max(active_us, busy_us_[s])});
+  }
   return stats;
 }
 

@@ -39,11 +39,11 @@ class Timeline {
   };
 
   size_t plans_kept_;
-  std::vector<int64_t> busy_us_;  // [stage]
+  std::vector<int64_t> busy_us_, sums_us_;  // [stage]
   int64_t active_us_ = 0;
   int64_t active_since_us_ = 0;  // while plans are in flight
   int32_t in_flight_ = 0;
-  std::deque<Sent> sent_;    // by plan
+  std::deque<Sent> sent_;  // by plan
   std::deque<Step> steps_;
 };
 

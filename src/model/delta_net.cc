@@ -25,10 +25,10 @@ Result<DeltaNet> DeltaNet::load(const LoadContext& context, const std::string& p
   const bool whole = values.count == config.linear_value_heads;
   const std::span<const Range> qkv = whole ? std::span(&all, 1) : std::span(segments);
   const int64_t hidden = config.hidden_size, heads = config.linear_value_heads, channels = config.channels();
-  HYLAS_ASSIGN(net.qkv_, source.linear_rows(prefix + "in_proj_qkv", channels, hidden, qkv));
-  HYLAS_ASSIGN(net.z_, source.linear_rows(prefix + "in_proj_z", value_rows, hidden, {&v, 1}));
-  HYLAS_ASSIGN(net.a_, source.linear_rows(prefix + "in_proj_a", heads, hidden, {&values, 1}));
-  HYLAS_ASSIGN(net.b_, source.linear_rows(prefix + "in_proj_b", heads, hidden, {&values, 1}));
+  HYLAS_ASSIGN(net.inputs_.qkv, source.linear_rows(prefix + "in_proj_qkv", channels, hidden, qkv));
+  HYLAS_ASSIGN(net.inputs_.z, source.linear_rows(prefix + "in_proj_z", value_rows, hidden, {&v, 1}));
+  HYLAS_ASSIGN(net.inputs_.a, source.linear_rows(prefix + "in_proj_a", heads, hidden, {&values, 1}));
+  HYLAS_ASSIGN(net.inputs_.b, source.linear_rows(prefix + "in_proj_b", heads, hidden, {&values, 1}));
   HYLAS_ASSIGN(Tensor conv, source.tensor_rows(prefix + "conv1d.weight", {channels, 1, 4}, qkv));
   net.mixer_.conv = conv.reshaped({net.shape_.channels(), 4});
   HYLAS_ASSIGN(net.mixer_.a_log, source.tensor_rows(prefix + "A_log", {heads}, {&values, 1}));
@@ -38,9 +38,9 @@ Result<DeltaNet> DeltaNet::load(const LoadContext& context, const std::string& p
   return net;
 }
 
-DeltaNet::Scratch DeltaNet::allocate(Arena& arena, int64_t tokens, DType act) const {
+DeltaRows DeltaNet::allocate(Arena& arena, int64_t tokens, DType act) const {
   const int64_t heads = shape_.value_heads;
-  return Scratch{
+  return DeltaRows{
       .u = arena.allocate(act, {tokens, shape_.channels()}),
       .z = arena.allocate(act, {tokens, heads, shape_.value_dim}),
       .a = arena.allocate(DType::kF32, {tokens, heads}),
@@ -51,8 +51,11 @@ DeltaNet::Scratch DeltaNet::allocate(Arena& arena, int64_t tokens, DType act) co
 }
 
 RowForm DeltaNet::input_form(const Step& step, DType act) const {
-  RowForm form = step.ops.row_form(qkv_, act, step.batch.tokens);
-  for (const LinearWeight* weight : {&z_, &a_, &b_}) form = form | step.ops.row_form(*weight, act, step.batch.tokens);
+  const int64_t tokens = step.batch.tokens;
+  RowForm form = step.ops.row_form(inputs_.qkv, act, tokens);
+  for (const LinearWeight* weight : {&inputs_.z, &inputs_.a, &inputs_.b}) {
+    form = form | step.ops.row_form(*weight, act, tokens);
+  }
   return form;
 }
 
@@ -67,25 +70,20 @@ std::pair<Tensor, Tensor> DeltaNet::pools(const Step& step) const {
 
 RowMixer DeltaNet::row_mixer(const Step& step) const {
   const auto [conv_pool, delta_pool] = pools(step);
-  return {qkv_, z_, a_, b_, mixer_, shape_, conv_pool, delta_pool};
+  return {inputs_.qkv, inputs_.z, inputs_.a, inputs_.b, mixer_, shape_, conv_pool, delta_pool};
 }
 
-void DeltaNet::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
+void DeltaNet::forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const {
   ArenaScope scope(step.arena);
   const int64_t tokens = step.batch.tokens;
-  const int64_t value_columns = int64_t{shape_.value_heads} * shape_.value_dim;
   const DType act = x.values.dtype;
-  const Scratch s = allocate(step.arena, tokens, act);
-
-  const LinearWeight weights[] = {qkv_, z_, a_, b_};
-  const Tensor outs[] = {s.u, s.z.reshaped({tokens, value_columns}), s.a, s.b};
-  step.ops.linear(x, weights, outs);
+  DeltaRows rows = allocate(step.arena, tokens, act);
+  rows.out = rows.out.in(step.ops.row_form(out_, act, tokens));
 
   const auto [conv_pool, delta_pool] = pools(step);
-  const ActRows out = s.out.in(step.ops.row_form(out_, act, tokens));
-  step.ops.delta_mixer(s.u, s.z, s.a, s.b, mixer_, shape_, conv_pool, delta_pool, step.batch, s.c,
-                       out.reshaped({tokens, shape_.value_heads, shape_.value_dim}));
-  step.ops.linear_partial(out, out_, partials);
+  step.ops.delta_layer(x, inputs_, mixer_, shape_, conv_pool, delta_pool, step.batch, rows, out_, sums.partials,
+                       sums.group ? nullptr : &behind);
+  if (sums.group) add_rms_norm(step, sums, behind);
 }
 
 }  // namespace hylas

@@ -20,20 +20,13 @@ class DeltaNet {
   RowForm input_form(const Step& step, DType act) const;
   // The product that makes the partial sums.
   const LinearWeight& out() const { return out_; }
-  // x [tokens, H] (normed) -> partials [slices, tokens, H] f32 or of partial_type.
-  void forward(const Step& step, const ActRows& x, const Tensor& partials) const;
+  // x [tokens, H] (normed) -> sums.partials [slices, tokens, H] f32 or of partial_type, then the norm behind them,
+  // which may lie where x does.
+  void forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const;
 
   RowMixer row_mixer(const Step& step) const;
 
-  struct Scratch {
-    Tensor u;     // [tokens, channels] act: q | k | v before the convolution
-    Tensor z;     // [tokens, value_heads, value_dim] act: the output gate
-    Tensor a;     // [tokens, value_heads] f32: decay
-    Tensor b;     // [tokens, value_heads] f32: beta
-    Tensor c;     // [tokens, channels] act: after the convolution, unless the device keeps it to itself
-    ActRows out;  // [tokens, value_heads * value_dim]
-  };
-  Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
+  DeltaRows allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
   // [slots, channels, 3] and [slots, value_heads, key_dim, value_dim].
@@ -41,9 +34,7 @@ class DeltaNet {
 
   DeltaShape shape_{};  // of this rank
   int32_t layer_ = 0;
-  LinearWeight qkv_;    // [channels, H]: rows q | k | v
-  LinearWeight z_;      // [value_heads * value_dim, H]
-  LinearWeight a_, b_;  // [value_heads, H]
+  DeltaInputs inputs_;
   DeltaWeights mixer_;
   LinearWeight out_;  // [H, value_heads * value_dim]
 };

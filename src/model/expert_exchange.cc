@@ -118,51 +118,64 @@ void ExpertExchange::run_block(const Step& step, const MoeWeights& w, const Tens
 }
 
 struct ExpertExchange::DeviceBuffers {
-  Tensor ids, x;          // [all, k] i32, [all, H] act
+  Tensor ids;             // [all, k] i32
   Tensor rows, returned;  // [slices, all * k, H], [slices, own * k, H], as the operators make them
   Tensor shared;          // [slices, own, H] f32
   Tensor partials;        // the same
 };
 
 ExpertExchange::DeviceBuffers ExpertExchange::allocate_device_block(Arena& arena, const MoeWeights& w, int64_t own,
-                                                                    const Tensor& all_x, Ops* ops) const {
-  const int64_t all = all_x.dim(0), k = w.experts_per_token;
-  const Tensor ids = arena.allocate(DType::kI32, {all, k});
-  const Tensor x = all_x ? all_x : arena.allocate(all_x.dtype, {all, w.hidden});
-  const DType type = ops ? ops->expert_rows_type(x, ids, w.experts, static_cast<int32_t>(w.slices)) : DType::kF32;
+                                                                    int64_t all, DType rows) const {
+  const int64_t k = w.experts_per_token;
   return DeviceBuffers{
-      .ids = ids,
-      .x = x,
-      .rows = arena.allocate(type, {w.slices, all * k, w.hidden}),
-      .returned = arena.allocate(type, {w.slices, own * k, w.hidden}),
+      .ids = arena.allocate(DType::kI32, {all, k}),
+      .rows = arena.allocate(rows, {w.slices, all * k, w.hidden}),
+      .returned = arena.allocate(rows, {w.slices, own * k, w.hidden}),
       .shared = arena.allocate(DType::kF32, {w.slices, own, w.hidden}),
       .partials = arena.allocate(DType::kF32, {w.slices, own, w.hidden}),
   };
 }
 
-void ExpertExchange::run_device_block(const Step& step, const MoeWeights& w, const Tensor& x,
-                                      std::span<const int32_t> counts, const Tensor& all_x, const Tensor& out) const {
+ExpertRowForms ExpertExchange::forms_of(const Step& step, const MoeWeights& w, std::span<const int32_t> counts,
+                                        DType act) const {
+  const Tensor x(nullptr, act, {total(counts), w.hidden}), ids(nullptr, DType::kI32, {x.dim(0), w.experts_per_token});
+  return step.ops.expert_row_forms(x, ids, w.experts, static_cast<int32_t>(w.slices));
+}
+
+// Rows travel as the experts' products read them; whoever made them has quantized them, if that is e4m3.
+void ExpertExchange::run_device_block(const Step& step, const MoeWeights& w, const ActRows& x, int64_t begin,
+                                      std::span<const int32_t> counts, bool x_is_all, const Tensor& out) const {
   ArenaScope scope(step.arena);
   ExpertDispatch& dispatch = *step.comms.experts;
-  const Routing routing = route(step.ops, step.arena, w, x);
-  const Tensor wanted = all_x ? all_x : Tensor(nullptr, x.dtype, {total(counts), w.hidden});
-  const DeviceBuffers b = allocate_device_block(step.arena, w, x.dim(0), wanted, &step.ops);
-  dispatch.dispatch({.counts = counts,
-                     .held = {w.experts.expert_begin, static_cast<int32_t>(w.experts.gate.size())},
-                     .ids = routing.ids,
-                     .x = x,
-                     .all_ids = b.ids,
-                     .all_x = all_x ? Tensor() : b.x,
-                     .returned = b.returned});
-  step.ops.moe_expert_rows(b.x, b.ids, w.experts, b.rows, {&w.shared, x, b.shared});
+  const int64_t own = counts[shard_.place.ep_rank], all = total(counts);
+  const Tensor values = x.values.rows(begin, own);
+  const Routing routing = route(step.ops, step.arena, w, values);
+  const ExpertRowForms forms = forms_of(step, w, counts, values.dtype);
+  const bool fp8 = forms.read == RowForm::kFp8 && x.has_fp8();
+  const ActRows all_x = x_is_all ? x
+                        : fp8    ? allocate_fp8_rows(step.arena, values.dtype, all, w.hidden)
+                                 : ActRows(step.arena.allocate(values.dtype, {all, w.hidden}));
+  const DeviceBuffers b = allocate_device_block(step.arena, w, own, all, forms.made);
+  ExpertTokens tokens{.counts = counts,
+                      .held = {w.experts.expert_begin, static_cast<int32_t>(w.experts.gate.size())},
+                      .ids = routing.ids,
+                      .all_ids = b.ids,
+                      .returned = b.returned};
+  if (!x_is_all) {
+    tokens.x = fp8 ? x.fp8.rows(begin, own) : values;
+    tokens.all_x = fp8 ? all_x.fp8 : all_x.values;
+    if (fp8) tokens.scales = x.scales.columns(begin, own), tokens.all_scales = all_x.scales;
+  }
+  dispatch.dispatch(tokens);
+  step.ops.moe_expert_rows(all_x, b.ids, w.experts, b.rows, {&w.shared, x.rows_or_values(begin, own), b.shared});
   const bool whole = w.slices == 1 && step.comms.moe->size() == 1;  // nothing to add
-  const Tensor partials = whole ? out.reshaped({1, x.dim(0), w.hidden}) : b.partials;
+  const Tensor partials = whole ? out.reshaped({1, own, w.hidden}) : b.partials;
   dispatch.combine({.rows = b.rows,
                     .weights = routing.weights,
                     .shared = b.shared,
                     .shared_logit = routing.shared_logit,
                     .sums = partials});
-  if (!whole && x.dim(0) > 0) step.comms.moe->all_reduce_slices(partials, out);
+  if (!whole && own > 0) step.comms.moe->all_reduce_slices(partials, out);
 }
 
 // Tokens that each rank of the expert group is home to.
@@ -175,27 +188,38 @@ std::vector<int32_t> ExpertExchange::home_counts(const Step& step, int64_t token
   return counts;
 }
 
-Tensor ExpertExchange::forward(const Step& step, const MoeWeights& w, const Tensor& x) const {
-  const int64_t tokens = x.dim(0);
+std::vector<int32_t> ExpertExchange::block_counts(std::span<const int32_t> homes, int32_t from) const {
+  std::vector<int32_t> counts(homes.begin(), homes.end());
+  for (int32_t& one : counts) one = std::clamp(one - from, 0, dispatch_tokens_);
+  return counts;
+}
+
+// The first block has the most tokens.
+RowForm ExpertExchange::input_form(const Step& step, const MoeWeights& w, DType act) const {
+  if (!on_device_) return RowForm::kValues;
+  const std::vector<int32_t> counts = block_counts(home_counts(step, step.batch.tokens), 0);
+  return RowForm::kValues | forms_of(step, w, counts, act).read;
+}
+
+Tensor ExpertExchange::forward(const Step& step, const MoeWeights& w, const ActRows& x) const {
+  const int64_t tokens = x.values.dim(0);
   const Tensor sums = step.arena.allocate(DType::kF32, {1, tokens, w.hidden});
   ArenaScope scope(step.arena);
   const std::vector<int32_t> homes = home_counts(step, tokens);
   const int32_t holders = common_ ? shard_.sizes.ep : shard_.sizes.attn_tp();
   const int32_t me = common_ ? shard_.place.ep_rank : shard_.place.attn_rank;
   const int64_t begin = share_begin(tokens, holders, me), count = homes[shard_.place.ep_rank];
-  const Tensor own = x.rows(begin, count), all = sums.reshaped({tokens, w.hidden});
+  const Tensor all = sums.reshaped({tokens, w.hidden});
   const auto& group = common_ ? step.comms.ep : step.comms.attn;
   const Tensor home = group ? step.arena.allocate(DType::kF32, {count, w.hidden}) : all;
   const int32_t most = *std::max_element(homes.begin(), homes.end());
   for (int32_t from = 0; from < most; from += dispatch_tokens_) {
-    std::vector<int32_t> counts = homes;
-    for (int32_t& one : counts) one = std::clamp(one - from, 0, dispatch_tokens_);
+    const std::vector<int32_t> counts = block_counts(homes, from);
     const int64_t first = std::min<int64_t>(from, count), n = counts[shard_.place.ep_rank];
     if (on_device_) {
-      const bool has_all = common_ && most <= dispatch_tokens_;
-      run_device_block(step, w, own.rows(first, n), counts, has_all ? x : Tensor(), home.rows(first, n));
+      run_device_block(step, w, x, begin + first, counts, common_ && most <= dispatch_tokens_, home.rows(first, n));
     } else {
-      run_block(step, w, own.rows(first, n), home.rows(first, n));
+      run_block(step, w, x.values.rows(begin + first, n), home.rows(first, n));
     }
   }
   if (!group) return sums;
@@ -214,7 +238,8 @@ void ExpertExchange::allocate(Arena& arena, const MoeWeights& w, int64_t tokens,
   const int64_t received = std::min<int64_t>(everywhere, int64_t{dispatch_tokens_} * shard_.sizes.ep);
   allocate_routing(arena, w, sent);
   if (on_device_) {
-    allocate_device_block(arena, w, sent, Tensor(nullptr, act, {received, w.hidden}), nullptr);
+    arena.allocate(act, {received, w.hidden});  // rows in e4m3 take no more than these
+    allocate_device_block(arena, w, sent, received, DType::kF32);
   } else {
     allocate_block(arena, w, sent * w.experts_per_token, received * w.experts_per_token, act);
   }

@@ -39,8 +39,11 @@ class ExpertExchange {
   ExpertExchange(const Shard& shard, bool common, int32_t dispatch_tokens, bool on_device)
       : shard_(shard), common_(common), on_device_(on_device), dispatch_tokens_(dispatch_tokens) {}
 
-  // x [tokens, H] act -> [1, tokens, H] f32 from the arena: the same on all ranks that hold these tokens.
-  Tensor forward(const Step& step, const MoeWeights& weights, const Tensor& x) const;
+  // In which form forward() reads the tokens of this step: the same at all ranks.
+  RowForm input_form(const Step& step, const MoeWeights& weights, DType act) const;
+  // x [tokens, H] act, its values in any case -> [1, tokens, H] f32 from the arena: the same on all ranks that hold
+  // these tokens.
+  Tensor forward(const Step& step, const MoeWeights& weights, const ActRows& x) const;
   void allocate(Arena& arena, const MoeWeights& weights, int64_t tokens, DType act) const;
 
  private:
@@ -48,13 +51,18 @@ class ExpertExchange {
   Buffers allocate_block(Arena& arena, const MoeWeights& weights, int64_t sent, int64_t received, DType act) const;
   void run_block(const Step& step, const MoeWeights& weights, const Tensor& x, const Tensor& out) const;
   struct DeviceBuffers;
-  // `all_x` [all, H]: the tokens of all ranks, or without memory: room for them. `ops` null: to count only.
-  DeviceBuffers allocate_device_block(Arena& arena, const MoeWeights& weights, int64_t own, const Tensor& all_x,
-                                      Ops* ops) const;
-  // The same on the device alone. `counts`: the block's tokens of every rank; `all_x`: theirs, or null.
-  void run_device_block(const Step& step, const MoeWeights& weights, const Tensor& x, std::span<const int32_t> counts,
-                        const Tensor& all_x, const Tensor& out) const;
+  DeviceBuffers allocate_device_block(Arena& arena, const MoeWeights& weights, int64_t own, int64_t all,
+                                      DType rows) const;
+  // The same on the device alone, of rows [begin, begin + the own count) of x. `counts`: the block's tokens of every
+  // rank; `x_is_all`: x has them already.
+  void run_device_block(const Step& step, const MoeWeights& weights, const ActRows& x, int64_t begin,
+                        std::span<const int32_t> counts, bool x_is_all, const Tensor& out) const;
+  // What the experts' products of a block read and make, of tokens of all ranks.
+  ExpertRowForms forms_of(const Step& step, const MoeWeights& weights, std::span<const int32_t> counts,
+                          DType act) const;
   std::vector<int32_t> home_counts(const Step& step, int64_t tokens) const;
+  // The block of tokens from `from` on of every rank.
+  std::vector<int32_t> block_counts(std::span<const int32_t> homes, int32_t from) const;
 
   Shard shard_;
   bool common_ = true;

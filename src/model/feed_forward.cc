@@ -30,8 +30,8 @@ GroupSums sums_of(const Step& step, bool gathered, int32_t dp_group, const Tenso
 }
 
 // A dp group without tokens in this step has no norm.
-void add_rms_norm(const Step& step, const GroupSums& sums, const NormBehind& behind) {
-  if (step.batch.tokens > 0) add_rms_norm(step, sums, behind.hidden, behind.weight, behind.eps, behind.out);
+void add_norm_of_tokens(const Step& step, const GroupSums& sums, const NormBehind& behind) {
+  if (step.batch.tokens > 0) add_rms_norm(step, sums, behind);
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ void Mlp::forward(const Step& step, const ActRows& own, const NormBehind& behind
   const Tensor up = step.arena.allocate(act, {tokens, width_});
   step.ops.linear_silu_mul(x, gate_, up_, gate, up);
   step.ops.linear_partial(gate, down_, partials);
-  add_rms_norm(step, sums_of(step, step.comms.dp != nullptr, dp_group_, partials), behind);
+  add_norm_of_tokens(step, sums_of(step, step.comms.dp != nullptr, dp_group_, partials), behind);
 }
 
 void Mlp::allocate(Arena& arena, int64_t tokens, DType act) const {
@@ -114,7 +114,8 @@ Result<Moe> Moe::load(const LoadContext& context, const std::string& prefix) {
 }
 
 RowForm Moe::input_form(const Step& step, DType act) const {
-  if (gathers_ || expert_ranks_ > 1) return RowForm::kValues;
+  if (gathers_) return RowForm::kValues;
+  if (expert_ranks_ > 1) return exchange_.input_form(step, weights_, act);
   const int64_t tokens = step.batch.tokens;
   return step.ops.row_form(weights_.router, act, tokens) | step.ops.row_form(weights_.shared_gate, act, tokens) |
          step.ops.row_form(weights_.experts, weights_.experts_per_token, act, tokens);
@@ -123,8 +124,8 @@ RowForm Moe::input_form(const Step& step, DType act) const {
 void Moe::forward(const Step& step, const ActRows& own, const NormBehind& behind) const {
   const ActRows x = gathers_ ? gather_groups(step, own) : own;
   if (expert_ranks_ > 1) {
-    const Tensor sums = exchange_.forward(step, weights_, x.values);
-    return add_rms_norm(step, {gathers_ ? own_group(step, dp_group_, sums) : sums}, behind);
+    const Tensor sums = exchange_.forward(step, weights_, x);
+    return add_norm_of_tokens(step, {gathers_ ? own_group(step, dp_group_, sums) : sums}, behind);
   }
   const Tensor partials = step.arena.allocate(DType::kF32, {weights_.slices, x.values.dim(0), weights_.hidden});
   ArenaScope scope(step.arena);
@@ -134,7 +135,7 @@ void Moe::forward(const Step& step, const ActRows& own, const NormBehind& behind
                                      behind.hidden, behind.weight, behind.eps, behind.out);
   }
   step.ops.moe(x, r.ids, r.weights, weights_.experts, &weights_.shared, r.shared_logit, partials);
-  add_rms_norm(step, sums_of(step, gathers_, dp_group_, partials), behind);
+  add_norm_of_tokens(step, sums_of(step, gathers_, dp_group_, partials), behind);
 }
 
 void Moe::allocate(Arena& arena, int64_t tokens, DType act) const {

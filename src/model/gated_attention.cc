@@ -64,9 +64,11 @@ ActRows GatedAttention::attend(const Step& step, const ActRows& x) const {
   return out;
 }
 
-void GatedAttention::forward(const Step& step, const ActRows& x, const Tensor& partials) const {
+void GatedAttention::forward(const Step& step, const ActRows& x, const GroupSums& sums,
+                             const NormBehind& behind) const {
   ArenaScope scope(step.arena);
-  step.ops.linear_partial(attend(step, x), o_, partials);
+  step.ops.linear_partial(attend(step, x), o_, sums.partials);
+  add_rms_norm(step, sums, behind);
 }
 
 }  // namespace hylas

@@ -19,9 +19,10 @@ class GatedAttention {
   RowForm input_form(const Step& step, DType act) const;
   // The product that makes the partial sums.
   const LinearWeight& out() const { return o_; }
-  // x [tokens, H] (normed) -> partials [slices, tokens, H] f32 or of partial_type.
-  void forward(const Step& step, const ActRows& x, const Tensor& partials) const;
-  // The same up to the rows that its last product reads, which lie in the arena.
+  // x [tokens, H] (normed) -> sums.partials [slices, tokens, H] f32 or of partial_type, then the norm behind them,
+  // which may lie where x does.
+  void forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const;
+  // The rows that the last product reads, which lie in the arena.
   ActRows attend(const Step& step, const ActRows& x) const;
 
   struct Scratch {

@@ -44,8 +44,8 @@ void Layer::forward(const Step& step, const Tensor& hidden, const ActRows& norme
     const LinearWeight& last = std::visit([](const auto& mixer) -> const LinearWeight& { return mixer.out(); }, mixer_);
     const DType type = partial_type(step, group, last, hidden.dtype, step.batch.tokens);
     const Tensor partials = step.arena.allocate(type, {slices_, step.batch.tokens, hidden_size_});
-    std::visit([&](const auto& mixer) { mixer.forward(step, normed, partials); }, mixer_);
-    add_rms_norm(step, {partials, group}, hidden, post_norm_, eps, inner);
+    const NormBehind behind = {hidden, post_norm_, eps, inner};
+    std::visit([&](const auto& mixer) { mixer.forward(step, normed, {partials, group}, behind); }, mixer_);
   }
   ArenaScope scope(step.arena);
   const ActRows out = next_norm.weight ? normed.in(next_norm.form) : ActRows();

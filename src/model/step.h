@@ -54,23 +54,15 @@ struct GroupSums {
   Comm* group = nullptr;
 };
 
-// What stands behind a feed-forward: hidden += its sums, out = the norm of that; without `weight` no norm.
-struct NormBehind {
-  Tensor hidden;
-  Tensor weight;
-  float eps = 0;
-  ActRows out;
-};
-
-// residual += their sum, out = its norm (Ops::add_rms_norm).
-inline void add_rms_norm(const Step& step, const GroupSums& sums, const Tensor& residual, const Tensor& weight,
-                         float eps, const ActRows& out) {
+// hidden += their sum, out = its norm (Ops::add_rms_norm).
+inline void add_rms_norm(const Step& step, const GroupSums& sums, const NormBehind& behind) {
+  const auto& [hidden, weight, eps, out] = behind;
   if (sums.group) {
     if (const PeerPartials* shown = sums.group->show_partials(sums.partials)) {
-      return step.ops.add_rms_norm_over(*shown, residual, weight, eps, out);
+      return step.ops.add_rms_norm_over(*shown, hidden, weight, eps, out);
     }
   }
-  step.ops.add_rms_norm(sum_over(sums.group, sums.partials), residual, weight, eps, out);
+  step.ops.add_rms_norm(sum_over(sums.group, sums.partials), hidden, weight, eps, out);
 }
 
 }  // namespace hylas

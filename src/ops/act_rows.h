@@ -44,6 +44,12 @@ struct ActRows {
     part.scales = scales.columns(begin, (count + 3) / 4 * 4);
     return part;
   }
+  // Rows from anywhere on: between multiples of 4 values alone.
+  ActRows rows_or_values(int64_t begin, int64_t count) const {
+    if (begin % 4 == 0) return rows(begin, count);
+    HYLAS_CHECK(has_values(), "rows in e4m3 alone from {} on", begin);
+    return values.rows(begin, count);
+  }
   ActRows reshaped(std::initializer_list<int64_t> dims) const {
     ActRows other = *this;
     other.values = values.reshaped(dims);
@@ -51,13 +57,22 @@ struct ActRows {
   }
 };
 
-// Room for rows of `width` values in every form.
-inline ActRows allocate_rows(Arena& arena, DType act, int64_t rows, int64_t width) {
-  ActRows room(arena.allocate(act, {rows, width}));
-  if (width % kFp8Block != 0) return room;
+// Room for rows of `width` values, a multiple of 128, in e4m3 alone.
+inline ActRows allocate_fp8_rows(Arena& arena, DType act, int64_t rows, int64_t width) {
+  ActRows room(Tensor(nullptr, act, {rows, width}));
   room.fp8 = arena.allocate(DType::kF8E4M3, {rows, width});
   room.scales = arena.allocate(DType::kF32, {width / kFp8Block, (rows + 3) / 4 * 4});
+  room.form = RowForm::kFp8;
   return room;
+}
+
+// In every form, where there is one.
+inline ActRows allocate_rows(Arena& arena, DType act, int64_t rows, int64_t width) {
+  const Tensor values = arena.allocate(act, {rows, width});
+  if (width % kFp8Block != 0) return values;
+  ActRows room = allocate_fp8_rows(arena, act, rows, width);
+  room.values = values;
+  return room.in(RowForm::kValues);
 }
 
 }  // namespace hylas

@@ -7,7 +7,8 @@
 namespace hylas {
 
 // Tokens of all rows lie one after another ("varlen"). Rows [0, decode_rows) have exactly one token and use the
-// recurrent forms; the others are prefill chunks and use the chunked forms. Metadata tensors lie in device memory.
+// recurrent forms; the others are prefill chunks and use the chunked forms. They are worked on in any order and at
+// once: no other row reads or writes the slot that a row writes. Metadata tensors lie in device memory.
 struct Batch {
   int32_t tokens = 0;
   int32_t rows = 0;

@@ -1,5 +1,6 @@
 #pragma once
 // The operators on an NVIDIA GPU. In a build without CUDA every call answers that there is none.
+#include <algorithm>
 #include <memory>
 
 #include "ops/ops.h"
@@ -25,12 +26,19 @@ struct CudaOpsOptions {
   int device = 0;
   // Memory that operators use within a call, taken at start. Large steps are cut so that they fit.
   size_t workspace_bytes = size_t{512} << 20;
+  // So much instead if it is more, up to 1 / kWorkspaceShare of the GPU's memory.
+  size_t workspace_wanted_bytes = 0;
   CudaFp8Options fp8;
   CudaPrefillOptions prefill;
   // A decode step of one sequence takes several layers at once where their shapes allow it. Ranks that share a GPU would
   // wait for each other: such launches need all of it.
   bool row_layers = false;
 };
+constexpr size_t kWorkspaceShare = 16;
+constexpr size_t workspace_bytes_on(const CudaOpsOptions& options, size_t gpu_bytes) {
+  return std::max(options.workspace_bytes, std::min(options.workspace_wanted_bytes, gpu_bytes / kWorkspaceShare));
+}
+
 // One thread at a time may use it. kUnsupported: no GPU, another architecture, an old
 // driver, or a build without CUDA; kExhausted: too little memory.
 Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/workspace_bytes.h"
+
 namespace hylas {
 namespace {
 
@@ -11,9 +13,18 @@ constexpr int64_t aligned(int64_t bytes, int64_t unit) { return ceil_div(bytes, 
 // Rounds of all blocks times the work of one tile. A tile of 64 rows keeps the tensor cores half as busy as one of 128
 // does, and one of 64 outputs a little less so.
 int64_t cost(const Fp8Tile& tile, int64_t rows, int64_t outputs) {
-  const int64_t rounds = ceil_div(ceil_div(rows, tile.rows) * ceil_div(outputs, tile.outputs), kFp8Blocks);
+  const int64_t rounds = ceil_div(ceil_div(rows, tile.rows) * ceil_div(outputs, tile.outputs), tile.blocks);
   const int64_t work = (tile.rows == 128 ? 10 : 6) * (tile.outputs == 128 ? 10 : 6);
   return rounds * work;
+}
+
+size_t elements_bytes(int64_t count, size_t each) { return workspace_piece(static_cast<size_t>(count) * each); }
+size_t bf16_bytes(int64_t rows, int64_t columns) { return elements_bytes(rows * columns, 2); }
+
+// Rows, gate and up, silu, down: a part each.
+size_t shared_bytes(int64_t tokens, const Fp8Experts& e) {
+  return fp8_rows_bytes(tokens, e.hidden) + bf16_bytes(tokens, 2 * e.shared_width) +
+         fp8_rows_bytes(tokens, e.shared_width) + bf16_bytes(tokens, e.hidden);
 }
 
 }  // namespace
@@ -26,9 +37,13 @@ int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs) {
   return out + tile.stages * (stage + 2 * kBarrierBytes) + scales;
 }
 
-Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs) {
+Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, int32_t blocks) {
   Fp8Tile best = kFp8DenseTiles[0];
   for (const Fp8Tile& tile : kFp8DenseTiles) {
+    if (tile.blocks != kFp8Blocks) {
+      if (tile.blocks <= blocks && blocks < kFp8Blocks) return tile;
+      continue;
+    }
     // Two blocks of a cluster take neighbouring tiles of rows: worth it only where there are many.
     if (tile.cluster > 1 && ceil_div(rows, tile.rows) < 8) continue;
     if (cost(tile, rows, outputs) <= cost(best, rows, outputs)) best = tile;
@@ -44,6 +59,34 @@ int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows) {
   // Every expert with rows wastes at most a tile but one row.
   const int64_t with_rows = std::min(pairs, experts);
   return aligned(pairs + with_rows * (tile_rows - 1), tile_rows);
+}
+
+int64_t fp8_scale_stride(int64_t rows) { return aligned(rows, 4); }
+
+size_t fp8_rows_bytes(int64_t rows, int64_t inputs) {
+  return elements_bytes(rows * inputs, 1) + elements_bytes(inputs / kFp8Depth * fp8_scale_stride(rows), sizeof(float));
+}
+
+size_t fp8_experts_piece(int64_t rows, const Fp8Experts& e) {
+  return std::max(fp8_rows_bytes(rows, e.hidden) + bf16_bytes(rows, 2 * e.width), bf16_bytes(rows, e.hidden));
+}
+
+size_t fp8_experts_bytes(int64_t tokens, const Fp8Experts& e) {
+  const int64_t pairs = tokens * e.choices;
+  const int64_t rows = fp8_grouped_rows(pairs, e.experts, fp8_grouped_tile(pairs, e.experts).rows);
+  // Whose rows, of which tokens; where pairs lie; where experts begin.
+  const size_t lists = elements_bytes(rows + 1, sizeof(int32_t)) + elements_bytes(rows, sizeof(int32_t)) +
+                       elements_bytes(pairs, sizeof(int32_t)) + elements_bytes(e.experts, sizeof(int32_t));
+  return lists + fp8_experts_piece(rows, e) + fp8_rows_bytes(rows, e.width) +
+         (e.shared_width > 0 ? shared_bytes(tokens, e) : 0);
+}
+
+int64_t fp8_experts_tokens(int64_t tokens, const Fp8Experts& experts, size_t bytes) {
+  for (int64_t parts = 1; parts <= tokens; ++parts) {
+    const int64_t block = std::min(tokens, aligned(ceil_div(tokens, parts), 4));
+    if (fp8_experts_bytes(block, experts) <= bytes) return block;
+  }
+  return 0;
 }
 
 }  // namespace hylas

@@ -58,6 +58,31 @@ struct DeltaWeights {
   float eps = 0;
 };
 
+// What stands behind a product's partial sums: hidden += their sum, out = the norm of that; without `weight` no norm.
+struct NormBehind {
+  Tensor hidden;  // [T, H] act
+  Tensor weight;  // [H]
+  float eps = 0;
+  ActRows out;
+};
+
+// Its projections of a token's row.
+struct DeltaInputs {
+  LinearWeight qkv;   // [channels, H]: rows q | k | v
+  LinearWeight z;     // [value_heads * value_dim, H]
+  LinearWeight a, b;  // [value_heads, H]
+};
+
+// What it computes on the way.
+struct DeltaRows {
+  Tensor u;     // [T, channels] act: q | k | v before the convolution
+  Tensor z;     // [T, value_heads, value_dim] act: the output gate
+  Tensor a;     // [T, value_heads] f32: decay
+  Tensor b;     // [T, value_heads] f32: beta
+  Tensor c;     // [T, channels] act: after the convolution, unless the device keeps it to itself
+  ActRows out;  // [T, value_heads * value_dim]
+};
+
 // Quarters of the input dimension of a row-parallel product; the one place that fixes the order of its sum.
 constexpr int kSlicesTotal = 4;
 // Begin of slice `index` (0..slices) over `size` inputs in whole `unit`s: floor(index * units / slices) units. A rank
@@ -71,8 +96,14 @@ constexpr int64_t slice_begin(int64_t size, int64_t unit, int index, int slices 
 // The shared expert's down products over tokens of their own: rows[s][t] = slice s of that over x[t], not scaled.
 struct SharedRows {
   const SharedExpertWeights* weights = nullptr;
-  Tensor x;     // [T, H] act; T may be 0
+  ActRows x;    // [T, H] act; T may be 0
   Tensor rows;  // [slices, T, H] f32
+};
+
+// What Ops::moe_expert_rows reads best, values or e4m3, and what it makes of that without a rounding: f32 or bf16.
+struct ExpertRowForms {
+  RowForm read = RowForm::kValues;
+  DType made = DType::kF32;
 };
 
 class Ops {
@@ -175,6 +206,15 @@ class Ops {
                            const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
                            const Tensor& delta_pool, const Batch& batch, const Tensor& c, const ActRows& out);
 
+  // A whole Gated DeltaNet layer: u, z, a, b = x times the inputs as linear() makes them, out = delta_mixer() of these,
+  // partials = linear_partial(out, last), and where `behind` is given add_rms_norm() of these, whose rows may lie where
+  // those of x do: by default one after the other; a device may run some of it beside other.
+  //                                                               x [T, K] act, partials [slices, T, N] as there
+  virtual void delta_layer(const ActRows& x, const DeltaInputs& inputs, const DeltaWeights& weights,
+                           const DeltaShape& shape, const Tensor& conv_pool, const Tensor& delta_pool,
+                           const Batch& batch, const DeltaRows& rows, const LinearWeight& last, const Tensor& partials,
+                           const NormBehind* behind);
+
   // out = silu(gate) * up.                                           [T, I] act each
   virtual void silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) = 0;
 
@@ -211,16 +251,18 @@ class Ops {
 
   // moe() in two halves, for expert parallelism: bit for bit the same, wherever and in whatever order the rows were
   // computed.
-  // What moe_expert_rows makes of this, without a rounding: f32, or bf16. Shapes alone decide.
-  virtual DType expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
+  // Shapes alone decide: all ranks of a group find the same.
+  virtual ExpertRowForms expert_row_forms(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                                          int32_t slices) {
     static_cast<void>(x), static_cast<void>(ids), static_cast<void>(experts), static_cast<void>(slices);
-    return DType::kF32;
+    return {};
   }
   // First: down products of single experts. rows[s][t * k + j] = slice s of expert ids[t][j]'s product over x[t],
   // unweighted; left as it is where this rank does not hold that expert. May have no tokens. Beside them the shared
-  // expert's, if `shared` has weights.
-  // x [T, H] act, ids [T, k] i32 (the model's), rows [slices, T * k, H] f32 or of expert_rows_type
-  virtual void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+  // expert's, if `shared` has weights. Rows of x whose experts are all elsewhere do not matter. Values are fine in
+  // any case, e4m3 alone where expert_row_forms names it.
+  // x [T, H] act, ids [T, k] i32 (the model's), rows [slices, T * k, H] f32 or as expert_row_forms has them
+  virtual void moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                                const SharedRows& shared) = 0;
   // Then: partials[s][t] = sum over k in top-k order of weights[t][k] * rows[s][index[t][k]], then the shared expert as
   // in moe(). `shared` may be null; no tokens are fine.

@@ -125,6 +125,9 @@ std::string ServeMetrics::render(const EngineStats& stats) const {
       [](const StageStats& stage) { return stage.bubble_ratio(); }));
   families.push_back(stage_family(stats, labels_, {"pp_stage_busy_seconds_total", "Time that a stage worked", 0, true},
                                   [](const StageStats& stage) { return double(stage.busy_us) * 1e-6; }));
+  families.push_back(stage_family(stats, labels_,
+                                  {"pp_stage_sum_seconds_total", "Of it, in sums over the ranks of a stage", 0, true},
+                                  [](const StageStats& stage) { return double(stage.sums_us) * 1e-6; }));
   for (MetricFamily& one : registry_.Collect()) families.push_back(std::move(one));
   return prometheus::TextSerializer().Serialize(families);
 }

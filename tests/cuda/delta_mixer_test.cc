@@ -11,6 +11,7 @@ struct MixerCase {
   DeltaShape shape;
   DType state, weight;
   int32_t rows;
+  bool taken = true;  // by the one kernel
 };
 
 class CudaDeltaMixer : public testing::TestWithParam<MixerCase> {
@@ -27,11 +28,13 @@ INSTANTIATE_TEST_SUITE_P(Kinds, CudaDeltaMixer,
                                          MixerCase{{16, 48, 128, 128}, DType::kF32, DType::kBF16, 17},
                                          MixerCase{{16, 64, 128, 128}, DType::kF16, DType::kF32, 9},
                                          MixerCase{{2, 16, 128, 128}, DType::kF32, DType::kBF16, 5},
-                                         MixerCase{{1, 1, 128, 128}, DType::kF16, DType::kBF16, 6},
+                                         MixerCase{{2, 2, 128, 128}, DType::kF16, DType::kBF16, 6},
+                                         MixerCase{{16, 32, 128, 128}, DType::kF32, DType::kF32, 40},
                                          // What the one kernel does not take.
-                                         MixerCase{{1, 16, 128, 128}, DType::kF16, DType::kBF16, 5},
-                                         MixerCase{{2, 4, 64, 128}, DType::kF32, DType::kBF16, 4},
-                                         MixerCase{{2, 4, 128, 64}, DType::kF16, DType::kF32, 4}));
+                                         MixerCase{{1, 1, 128, 128}, DType::kF16, DType::kBF16, 6, false},
+                                         MixerCase{{1, 16, 128, 128}, DType::kF16, DType::kBF16, 5, false},
+                                         MixerCase{{2, 4, 64, 128}, DType::kF32, DType::kBF16, 4, false},
+                                         MixerCase{{2, 4, 128, 64}, DType::kF16, DType::kF32, 4, false}));
 
 // Rows in place, from a slot to another, fresh ones and padding, in turn. Each row's slots are its own: 2 r and 2 r
 // + 1.
@@ -119,6 +122,8 @@ TEST_P(CudaDeltaMixer, EqualsTheCpuAndTheBitsOfThreeKernels) {
   MixerOnDevice once(data), one_by_one(data);
   once.run(dbatch.batch);
   one_by_one.run_one_by_one(dbatch.batch);
+  EXPECT_EQ(same_bytes(once.c, OnDevice(data.c)), c.taken)
+      << "the one kernel leaves the convolution's output as it was";
   data.run(cpu_ops(), batch.batch);
   EXPECT_EQ(once.windows.host().bytes, one_by_one.windows.host().bytes);
   EXPECT_EQ(once.states.host().bytes, one_by_one.states.host().bytes);

@@ -6,6 +6,7 @@
 #include <barrier>
 #include <cstring>
 
+#include "base/clock.h"
 #include "cuda/device_ranks.h"
 
 namespace hylas::test {
@@ -82,6 +83,24 @@ TEST(DeviceComm, SumsOfEverySize) {
   }
 }
 
+// Their kernels count it, unless ranks share a GPU.
+TEST(DeviceComm, SumsTellTheirTime) {
+  constexpr int kRanks = 2;
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(kRanks);
+  const std::vector<RankComms> handles = groups_on_devices(ops);
+  const HostTensor any = poisoned(DType::kF32, {1, 64, 2048});
+  on_every_rank(kRanks, [&](int32_t r) {
+    const Local in(ops[r]->device(), any);
+    const int64_t begin_us = now_us();
+    for (int turn = 0; turn < 100; ++turn) {
+      handles[r].stage->all_reduce_slices(in.view, in.view.rows(0, 1).reshaped({64, 2048}));
+    }
+    in.bytes();  // by then all are over
+    EXPECT_EQ(handles[r].stage->sums_us() > 0, cuda_device_count() >= kRanks);
+    EXPECT_LE(handles[r].stage->sums_us(), now_us() - begin_us);
+  });
+}
+
 // Recorded once, replayed with other inputs, between calls that are not recorded.
 TEST(DeviceComm, SumsInAGraphWhereEveryRankHasAGpu) {
   constexpr int kRanks = 2, kTurns = 8;
@@ -141,17 +160,29 @@ TEST(DeviceComm, NormsOverPartialSumsOfRanksWithAGpuEach) {
         Local mine(device, partials[r]), w(device, weight), summed(device, partials[r]);
         Local x(device, residual), out(device, poisoned(act, {rows, columns}));
         Local wanted_x(device, residual), wanted(device, poisoned(act, {rows, columns}));
+        // In e4m3 too, where rows have that form.
+        const HostTensor no_fp8 = poisoned(DType::kF8E4M3, {rows, columns});
+        const HostTensor no_scales = poisoned(DType::kF32, {columns / kFp8Block, (rows + 3) / 4 * 4});
+        Local fp8(device, no_fp8), wanted_fp8(device, no_fp8);
+        Local scales(device, no_scales), wanted_scales(device, no_scales);
+        const auto in_both_forms = [&](const Local& values, const Local& small, const Local& scaled) {
+          ActRows all(values.view);
+          if (act == DType::kBF16 && columns % kFp8Block == 0) all.fp8 = small.view, all.scales = scaled.view;
+          return all.in(RowForm::kBoth);
+        };
         const Tensor first = summed.view.rows(0, 1);
         comm.all_reduce_slices(summed.view, first.reshaped({rows, columns}));
-        ops[r]->add_rms_norm(first, wanted_x.view, w.view, 1e-6f, wanted.view);
+        ops[r]->add_rms_norm(first, wanted_x.view, w.view, 1e-6f, in_both_forms(wanted, wanted_fp8, wanted_scales));
         const auto body = [&] {
           const PeerPartials* shown = comm.show_partials(mine.view);
           ASSERT_NE(shown, nullptr);
-          ops[r]->add_rms_norm_over(*shown, x.view, w.view, 1e-6f, out.view);
+          ops[r]->add_rms_norm_over(*shown, x.view, w.view, 1e-6f, in_both_forms(out, fp8, scales));
         };
         body();
         EXPECT_EQ(x.bytes(), wanted_x.bytes()) << rows << " x " << columns;
         EXPECT_EQ(out.bytes(), wanted.bytes()) << rows << " x " << columns;
+        EXPECT_EQ(fp8.bytes(), wanted_fp8.bytes()) << rows << " x " << columns;
+        EXPECT_EQ(scales.bytes(), wanted_scales.bytes()) << rows << " x " << columns;
         x.set(residual);
         ops[r]->replay(key, body);  // runs it, and records it
         x.set(residual);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "comm/cuda/device_dispatch.h"
 #include "cuda/device_ranks.h"
 
 namespace hylas::test {
@@ -16,16 +17,22 @@ namespace {
 struct DispatchCase {
   std::vector<int32_t> counts;  // tokens of each rank
   int64_t hidden;
-  DType act;
+  DType act;  // e4m3: with scales
   int32_t experts, k, slices;
   bool with_x, with_shared;
   int32_t experts_chosen;  // tokens choose among the first so many
   DType rows = DType::kF32;
+  bool has_scales() const { return act == DType::kF8E4M3; }
+  int64_t groups() const { return has_scales() ? hidden / kFp8Block : 0; }
 };
+
+// Scales of a rank's tokens stand behind those of so many others.
+constexpr int64_t kScalesBefore = 3;
 
 // What every rank has in one exchange, by rank.
 struct Inputs {
   std::vector<HostTensor> ids, x;                   // [own, k], [own, H]
+  std::vector<HostTensor> scales;                   // [groups, kScalesBefore + own or more]
   std::vector<HostTensor> rows;                     // [slices, all * k, H]
   std::vector<HostTensor> weights, shared, logits;  // [own, k], [slices, own, H], [own, 1]
 };
@@ -41,13 +48,24 @@ HostTensor choices(std::mt19937& random, int64_t tokens, int32_t k, int32_t expe
   return ids;
 }
 
+int64_t in_fours(int64_t count) { return (count + 3) / 4 * 4; }
+
+// Any bytes are rows that travel.
+HostTensor random_rows(std::mt19937& random, DType dtype, int64_t tokens, int64_t columns) {
+  if (dtype != DType::kF8E4M3) return random_tensor(random, dtype, {tokens, columns}, 1.f);
+  HostTensor rows = poisoned(dtype, {tokens, columns});
+  for (std::byte& one : rows.bytes) one = static_cast<std::byte>(random());
+  return rows;
+}
+
 Inputs make_inputs(const DispatchCase& c, unsigned seed) {
   std::mt19937 random(seed);
   const int64_t all = std::accumulate(c.counts.begin(), c.counts.end(), int64_t{0});
   Inputs inputs;
   for (const int32_t own : c.counts) {
     inputs.ids.push_back(choices(random, own, c.k, c.experts_chosen));
-    inputs.x.push_back(random_tensor(random, c.act, {own, c.hidden}, 1.f));
+    inputs.x.push_back(random_rows(random, c.act, own, c.hidden));
+    inputs.scales.push_back(random_tensor(random, DType::kF32, {c.groups(), in_fours(kScalesBefore + own)}, 1.f));
     inputs.rows.push_back(random_tensor(random, c.rows, {c.slices, all * c.k, c.hidden}, 1.f));
     inputs.weights.push_back(random_tensor(random, DType::kF32, {own, c.k}, 1.f));
     inputs.shared.push_back(random_tensor(random, DType::kF32, {c.slices, own, c.hidden}, 1.f));
@@ -67,27 +85,32 @@ class Exchange {
         all_(std::accumulate(c.counts.begin(), c.counts.end(), int64_t{0})),
         own_(c.counts[rank]),
         fresh_x_(poisoned(c.act, {all_, c.hidden})),
+        fresh_scales_(poisoned(DType::kF32, {c.groups(), in_fours(all_)})),
         fresh_returned_(poisoned(c.rows, {c.slices, own_ * c.k, c.hidden})),
         fresh_sums_(poisoned(DType::kF32, {c.slices, own_, c.hidden})),
         ids_(device, inputs.ids[rank]),
         x_(device, inputs.x[rank]),
+        scales_(device, inputs.scales[rank]),
         rows_(device, inputs.rows[rank]),
         weights_(device, inputs.weights[rank]),
         shared_(device, inputs.shared[rank]),
         logits_(device, inputs.logits[rank]),
         all_ids_(device, poisoned(DType::kI32, {all_, c.k})),
         all_x_(device, fresh_x_),
+        all_scales_(device, fresh_scales_),
         returned_(device, fresh_returned_),
         sums_(device, fresh_sums_) {}
 
   void set(const Inputs& inputs) {
     ids_.set(inputs.ids[rank_]);
     x_.set(inputs.x[rank_]);
+    scales_.set(inputs.scales[rank_]);
     rows_.set(inputs.rows[rank_]);
     weights_.set(inputs.weights[rank_]);
     shared_.set(inputs.shared[rank_]);
     logits_.set(inputs.logits[rank_]);
     all_x_.set(fresh_x_);
+    all_scales_.set(fresh_scales_);
     returned_.set(fresh_returned_);
     sums_.set(fresh_sums_);
   }
@@ -96,8 +119,10 @@ class Exchange {
                        .held = held_by(rank_),
                        .ids = ids_.view,
                        .x = x_.view,
+                       .scales = c_.has_scales() ? scales_.view.columns(kScalesBefore, own_) : Tensor(),
                        .all_ids = all_ids_.view,
                        .all_x = c_.with_x ? all_x_.view : Tensor(),
+                       .all_scales = c_.has_scales() ? all_scales_.view : Tensor(),
                        .returned = returned_.view});
     dispatch.combine({.rows = rows_.view,
                       .weights = weights_.view,
@@ -107,7 +132,7 @@ class Exchange {
   }
 
   void expect(const Inputs& inputs) const {
-    const std::vector<std::byte> all_ids = all_ids_.bytes(), all_x = all_x_.bytes();
+    const std::vector<std::byte> all_ids = all_ids_.bytes(), all_x = all_x_.bytes(), scales = all_scales_.bytes();
     const size_t id_bytes = c_.k * sizeof(int32_t), x_bytes = c_.hidden * dtype_bytes(c_.act);
     int64_t token = 0;
     for (size_t r = 0; r < c_.counts.size(); ++r) {
@@ -121,11 +146,23 @@ class Exchange {
         const std::byte* there = wanted ? inputs.x[r].bytes.data() + t * x_bytes : fresh_x_.bytes.data();
         ASSERT_EQ(std::memcmp(all_x.data() + token * x_bytes, there, x_bytes), 0)
             << "row of token " << token << " at rank " << rank_;
+        expect_scales(scales, token, wanted ? &inputs.scales[r] : nullptr, kScalesBefore + t);
       }
     }
+    for (int64_t token = all_; token < in_fours(all_); ++token) expect_scales(scales, token, nullptr, 0);
   }
 
  private:
+  // Those of a token are a column of `from`; null: as they were.
+  void expect_scales(const std::vector<std::byte>& scales, int64_t token, const HostTensor* from,
+                     int64_t column) const {
+    for (int64_t group = 0; group < c_.groups(); ++group) {
+      const float* wanted = from ? from->view.row<float>(group) + column : fresh_scales_.view.row<float>(group) + token;
+      const size_t at = (group * in_fours(all_) + token) * sizeof(float);
+      ASSERT_EQ(std::memcmp(scales.data() + at, wanted, sizeof(float)), 0)
+          << "scale " << group << " of token " << token << " at rank " << rank_;
+    }
+  }
   // `first`: of this rank's tokens among all.
   void expect_sums(const Inputs& inputs, int64_t first) const {
     const std::vector<std::byte> sums = sums_.bytes();
@@ -172,8 +209,8 @@ class Exchange {
   DispatchCase c_;
   int32_t rank_;
   int64_t all_, own_;
-  HostTensor fresh_x_, fresh_returned_, fresh_sums_;
-  Local ids_, x_, rows_, weights_, shared_, logits_, all_ids_, all_x_, returned_, sums_;
+  HostTensor fresh_x_, fresh_scales_, fresh_returned_, fresh_sums_;
+  Local ids_, x_, scales_, rows_, weights_, shared_, logits_, all_ids_, all_x_, all_scales_, returned_, sums_;
 };
 
 std::vector<RankComms> expert_groups(const std::vector<std::unique_ptr<Ops>>& ops) {
@@ -201,6 +238,8 @@ void run_case(const DispatchCase& c, const std::vector<std::unique_ptr<Ops>>& op
       } else {
         ops[r]->replay(recorded, call);
       }
+      // On one GPU a copy to the host that waits for the kernels may keep the other rank from launching its own.
+      done.arrive_and_wait();
       exchange.expect(turns[turn]);
     }
     done.arrive_and_wait();
@@ -227,6 +266,45 @@ TEST(ExpertDispatch, TokensGoToTheirExpertsAndTheirRowsComeBack) {
   with_counts({9, 20}, {{}, 33, DType::kBF16, 24, 8, 1, true, true, 24, DType::kBF16});
   with_counts({64, 30}, {{}, 512, DType::kBF16, 64, 10, 2, true, true, 64, DType::kBF16});
   with_counts({1024, 1000}, {{}, 1024, DType::kBF16, 128, 8, 1, true, true, 128});
+}
+
+// With the scales that they have at home: a row of one group, of several parts and of a part that is not full; ranks
+// without tokens, and many tokens.
+void dispatch_fp8(const std::vector<std::unique_ptr<Ops>>& ops, const std::vector<RankComms>& handles, bool many) {
+  const auto with_counts = [&](std::vector<int32_t> counts, int64_t hidden, int32_t experts, int32_t k, int32_t chosen,
+                               DType rows) {
+    DispatchCase c{{}, hidden, DType::kF8E4M3, experts, k, 1, true, true, chosen, rows};
+    for (size_t r = 0; r < ops.size(); ++r) c.counts.push_back(counts[r % counts.size()]);
+    run_case(c, ops, handles);
+  };
+  with_counts({1, 1}, 128, 16, 4, 16, DType::kF32);
+  with_counts({5, 3}, 4096, 512, 10, 512, DType::kBF16);
+  with_counts({0, 7}, 2048, 16, 2, 16, DType::kF32);
+  with_counts({9, 20}, 2944, 16, 1, 16, DType::kBF16);
+  with_counts({6, 11}, 256, 16, 2, 3, DType::kBF16);  // one rank holds all that is wanted
+  if (many) with_counts({1024, 1000}, 3072, 64, 2, 64, DType::kBF16);
+}
+
+TEST(ExpertDispatch, RowsMayTravelInFp8) {
+  const int gpus = std::min(8, cuda_device_count());
+  if (gpus < 2) GTEST_SKIP() << "needs two GPUs";
+  const std::vector<std::unique_ptr<Ops>> ops = make_ranks(gpus);
+  dispatch_fp8(ops, expert_groups(ops), true);
+}
+
+// Kernels that wait for each other on one GPU: so few blocks that all of them find a place.
+TEST(ExpertDispatch, TwoRanksOfOneGpuMeetInItsMemory) {
+  std::vector<std::unique_ptr<Ops>> ops;
+  cuda_load_all_kernels();
+  for (int r = 0; r < 2; ++r) ops.push_back(make_cuda_ops({.workspace_bytes = size_t{1} << 20}).value());
+  std::vector<RankComms> handles(2);
+  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(2);
+  for (size_t r = 0; r < 2; ++r) {
+    handles[r].ep = std::move(comms[r]);
+    handles[r].experts =
+        std::make_unique<cuda::DeviceDispatch>(*handles[r].ep, static_cast<CudaDevice&>(ops[r]->device()));
+  }
+  dispatch_fp8(ops, handles, false);
 }
 
 TEST(ExpertDispatch, RanksThatShareAGpuCountOnTheHost) {

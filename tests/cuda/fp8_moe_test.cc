@@ -6,40 +6,16 @@
 #include <cstring>
 #include <numeric>
 
+#include "cuda/fp8_experts_side.h"
 #include "cuda/fp8_side.h"
 #include "cuda/rows_side.h"
+#include "ops/fp8_plan.h"
 
 namespace hylas::test {
 namespace {
 
-struct Case {
-  int64_t tokens, hidden, width, shared_width;
-  int experts, choices;
-  int chosen;  // experts that any token may choose: the others have no rows
-};
-
-// FP8 matrices on the device one behind the other, as a checkpoint's experts are placed for these kernels.
-class Together {
- public:
-  Together(const std::vector<const Matrix*>& matrices) {
-    const Matrix& first = *matrices[0];
-    const size_t bytes = first.view.bytes(), scale_bytes = first.scale.bytes();
-    weights_ = Buffer::make(cuda_ops().device(), bytes * matrices.size()).value();
-    scales_ = Buffer::make(cuda_ops().device(), scale_bytes * matrices.size()).value();
-    for (size_t i = 0; i < matrices.size(); ++i) {
-      LinearWeight weight = matrices[i]->weight();
-      weight.weight.data = static_cast<std::byte*>(weights_.data()) + i * bytes;
-      weight.scale.data = static_cast<std::byte*>(scales_.data()) + i * scale_bytes;
-      cuda_ops().device().copy_from_host(weight.weight.data, matrices[i]->view.data, bytes);
-      cuda_ops().device().copy_from_host(weight.scale.data, matrices[i]->scale.data, scale_bytes);
-      placed.push_back(weight);
-    }
-  }
-  std::vector<LinearWeight> placed;
-
- private:
-  Buffer weights_, scales_;
-};
+using Case = ExpertCase;
+using Layer = ExpertLayer;
 
 float rounded(double value) { return bf16_to_f32(f32_to_bf16(static_cast<float>(value))); }
 
@@ -73,59 +49,6 @@ Ops& few_rows_ops() {
   }();
   return *kOps;
 }
-
-// A layer's experts on both sides, the shared one last, and tokens with their choices.
-struct Layer {
-  explicit Layer(const Case& c) : c(c) {
-    for (int e = 0; e <= c.experts; ++e) {
-      const int64_t width = e < c.experts ? c.width : c.shared_width;
-      gate.push_back(random_matrix(random, DType::kF8E4M3, width, c.hidden, 0.08f));
-      up.push_back(random_matrix(random, DType::kF8E4M3, width, c.hidden, 0.08f));
-      down.push_back(random_matrix(random, DType::kF8E4M3, c.hidden, width, 0.08f));
-    }
-    std::vector<const Matrix*> pairs, downs;
-    for (int e = 0; e < c.experts; ++e) {
-      pairs.insert(pairs.end(), {&gate[e], &up[e]});
-      downs.push_back(&down[e]);
-    }
-    both = std::make_unique<Together>(pairs);
-    last = std::make_unique<Together>(downs);
-    for (const Matrix* matrix : {&gate.back(), &up.back(), &down.back()}) {
-      of_shared.push_back(std::make_unique<WeightOnDevice>(*matrix));
-    }
-    shared = {of_shared[0]->weight(), of_shared[1]->weight(), of_shared[2]->weight()};
-    std::vector<int32_t> order(c.chosen);
-    std::iota(order.begin(), order.end(), 0);
-    for (int64_t t = 0; t < c.tokens; ++t) {
-      std::shuffle(order.begin(), order.end(), random);
-      ids.insert(ids.end(), order.begin(), order.begin() + c.choices);
-    }
-    x = random_matrix(random, DType::kBF16, c.tokens, c.hidden, 1.f, 8);
-    weights = random_tensor(random, DType::kF32, {c.tokens, c.choices}, 0.5f);
-    logit = random_tensor(random, DType::kF32, {c.tokens, 1}, 1.f);
-  }
-  // Experts from `begin` on.
-  ExpertWeights experts(int begin = 0) const {
-    ExpertWeights held;
-    held.expert_begin = begin;
-    for (int e = begin; e < c.experts; ++e) {
-      held.gate.push_back(both->placed[2 * e]);
-      held.up.push_back(both->placed[2 * e + 1]);
-      held.down.push_back(last->placed[e]);
-    }
-    return held;
-  }
-
-  Case c;
-  std::mt19937 random{93};
-  std::vector<Matrix> gate, up, down;
-  std::unique_ptr<Together> both, last;
-  std::vector<std::unique_ptr<WeightOnDevice>> of_shared;
-  SharedExpertWeights shared;
-  std::vector<int32_t> ids;
-  Matrix x;
-  HostTensor weights, logit;
-};
 
 // The CPU's sums over the experts from `begin` on.
 HostTensor wanted_sums(const Layer& layer, int begin, bool with_shared) {
@@ -195,6 +118,36 @@ HostTensor whole(const Layer& layer, Ops& on, const SharedExpertWeights* shared,
   return partials.host();
 }
 
+// Rows that come quantized, with their values or, where the kernels read nothing else, alone: the same bits. Those of
+// tokens whose experts are all elsewhere need not be there.
+void expect_same_of_quantized(const Layer& layer, Ops& on, int begin, const OnDevice& wanted,
+                              const OnDevice& wanted_shared) {
+  const Case& c = layer.c;
+  const OnDevice dids(int_tensor(layer.ids, {c.tokens, c.choices}));
+  const ExpertWeights experts = layer.experts(begin);
+  const RowsOnDevice rows(layer.x);
+  RowsOnDevice some(layer.x);
+  HostTensor fp8 = some.fp8.host(), scales = some.scales.host();
+  for (int64_t t = 0; t < c.tokens; ++t) {
+    const auto first = layer.ids.begin() + t * c.choices;
+    if (std::any_of(first, first + c.choices, [&](int32_t id) { return id >= begin; })) continue;
+    std::fill_n(fp8.view.row<uint8_t>(t), c.hidden, uint8_t{0xff});
+    for (int64_t group = 0; group < scales.view.dim(0); ++group) scales.view.row<float>(group)[t] = std::nanf("");
+  }
+  some.fp8.fill(fp8), some.scales.fill(scales);
+  ActRows alone = some.in(RowForm::kFp8);
+  alone.values.data = nullptr;
+  const ExpertRowForms forms = on.expert_row_forms(alone.values, dids, experts, 1);
+  const ActRows both = rows.in(RowForm::kBoth);
+  for (const ActRows& x : {both, forms.read == RowForm::kFp8 ? alone : both}) {
+    const OnDevice out(poisoned(forms.made, {1, c.tokens * c.choices, c.hidden}));
+    const OnDevice shared(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
+    run_on(on, [&](Ops& ops) { ops.moe_expert_rows(x, dids, experts, out, {&layer.shared, both, shared}); });
+    EXPECT_TRUE(same_bytes(out, wanted));
+    EXPECT_TRUE(same_bytes(shared, wanted_shared));
+  }
+}
+
 // The same with all choices of a token at once, as ranks have them that hold some of the experts: those from `begin`
 // on. Rows of others stay; the type that the operator likes best gives the same numbers.
 void expect_rows_in_place(const Layer& layer, Ops& on, int begin) {
@@ -203,13 +156,14 @@ void expect_rows_in_place(const Layer& layer, Ops& on, int begin) {
   const OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
       dlogit(layer.logit);
   const ExpertWeights experts = layer.experts(begin);
-  const DType type = on.expert_rows_type(dx, dids, experts, 1);
+  const DType type = on.expert_row_forms(dx, dids, experts, 1).made;
   const OnDevice rows(poisoned(DType::kF32, {1, pairs, c.hidden})), typed(poisoned(type, {1, pairs, c.hidden})),
       shared(poisoned(DType::kF32, {1, c.tokens, c.hidden}));
   run_on(on, [&](Ops& ops) {
     ops.moe_expert_rows(dx, dids, experts, rows, {});
     ops.moe_expert_rows(dx, dids, experts, typed, {&layer.shared, dx, shared});
   });
+  expect_same_of_quantized(layer, on, begin, typed, shared);
   HostTensor f32 = rows.host();
   const HostTensor others = typed.host(), empty = poisoned(DType::kF32, {1, c.hidden});
   for (int64_t i = 0; i < pairs; ++i) {
@@ -242,12 +196,43 @@ void compare(const Layer& layer, Ops& on, int begin, bool with_shared) {
                    wanted_sums(layer, begin, with_shared), 1e-2));
 }
 
+// moe() and the norm behind it at once: the same bits.
+void expect_the_norm_behind(const Layer& layer, Ops& on) {
+  const Case& c = layer.c;
+  const OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
+      dlogit(layer.logit);
+  std::mt19937 random(95);
+  const HostTensor residual = random_tensor(random, DType::kBF16, {c.tokens, c.hidden}, 1.f, 16);
+  for (const DType kind : {DType::kBF16, DType::kF32}) {
+    const OnDevice dnorm(random_tensor(random, kind, {c.hidden}, 0.3f));
+    for (const int begin : {0, 1}) {
+      const ExpertWeights experts = layer.experts(begin);
+      const auto expect = [&](const Tensor& norm, RowForm form) {
+        const OnDevice sums(poisoned(DType::kF32, {1, c.tokens, c.hidden})), one(residual), two(residual);
+        const RowsOnDevice out({c.tokens, c.hidden}, 8), wanted({c.tokens, c.hidden}, 8);
+        run_on(on, [&](Ops& ops) {
+          ops.moe(dx, dids, dweights, experts, &layer.shared, dlogit, sums);
+          ops.add_rms_norm(sums, one, norm, 1e-6f, norm ? wanted.in(form) : ActRows());
+          ops.moe_add_rms_norm(dx, dids, dweights, experts, &layer.shared, dlogit, sums, two, norm, 1e-6f,
+                               norm ? out.in(form) : ActRows());
+        });
+        EXPECT_TRUE(same_bytes(two, one));
+        EXPECT_TRUE(same_bytes(out.values, wanted.values));
+        EXPECT_TRUE(same_bytes(out.fp8, wanted.fp8) && same_bytes(out.scales, wanted.scales));
+      };
+      for (const RowForm form : {RowForm::kValues, RowForm::kFp8, RowForm::kBoth}) expect(dnorm, form);
+      expect(Tensor(), RowForm::kValues);
+    }
+  }
+}
+
 class CudaFp8Moe : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8Moe,
                          testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{7, 256, 128, 128, 4, 2, 2},
                                          Case{300, 256, 128, 256, 8, 3, 8}, Case{700, 256, 384, 128, 6, 2, 3},
                                          Case{64, 512, 256, 128, 64, 8, 64}, Case{500, 384, 128, 128, 2, 1, 1},
-                                         Case{96, 2048, 512, 512, 16, 8, 9}));
+                                         Case{96, 2048, 512, 512, 16, 8, 9}, Case{96, 3072, 128, 128, 16, 10, 12},
+                                         Case{40, 4096, 128, 128, 12, 10, 12}, Case{400, 128, 128, 128, 40, 6, 9}));
 
 TEST_P(CudaFp8Moe, EqualsTheCpuOnTheQuantizedRows) { compare(Layer(GetParam()), fp8_ops(), 0, true); }
 
@@ -262,13 +247,37 @@ TEST_P(CudaFp8Moe, RowsOfAllChoicesAtOnce) {
   for (const int begin : {0, 1}) expect_rows_in_place(Layer(GetParam()), fp8_ops(), begin);
 }
 
+TEST_P(CudaFp8Moe, TheNormBehindThemChangesNothing) {
+  const Layer layer(GetParam());
+  expect_the_norm_behind(layer, fp8_ops());
+  CudaOpsOptions options;  // that cuts 700 tokens into two blocks
+  options.fp8 = {.experts = true, .rows_min = 1, .expert_rows_min = 0};
+  options.workspace_bytes = size_t{4} << 20;
+  if (layer.c.tokens == 700) expect_the_norm_behind(layer, *make_cuda_ops(options).value());
+}
+
+// Tokens in one block and in several: the same bits.
+TEST(CudaFp8MoeBlocks, OfATokenAreTheSame) {
+  const Layer layer({700, 256, 384, 128, 6, 2, 3});
+  CudaOpsOptions options;
+  options.fp8 = {.experts = true, .rows_min = 1, .expert_rows_min = 0};
+  const HostTensor together = whole(layer, fp8_ops(), &layer.shared);
+  for (const int64_t block : {352, 72}) {
+    const Fp8Experts experts = {2, 6, 256, 384, 128};
+    options.workspace_bytes = fp8_experts_bytes(block, experts);
+    ASSERT_EQ(fp8_experts_tokens(700, experts, options.workspace_bytes), block) << "they are not cut so";
+    EXPECT_EQ(together.bytes, whole(layer, *make_cuda_ops(options).value(), &layer.shared).bytes) << block;
+  }
+}
+
 class CudaFp8FewRows : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaFp8FewRows,
                          testing::Values(Case{1, 128, 128, 128, 4, 2, 4}, Case{1, 2048, 512, 512, 12, 8, 12},
                                          Case{7, 256, 384, 128, 4, 2, 2}, Case{64, 512, 256, 128, 64, 8, 64},
                                          Case{20, 2048, 512, 512, 16, 8, 9}, Case{3, 4096, 128, 128, 16, 10, 16},
                                          Case{9, 4096, 256, 256, 4, 3, 4}, Case{5, 3072, 1024, 1024, 8, 2, 8},
-                                         Case{33, 384, 640, 640, 8, 2, 3}, Case{256, 128, 128, 128, 128, 8, 128}));
+                                         Case{33, 384, 640, 640, 8, 2, 3}, Case{256, 128, 128, 128, 128, 8, 128},
+                                         Case{40, 2048, 512, 512, 16, 4, 16}));
 
 // Some experts have more rows than a run holds, some none.
 TEST_P(CudaFp8FewRows, EqualTheCpuOnTheQuantizedRows) {
@@ -321,31 +330,7 @@ TEST_P(CudaFp8FewRows, ATokenIsTheSameInEveryBatch) {
   if (c.tokens > chosen_max + 1) compare(chosen_max + 1, c.tokens);
 }
 
-// moe() and the norm behind it at once: the same bits.
-TEST_P(CudaFp8FewRows, TheNormBehindThemChangesNothing) {
-  const Layer layer(GetParam());
-  const Case& c = layer.c;
-  const OnDevice dx(layer.x), dids(int_tensor(layer.ids, {c.tokens, c.choices})), dweights(layer.weights),
-      dlogit(layer.logit);
-  std::mt19937 random(95);
-  const HostTensor residual = random_tensor(random, DType::kBF16, {c.tokens, c.hidden}, 1.f);
-  const OnDevice dnorm(random_tensor(random, DType::kBF16, {c.hidden}, 0.3f));
-  for (const int begin : {0, 1}) {
-    const ExpertWeights experts = layer.experts(begin);
-    for (const RowForm form : {RowForm::kValues, RowForm::kFp8, RowForm::kBoth}) {
-      const OnDevice sums(poisoned(DType::kF32, {1, c.tokens, c.hidden})), one(residual), two(residual);
-      const RowsOnDevice out({c.tokens, c.hidden}), wanted({c.tokens, c.hidden});
-      run_on(few_rows_ops(), [&](Ops& ops) {
-        ops.moe(dx, dids, dweights, experts, &layer.shared, dlogit, sums);
-        ops.add_rms_norm(sums, one, dnorm, 1e-6f, wanted.in(form));
-        ops.moe_add_rms_norm(dx, dids, dweights, experts, &layer.shared, dlogit, sums, two, dnorm, 1e-6f, out.in(form));
-      });
-      EXPECT_EQ(two.host().bytes, one.host().bytes);
-      EXPECT_TRUE(same_bytes(out.values, wanted.values));
-      EXPECT_TRUE(same_bytes(out.fp8, wanted.fp8) && same_bytes(out.scales, wanted.scales));
-    }
-  }
-}
+TEST_P(CudaFp8FewRows, TheNormBehindThemChangesNothing) { expect_the_norm_behind(Layer(GetParam()), few_rows_ops()); }
 
 }  // namespace
 }  // namespace hylas::test

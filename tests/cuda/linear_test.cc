@@ -163,6 +163,45 @@ TEST(CudaLinearBits, GateAndUpDoNotDependOnTheRows) {
   }
 }
 
+// Few outputs, of one matrix and of two in one launch: a block has other rows and outputs where there are many rows.
+TEST(CudaLinearBits, FewOutputsEqualTheCpuInEveryBatch) {
+  std::mt19937 random(76);
+  constexpr int64_t kRows = 511;
+  for (const int64_t inputs : {512, 2048, 4096}) {
+    const Matrix x = random_matrix(random, DType::kBF16, kRows, inputs, 1.f, 8),
+                 router = random_matrix(random, DType::kBF16, 256, inputs, 0.05f),
+                 gate = random_matrix(random, DType::kBF16, 3, inputs, 0.05f, 8);
+    const OnDevice dx(x);
+    const WeightOnDevice drouter(router), dgate(gate);
+    struct Outs {
+      explicit Outs(int64_t rows)
+          : logits(poisoned(DType::kF32, {rows, 256}, 4)), gates(poisoned(DType::kBF16, {rows, 3})) {}
+      OnDevice logits, gates;
+    };
+    const auto run = [&](int64_t begin, const Outs& to) {
+      const LinearWeight weights[] = {drouter.weight(), dgate.weight()};
+      const Tensor outs[] = {to.logits, to.gates};
+      cuda_ops().linear(dx.view.rows(begin, to.logits.view.dim(0)), weights, outs);
+    };
+    const Outs all(kRows);
+    run(0, all);
+    HostTensor logits = poisoned(DType::kF32, {kRows, 256}, 4), gates = poisoned(DType::kBF16, {kRows, 3});
+    const LinearWeight weights[] = {router.weight(), gate.weight()};
+    const Tensor outs[] = {logits, gates};
+    cpu_ops().linear(x.view, weights, outs);
+    EXPECT_TRUE(equal(all.logits, logits, 2e-5, 1e-5));
+    EXPECT_TRUE(equal(all.gates, gates, 2e-5, 2 * rounding(DType::kBF16)));
+    const HostTensor all_logits = all.logits.host(), all_gates = all.gates.host();
+    for (const auto& [begin, rows] :
+         {std::pair<int64_t, int64_t>{0, 1}, {510, 1}, {5, 16}, {33, 128}, {3, 129}, {70, 256}}) {
+      const Outs some(rows);
+      run(begin, some);
+      EXPECT_EQ(values(some.logits.host()), values(all_logits, begin, rows)) << rows << " rows from " << begin;
+      EXPECT_EQ(values(some.gates.host()), values(all_gates, begin, rows)) << rows << " rows from " << begin;
+    }
+  }
+}
+
 // What a rank of several multiplies has the bits of one rank, however few heads are left to it.
 TEST(CudaLinearBits, APartOfTheHeadsHasTheBitsOfTheWhole) {
   std::mt19937 random(75);
@@ -225,6 +264,66 @@ TEST(CudaLinearBits, FewOutputsDoNotDependOnTheRows) {
       ASSERT_EQ(*part.second.view.row<float>(r), *whole.second.view.row<float>(begin + r))
           << "gate, " << rows << " rows";
     }
+  }
+}
+
+// Gates of many rows, beside a matrix whose results are rounded as in a delta layer, and one alone beside a router: the
+// CPU's numbers, and the bits that a row has in a step of few.
+TEST(CudaLinearBits, GatesOfManyRowsHaveTheBitsOfFew) {
+  std::mt19937 random(77);
+  constexpr int64_t kRows = 1101, kFew = 300;
+  for (const int64_t inputs : {256, 2048, 2816}) {
+    const Matrix x = random_matrix(random, DType::kBF16, kRows, inputs, 1.f, 8);
+    const OnDevice dx(x);
+    for (const int64_t heads : {1, 3, 16, 32, 48, 64}) {
+      const Matrix rounded = random_matrix(random, DType::kBF16, 64, inputs, 0.05f),
+                   a = random_matrix(random, DType::kBF16, heads, inputs, 0.05f, 8),
+                   b = random_matrix(random, DType::kBF16, heads, inputs, 0.05f);
+      const WeightOnDevice drounded(rounded), da(a), db(b);
+      const LinearWeight weights[] = {drounded.weight(), da.weight(), db.weight()};
+      const auto run = [&](int64_t begin, int64_t rows) {
+        const OnDevice out(poisoned(DType::kBF16, {rows, 64})), of_a(poisoned(DType::kF32, {rows, heads}, 4)),
+            of_b(poisoned(DType::kF32, {rows, heads}));
+        const Tensor outs[] = {out, of_a, of_b};
+        cuda_ops().linear(dx.view.rows(begin, rows), weights, outs);
+        return std::pair{of_a.host(), of_b.host()};
+      };
+      const auto all = run(0, kRows);
+      HostTensor wanted = poisoned(DType::kF32, {kRows, heads}), other = poisoned(DType::kF32, {kRows, heads});
+      const LinearWeight on_cpu[] = {a.weight(), b.weight()};
+      const Tensor outs[] = {wanted, other};
+      cpu_ops().linear(x.view, on_cpu, outs);
+      EXPECT_TRUE(equal(OnDevice(all.first), wanted, 2e-5, 1e-5)) << heads << " heads of " << inputs;
+      EXPECT_TRUE(equal(OnDevice(all.second), other, 2e-5, 1e-5)) << heads << " heads of " << inputs;
+      for (const auto& [begin, rows] :
+           {std::pair<int64_t, int64_t>{0, kFew}, {500, 1}, {1084, 17}, {7, 513}, {1, 600}}) {
+        const auto part = run(begin, rows);
+        EXPECT_EQ(values(part.first), values(all.first, begin, rows)) << heads << " heads, " << rows << " rows";
+        EXPECT_EQ(values(part.second), values(all.second, begin, rows)) << heads << " heads, " << rows << " rows";
+      }
+      if (heads % 16 != 0) continue;
+      const LinearWeight half[] = {drounded.weight(), {da.weight().weight.rows(heads / 2, heads / 2), {}}};
+      const OnDevice out(poisoned(DType::kBF16, {kRows, 64})), of_half(poisoned(DType::kF32, {kRows, heads / 2}));
+      const Tensor of_rank[] = {out, of_half};
+      cuda_ops().linear(dx, half, of_rank);
+      const HostTensor mine = of_half.host();
+      for (int64_t r = 0; r < kRows; ++r) {
+        ASSERT_EQ(std::memcmp(mine.view.row<float>(r), all.first.view.row<float>(r) + heads / 2,
+                              static_cast<size_t>(heads / 2) * sizeof(float)),
+                  0)
+            << "row " << r << ", half of " << heads << " heads";
+      }
+    }
+    const WeightOnDevice router(random_matrix(random, DType::kBF16, 256, inputs, 0.05f)),
+        gate(random_matrix(random, DType::kBF16, 1, inputs, 0.05f));
+    const LinearWeight weights[] = {router.weight(), gate.weight()};
+    const auto run = [&](int64_t begin, int64_t rows) {
+      const OnDevice logits(poisoned(DType::kF32, {rows, 256})), of_gate(poisoned(DType::kF32, {rows, 1}));
+      const Tensor outs[] = {logits, of_gate};
+      cuda_ops().linear(dx.view.rows(begin, rows), weights, outs);
+      return of_gate.host();
+    };
+    EXPECT_EQ(values(run(0, kRows), 200, kFew), values(run(200, kFew)));
   }
 }
 

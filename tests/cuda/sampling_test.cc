@@ -56,10 +56,28 @@ TEST(CudaSampling, EveryFilterDrawsTheCpusTokens) {
   }
 }
 
+// Rows of few different logits, at places of every alignment, ends behind and before a whole step.
+TEST(CudaSampling, OfEqualLogitsTheFirst) {
+  std::mt19937 random(80);
+  for (const int32_t vocab : {1, 4095, 4096, 4097, 12291}) {
+    for (const int32_t behind : {0, 1, 4}) {
+      HostTensor logits = random_tensor(random, DType::kF32, {150, vocab + behind}, 1.f);
+      for (int64_t r = 0; r < 150; ++r) {
+        float* row = logits.view.row<float>(r);
+        for (int64_t i = 0; i < vocab; ++i) row[i] = static_cast<float>(random() % 1000 / 998);
+      }
+      std::vector<SampleRow> rows(150);
+      for (SampleRow& row : rows) row.temperature = 0.f;
+      expect_same(sample(logits, vocab, rows));
+    }
+  }
+}
+
+// Every seventh row changes nothing, and more rows change than have copies at once.
 TEST(CudaSampling, PenaltiesBiasBlockedAndMasks) {
   std::mt19937 random(78);
   constexpr int32_t kVocab = 5000;
-  constexpr int kRows = 130;
+  constexpr int kRows = 160;
   HostTensor logits = random_tensor(random, DType::kF32, {kRows, kVocab}, 2.f);
   std::vector<TokenHistory> histories(kRows);
   std::vector<std::vector<LogitBias>> biases(kRows);
@@ -77,6 +95,8 @@ TEST(CudaSampling, PenaltiesBiasBlockedAndMasks) {
     for (int j = 0; j < (kVocab + 31) / 32; ++j) masks[i].push_back(static_cast<uint32_t>(random() & random()));
     all[i].seed = random();
     all[i].history = &histories[i];
+    all[i].top_logprobs = static_cast<int32_t>(i % 6) - 1;
+    if (i % 7 == 3) continue;
     if (i % 2 == 0) all[i].repetition_penalty = 1.3f;
     if (i % 3 == 0) all[i].frequency_penalty = 0.4f;
     if (i % 5 == 0) all[i].presence_penalty = 0.7f;
@@ -84,7 +104,6 @@ TEST(CudaSampling, PenaltiesBiasBlockedAndMasks) {
     if (i % 4 == 2) all[i].blocked = blocked[i];
     if (i % 4 == 3) all[i].allowed = masks[i];
     if (i % 6 == 0) all[i].temperature = 0.f;
-    all[i].top_logprobs = static_cast<int32_t>(i % 7) - 1;
   }
   expect_same(sample(logits, kVocab, all));
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/graph_rig.h"
+#include "ops/cuda_ops.h"
 #include "support/layout_models.h"
 
 namespace hylas {
@@ -127,38 +128,74 @@ TEST_P(GraphSteps, ARowIsTheSameAloneAndAmongOthers) {
   EXPECT_EQ(together.said, alone.said);
 }
 
+std::string sizes_of(const testing::TestParamInfo<ParallelSizes>& info) {
+  return fmt::format("tp{}_ep{}_dp{}", info.param.tp, info.param.ep, info.param.dp);
+}
 class GroupSteps : public testing::TestWithParam<ParallelSizes> {};
 INSTANTIATE_TEST_SUITE_P(Layouts, GroupSteps,
                          testing::Values(ParallelSizes{.tp = 2, .dp = 2}, ParallelSizes{.tp = 2, .ep = 2},
                                          ParallelSizes{.tp = 2, .ep = 2, .dp = 2}),
-                         [](const auto& info) {
-                           const ParallelSizes& sizes = info.param;
-                           return fmt::format("tp{}_ep{}_dp{}", sizes.tp, sizes.ep, sizes.dp);
-                         });
+                         sizes_of);
+class Fp8GroupSteps : public testing::TestWithParam<ParallelSizes> {};
+INSTANTIATE_TEST_SUITE_P(Layouts, Fp8GroupSteps,
+                         testing::Values(ParallelSizes{.tp = 2, .ep = 2}, ParallelSizes{.tp = 2, .ep = 2, .dp = 2}),
+                         sizes_of);
 
-// Sequences 0, 2 and 4 are of the first of two groups. Both groups have rows, as many or not; one has none; a prompt
-// comes between.
+// Sequences 0, 2 and 4 are of the first of two groups. Both groups have rows, as many or not; one has none; prompts of
+// both groups and of one come between, which travel to experts in several turns.
+void run_groups(GraphRig& rig) {
+  rig.prefill({{0, 190}, {1, 200}});
+  rig.prefill(2, 30);
+  rig.prefill(3, 110);
+  for (int i = 0; i < 5; ++i) rig.decode({0, 1, 2, 3});
+  for (int i = 0; i < 5; ++i) rig.decode({0, 2, 3});
+  for (int i = 0; i < 5; ++i) rig.decode({2, 0});
+  rig.prefill(4, 70);
+  for (int i = 0; i < 5; ++i) rig.decode({3});
+  for (int i = 0; i < 5; ++i) rig.decode({0, 1, 2, 3, 4});
+}
+
+// The same, so that the FP8 tensor cores' kernels are those that one rank takes, also where the host counts what comes:
+// 16 choices and fewer, or more and fewer than 16 rows of an expert.
+void run_few(GraphRig& rig) {
+  for (SequenceIndex sequence = 0; sequence < 4; ++sequence) rig.prefill(sequence, 30 - 2 * sequence);
+  for (int i = 0; i < 5; ++i) rig.decode({0, 1, 2, 3});
+  for (int i = 0; i < 5; ++i) rig.decode({0, 2, 3});
+  for (int i = 0; i < 5; ++i) rig.decode({2, 0});
+  for (int i = 0; i < 5; ++i) rig.decode({3});
+}
+
+// `lists`: rows of graphs; with several of them host memory goes to experts as GPUs' does. Groups may pad a step to as
+// many rows as the largest of them has.
+void expect_one_ranks_words(test::LayoutKind kind, const ParallelSizes& sizes, void (*run)(GraphRig&),
+                            const std::vector<std::vector<int32_t>>& lists) {
+  const test::LayoutModel model{kind, 8};
+  const bool fp8 = kind == test::LayoutKind::kMoeFp8;
+  const std::string path = test::layout_model_path(model);
+  GraphRig lone(path, {}, {}, {.fp8_experts = fp8});
+  run(lone);
+  for (const std::vector<int32_t>& rows : lists) {
+    const bool dispatches = rows.size() > 1;  // GPUs choose for themselves
+    GraphRig group(path, rows, sizes, {.fp8_experts = fp8, .dispatches = dispatches});
+    run(group);
+    EXPECT_EQ(group.said, lone.said) << model.name() << ", " << rows.size() << " graphs, dispatch " << dispatches;
+  }
+}
+
 TEST_P(GroupSteps, SayWhatOneRankSays) {
+  cuda_load_all_kernels();  // before anything asks for a GPU
+  if (test::rig_shares_gpu(GetParam())) GTEST_SKIP() << "needs " << GetParam().world() << " GPUs";
   // On a GPU only ranks that hold whole experts give one rank's bits.
   const auto kind = GetParam().ep > 1 ? test::LayoutKind::kMoe : test::LayoutKind::kDense;
-  const std::string path = test::layout_model_path({kind, 8});
-  if (const std::string why = test::why_no_rig(GetParam()); !why.empty()) GTEST_SKIP() << why;
-  const auto run = [](GraphRig& rig) {
-    for (SequenceIndex sequence = 0; sequence < 4; ++sequence) rig.prefill(sequence, 30 + 40 * sequence);
-    for (int i = 0; i < 5; ++i) rig.decode({0, 1, 2, 3});
-    for (int i = 0; i < 5; ++i) rig.decode({0, 2, 3});
-    for (int i = 0; i < 5; ++i) rig.decode({2, 0});
-    rig.prefill(4, 50);
-    for (int i = 0; i < 5; ++i) rig.decode({3});
-    for (int i = 0; i < 5; ++i) rig.decode({0, 1, 2, 3, 4});
-  };
-  GraphRig lone(path, {});
-  run(lone);
-  for (const std::vector<int32_t>& rows : {std::vector<int32_t>{}, {1, 2, 4}, {3}}) {
-    GraphRig group(path, rows, GetParam());
-    run(group);
-    EXPECT_EQ(group.said, lone.said) << rows.size() << " graphs";
-  }
+  expect_one_ranks_words(kind, GetParam(), run_groups, {{}, {1, 2, 4}, {3}});
+}
+
+// Experts by the FP8 tensor cores. Without a graph of 3 rows, to which groups of 2 would be padded: 24 choices, not 16.
+TEST_P(Fp8GroupSteps, SayWhatOneRankSays) {
+  cuda_load_all_kernels();
+  const auto kind = test::LayoutKind::kMoeFp8;
+  if (test::rig_shares_gpu(GetParam())) return expect_one_ranks_words(kind, GetParam(), run_few, {{}});
+  expect_one_ranks_words(kind, GetParam(), run_groups, {{}, {1, 2, 4}});
 }
 
 }  // namespace

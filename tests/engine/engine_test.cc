@@ -8,6 +8,8 @@
 #include <random>
 
 #include "engine/client.h"
+#include "engine/layout_workload.h"
+#include "support/layout_models.h"
 #include "support/tiny_model.h"
 
 namespace hylas {
@@ -183,6 +185,20 @@ TEST(Engine, StatsCountWorkAndTime) {
   EXPECT_EQ(stats.steps_total, 50u) << "the last chunk samples the first token, and nothing overran";
   EXPECT_GT(stats.busy_us_total, 0);
   EXPECT_GT(stats.generation_tokens_per_s, 0);
+}
+
+// On the CPU: ranks that share a GPU do not count them.
+TEST(Engine, StatsTellTheTimeOfSumsOverRanks) {
+  for (const int32_t tp : {1, 2}) {
+    EngineOptions options = test::layout_options(test::layout_model_path({.layers = 5}), "float32", {.tp = tp});
+    options.device = "cpu";
+    std::unique_ptr<Engine> engine = start(options);
+    Client client(*engine);
+    client.wait(client.send(request_of(100, 50, 1)));
+    const StageStats stage = engine->stats().stages.at(0);
+    EXPECT_EQ(stage.sums_us > 0, tp > 1) << "tp " << tp;
+    EXPECT_LT(stage.sums_us, stage.busy_us);
+  }
 }
 
 TEST(Engine, RefusesWhatCanNeverRun) {

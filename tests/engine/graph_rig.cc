@@ -8,6 +8,7 @@
 #include "engine/configuration.h"
 #include "model/manifest.h"
 #include "ops/cuda_ops.h"
+#include "support/local_dispatch.h"
 #include "support/test_device.h"
 #include "weights/dummy_source.h"
 
@@ -26,13 +27,12 @@ void on_every(size_t count, const std::function<void(size_t)>& body) {
 
 }  // namespace
 
-std::string why_no_rig(const ParallelSizes& sizes) {
-  if (!on_gpu() || cuda_device_count() >= sizes.world()) return "";
-  return fmt::format("needs {} GPUs", sizes.world());
-}
+bool rig_shares_gpu(const ParallelSizes& sizes) { return on_gpu() && cuda_device_count() < sizes.world(); }
 
-GraphRig::GraphRig(const std::string& model_path, const std::vector<int32_t>& graph_rows, const ParallelSizes& sizes)
+GraphRig::GraphRig(const std::string& model_path, const std::vector<int32_t>& graph_rows, const ParallelSizes& sizes,
+                   const RigOptions& rig)
     : groups_(sizes.dp) {
+  HYLAS_CHECK(graph_rows.empty() || !rig_shares_gpu(sizes));
   EngineOptions options;
   options.model_path = model_path;
   options.device = test_device();
@@ -40,6 +40,7 @@ GraphRig::GraphRig(const std::string& model_path, const std::vector<int32_t>& gr
   options.enable_dp_attention = sizes.dp > 1;
   options.max_running_requests = kRigSequences * sizes.dp;
   options.context_length = 512;
+  options.ep_dispatch_tokens = kRigDispatchTokens;
   const ModelConfig model = parse_model_config(model_path).value();
   const EngineConfiguration chosen = configure(options, model, {}).value();
   const auto count = static_cast<size_t>(sizes.world());
@@ -47,16 +48,20 @@ GraphRig::GraphRig(const std::string& model_path, const std::vector<int32_t>& gr
   std::vector<std::unique_ptr<Ops>> ops;
   std::vector<Device*> devices;
   for (size_t i = 0; i < count; ++i) {
-    ops.push_back(on_gpu() ? make_cuda_ops({.device = static_cast<int>(i)}).value()
+    const int gpu = on_gpu() ? static_cast<int>(i) % cuda_device_count() : 0;
+    ops.push_back(on_gpu() ? make_cuda_ops({.device = gpu, .fp8 = {.experts = rig.fp8_experts}}).value()
                            : make_cpu_ops({.threads = 2}).value());
     devices.push_back(&ops.back()->device());
   }
   std::vector<RankComms> comms = make_local_comms_of_ranks(sizes);
   if (on_gpu() && count > 1) HYLAS_CHECK(on_devices(comms, devices).ok());
+  for (size_t i = 0; i < count && rig.dispatches && !on_gpu(); ++i) {
+    if (comms[i].ep) comms[i].experts = std::make_unique<LocalDispatch>(*comms[i].ep, *ops[i]);
+  }
   ranks_.resize(count);
   on_every(count, [&](size_t i) {
     auto source = std::make_unique<DummySource>(manifest(model));
-    if (on_gpu()) source->place_on(ops[i]->device());
+    if (on_gpu()) source->place_on(ops[i]->device(), rig.fp8_experts);
     ranks_[i] = Rank::load({chosen.model, chosen.decoder_of(static_cast<int32_t>(i)), chosen.limits,
                             chosen.vocab_tokens, graph_rows},
                            std::move(ops[i]), std::move(source), std::move(comms[i]))
@@ -77,18 +82,20 @@ PlanRow GraphRig::row_of(SequenceIndex sequence, int32_t tokens) const {
   return row;
 }
 
-void GraphRig::prefill(SequenceIndex sequence, int32_t tokens) {
+void GraphRig::prefill(const std::vector<std::pair<SequenceIndex, int32_t>>& prompts) {
   StepPlan plan;
-  SequenceStart start;
-  start.sequence = sequence;
-  start.sampling.seed = sequence;
-  start.sampling.temperature = sequence % 2 ? 0.8f : 0.f;
-  start.sampling.top_logprobs = 2;
-  plan.starts = {start};
-  PlanRow row = row_of(sequence, tokens);
-  for (int32_t i = 0; i < tokens; ++i) row.tokens.push_back((i * 37 + sequence * 11) % 97);
-  plan.rows = {row};
-  lengths_[sequence] = tokens;
+  for (const auto& [sequence, tokens] : prompts) {
+    SequenceStart start;
+    start.sequence = sequence;
+    start.sampling.seed = sequence;
+    start.sampling.temperature = sequence % 2 ? 0.8f : 0.f;
+    start.sampling.top_logprobs = 2;
+    plan.starts.push_back(start);
+    PlanRow row = row_of(sequence, tokens);
+    for (int32_t i = 0; i < tokens; ++i) row.tokens.push_back((i * 37 + sequence * 11) % 97);
+    plan.rows.push_back(row);
+    lengths_[sequence] = tokens;
+  }
   execute(plan);
 }
 

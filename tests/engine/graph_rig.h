@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "comm/topology.h"
@@ -11,16 +12,25 @@
 namespace hylas::test {
 
 constexpr int32_t kRigSequences = 5;
+constexpr int32_t kRigDispatchTokens = 128;
 
-// Why the machine has no such ranks; empty: it has.
-std::string why_no_rig(const ParallelSizes& sizes);
+// Whether ranks have to share a GPU here: then nothing is recorded, and the host counts what goes to experts.
+bool rig_shares_gpu(const ParallelSizes& sizes);
+
+struct RigOptions {
+  bool fp8_experts = false;  // on the GPU by the FP8 tensor cores
+  bool dispatches = false;   // host memory goes to experts as GPUs' does that reach each other's (LocalDispatch)
+};
 
 class GraphRig {
  public:
-  // Sequence s belongs to dp group s % dp. On the GPU every rank needs one of its own.
-  GraphRig(const std::string& model_path, const std::vector<int32_t>& graph_rows, const ParallelSizes& sizes = {});
+  // Sequence s belongs to dp group s % dp. A rank sends kRigDispatchTokens to other ranks' experts at a time.
+  GraphRig(const std::string& model_path, const std::vector<int32_t>& graph_rows, const ParallelSizes& sizes = {},
+           const RigOptions& rig = {});
 
-  void prefill(SequenceIndex sequence, int32_t tokens);
+  void prefill(SequenceIndex sequence, int32_t tokens) { prefill({{sequence, tokens}}); }
+  // Several prompts of so many tokens in one step.
+  void prefill(const std::vector<std::pair<SequenceIndex, int32_t>>& prompts);
   // One token of each, in one step.
   void decode(const std::vector<SequenceIndex>& sequences);
   // Of each sequence: tokens and the bits of their logprobs.

@@ -76,7 +76,7 @@ class Maker {
   }
   RankReport report(const ParallelSizes& sizes) {
     StepResult result{.id = random_(), .rows = list([&] { return row_result(); })};
-    result.begin_us = any(), result.end_us = any(), result.wait_us = any();
+    result.begin_us = any(), result.end_us = any(), result.wait_us = any(), result.sums_us = any();
     return {place_of(sizes, static_cast<int32_t>(below(sizes.world()))), std::move(result)};
   }
 
@@ -198,8 +198,8 @@ TEST(PlanCodec, ReportsComeBackUnchanged) {
     const RankReport back = decode_report(encode(report), kSizes).value();
     EXPECT_EQ(back.place.rank, report.place.rank);
     EXPECT_EQ(back.place.stage, report.place.stage);
-    EXPECT_EQ(std::tie(back.result.id, back.result.begin_us, back.result.end_us, back.result.wait_us),
-              std::tie(report.result.id, report.result.begin_us, report.result.end_us, report.result.wait_us));
+    const auto times = [](const StepResult& r) { return std::tie(r.id, r.begin_us, r.end_us, r.wait_us, r.sums_us); };
+    EXPECT_EQ(times(back.result), times(report.result));
     ASSERT_EQ(back.result.rows.size(), report.result.rows.size());
     for (size_t i = 0; i < back.result.rows.size(); ++i) expect_same(back.result.rows[i], report.result.rows[i]);
   }

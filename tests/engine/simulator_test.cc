@@ -39,6 +39,18 @@ TEST(Simulator, AStepAfterTheOtherOnOneStage) {
   EXPECT_EQ(run.output_tokens, 8);
 }
 
+TEST(Simulator, MeansAreOverRequestsAndTheirTokensAfterTheFirst) {
+  SimulatedLoad load = together(3, 512, 5);
+  load.requests[2].output_tokens = 1;  // has no time between tokens
+  load.in_flight_max = 1;
+  const SimulatedRun run = simulate(pipeline_of(1, 1), load);
+  EXPECT_EQ(run.outputs, (std::vector<int32_t>{5, 5, 1}));
+  EXPECT_DOUBLE_EQ(run.mean_ttft_us(), kStepUs);
+  EXPECT_DOUBLE_EQ(run.mean_tpot_us(), kStepUs);
+  EXPECT_DOUBLE_EQ(run.tokens_per_s(), (3 * 512 + 11) / (11 * kStepUs * 1e-6));
+  EXPECT_EQ(simulate(pipeline_of(1, 1), together(3, 512)).mean_tpot_us(), 0);
+}
+
 // p stages, m equal microbatches: every stage rests p - 1 of m + p - 1 steps.
 TEST(Simulator, TheBubbleOfEqualMicrobatchesIsTheTextbooksOne) {
   for (const int32_t stages : {2, 4, 8}) {

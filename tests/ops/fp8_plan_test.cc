@@ -15,7 +15,7 @@ TEST(Fp8Plan, EveryTileFitsTheMultiprocessorUpToLongRows) {
     for (const Fp8Tile& tile : tiles) {
       EXPECT_LE(fp8_shared_bytes(tile, 32768), kFp8SharedBytesMax - 1024) << tile.rows << " x " << tile.outputs;
       EXPECT_GE(tile.stages, 4);
-      EXPECT_EQ(kFp8Blocks % tile.cluster, 0);
+      EXPECT_EQ(tile.blocks % tile.cluster, 0);
     }
   }
 }
@@ -39,6 +39,10 @@ TEST(Fp8Plan, EveryShapeGetsATileOfTheTable) {
     for (int64_t outputs : {8, 64, 512, 1024, 2048, 9216, 12288}) {
       const Fp8Tile chosen = fp8_dense_tile(rows, outputs);
       EXPECT_NE(std::find(std::begin(kFp8DenseTiles), std::end(kFp8DenseTiles), chosen), std::end(kFp8DenseTiles));
+      EXPECT_EQ(chosen.blocks, kFp8Blocks);
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 131), (Fp8Tile{128, 128, 5, 1, 100}));
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 99), (Fp8Tile{128, 128, 5, 1, 68}));
+      EXPECT_EQ(fp8_dense_tile(rows, outputs, 67), chosen);
       if (chosen.cluster > 1) {
         EXPECT_GE(rows, 7 * chosen.rows + 1) << outputs;
       }
@@ -74,6 +78,43 @@ TEST(Fp8Plan, PaddedRowsHoldEveryDistribution) {
         }
         EXPECT_LE(used, room) << pairs << " pairs, " << experts << " experts";
       }
+    }
+  }
+}
+
+constexpr Fp8Experts k397B = {.choices = 10, .experts = 512, .hidden = 4096, .width = 1024, .shared_width = 1024};
+
+// Counted by hand: 10 tokens x 2 of 3 experts are 20 + 3 x 63 rows, so 4 tiles of 64.
+TEST(Fp8Plan, ExpertsTakeWhatTheirStepsLieIn) {
+  const Fp8Experts alone = {.choices = 2, .experts = 3, .hidden = 256, .width = 128};
+  const size_t lists = 1280 + 1024 + 256 + 256, rows = 256 * 256 + 2 * 256 * 4, gate_up = 256 * 256 * 2;
+  EXPECT_EQ(fp8_experts_piece(256, alone), rows + gate_up) << "more than the down products, 256 x 256 x 2";
+  EXPECT_EQ(fp8_experts_bytes(10, alone), lists + rows + gate_up + 256 * 128 + 256 * 4);
+  Fp8Experts narrow = alone;
+  narrow.hidden = 1024;
+  EXPECT_EQ(fp8_experts_piece(256, narrow), size_t{256 * 1024 * 2}) << "the down products where the others were";
+  // Beside them 10 rows of x with scales in groups of 12, gate and up, halves, down.
+  Fp8Experts beside = alone;
+  beside.shared_width = 128;
+  const size_t shared = 2560 + 256 + 5120 + 1280 + 256 + 5120;
+  EXPECT_EQ(fp8_experts_bytes(10, beside) - fp8_experts_bytes(10, alone), shared);
+  // 228864 rows of 9384 bytes, and 17568 of each token for the shared expert.
+  EXPECT_NEAR(static_cast<double>(fp8_experts_bytes(16384, k397B)), 228864 * 9384. + 16384 * 17568., 1e6);
+}
+
+TEST(Fp8Plan, BlocksOfExpertsAreAsFewAndAsEqualAsTheWorkspaceAllows) {
+  const size_t all = fp8_experts_bytes(16384, k397B);
+  EXPECT_EQ(fp8_experts_tokens(16384, k397B, all), 16384);
+  EXPECT_EQ(fp8_experts_tokens(16384, k397B, all - 1), 8192);
+  EXPECT_EQ(fp8_experts_tokens(16384, k397B, size_t{1} << 30), 4096);
+  EXPECT_EQ(fp8_experts_tokens(0, k397B, all), 0);
+  EXPECT_EQ(fp8_experts_tokens(16384, k397B, 1000), 0);
+  for (const size_t bytes : {size_t{32} << 20, size_t{300} << 20, size_t{1} << 30}) {
+    for (const int64_t tokens : {1, 5, 127, 700, 3501, 16640}) {
+      const int64_t block = fp8_experts_tokens(tokens, k397B, bytes);
+      ASSERT_TRUE(block > 0 && block <= tokens) << block << " of " << tokens;
+      EXPECT_LE(fp8_experts_bytes(block, k397B), bytes);
+      EXPECT_TRUE(block == tokens || block % 4 == 0) << block << " of " << tokens;
     }
   }
 }

@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "base/check.h"
+
 namespace hylas::test {
 
 HostTensor poisoned(DType dtype, std::initializer_list<int64_t> dims, int64_t gap) {
@@ -110,6 +112,14 @@ HostBatch::HostBatch(const std::vector<RowSpec>& rows, int32_t decode_rows, int3
   std::vector<int32_t> begin = {0}, length, read, write, positions, pages;
   size_t pages_max = 1;
   for (const RowSpec& row : rows) pages_max = std::max(pages_max, row.pages.size());
+  for (const RowSpec& row : rows) {
+    if (row.write < 0) continue;
+    for (const RowSpec& other : rows) {
+      if (&other == &row || other.write < 0) continue;
+      HYLAS_CHECK(other.read != row.write && other.write != row.write,
+                  "slot {} is written by one row and used by another", row.write);
+    }
+  }
   for (const RowSpec& row : rows) {
     for (int32_t i = 0; i < row.tokens; ++i) positions.push_back(row.context + i);
     begin.push_back(begin.back() + row.tokens);

@@ -57,12 +57,22 @@ DeviceComm::DeviceComm(std::unique_ptr<Comm> host, CudaDevice& device, bool shar
   signals_ = std::move(*made);
   uint32_t word = 0;
   device_.copy_to_host(&word, signals_.data(), sizeof word);  // it is zero before anybody writes to it
+  check(cudaMallocHost(reinterpret_cast<void**>(&sums_ns_), sizeof *sums_ns_), "cudaMallocHost");
+  *sums_ns_ = 0;
   peers_.rank = rank();
   peers_.size = size();
+  peers_.sums_ns = sums_ns_;
 }
 
 DeviceComm::~DeviceComm() {
   for (cudaEvent_t event : events_) cudaEventDestroy(event);
+  if (sums_ns_) cudaFreeHost(sums_ns_);
+}
+
+// A GPU writes it meanwhile.
+int64_t DeviceComm::sums_us() const {
+  const volatile uint64_t* ns = sums_ns_;
+  return host_->sums_us() + (ns ? static_cast<int64_t>(*ns / 1000) : 0);
 }
 
 const std::vector<Shown>& DeviceComm::exchange(const Tensor& in, const Tensor& out, std::span<const int32_t> counts) {

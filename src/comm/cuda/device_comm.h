@@ -36,6 +36,7 @@ class DeviceComm final : public Comm {
   int32_t rank() const override { return host_->rank(); }
   int32_t size() const override { return host_->size(); }
   void all_reduce_slices(const Tensor& partials, const Tensor& out) override;
+  int64_t sums_us() const override;
   const PeerPartials* show_partials(const Tensor& partials) override;
   void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) override;
   void all_gather_columns(const Tensor& in, const Tensor& out) override;
@@ -60,7 +61,8 @@ class DeviceComm final : public Comm {
 
   std::unique_ptr<Comm> host_;
   CudaDevice& device_;
-  Buffer signals_;  // empty: by events
+  Buffer signals_;               // empty: by events
+  uint64_t* sums_ns_ = nullptr;  // see Peers
   // Two take turns: a rank is at most one meeting ahead of another, which may not have waited for the last one yet.
   cudaEvent_t events_[2] = {};
   int turn_ = 0;

@@ -10,6 +10,19 @@ void check_place(const Tensor& rows) {
               "rows of experts at {}", rows.data);
 }
 
+// Rows of one kind, with scales where they are in e4m3.
+void check_rows(const ExpertTokens& tokens, int64_t own) {
+  const Tensor &x = tokens.x, &all_x = tokens.all_x, &scales = tokens.scales, &all_scales = tokens.all_scales;
+  HYLAS_CHECK(x.dim(0) == own && x.contiguous() && all_x.contiguous() && all_x.dtype == x.dtype &&
+                  all_x.dim(1) == x.row_elements(),
+              "rows [{}, {}] of type {} to [{}, {}] of {}", x.dim(0), x.row_elements(), dtype_name(x.dtype),
+              all_x.dim(0), all_x.dim(1), dtype_name(all_x.dtype));
+  if (x.dtype != DType::kF8E4M3) return;
+  HYLAS_CHECK(all_scales && scales.dim(0) == all_scales.dim(0) && scales.dim(0) * kScaleGroup == x.dim(1) &&
+                  scales.dim(1) >= own && all_scales.dim(1) >= all_x.dim(0),
+              "scales [{}, {}] to [{}, {}]", scales.dim(0), scales.dim(1), all_scales.dim(0), all_scales.dim(1));
+}
+
 }  // namespace
 
 DeviceDispatch::DeviceDispatch(Comm& group, CudaDevice& device)
@@ -28,11 +41,21 @@ void DeviceDispatch::dispatch(const ExpertTokens& tokens) {
   const int64_t k = tokens.all_ids.dim(1), own = tokens.counts[rank];
   HYLAS_CHECK(k <= kChoicesMax, "{} experts of a token", k);
   HYLAS_CHECK(tokens.ids.dim(0) == own && tokens.ids.contiguous() && tokens.all_ids.contiguous());
-  HYLAS_CHECK(!tokens.all_x || (tokens.x.dim(0) == own && tokens.x.contiguous() && tokens.all_x.contiguous()));
+  if (tokens.all_x) check_rows(tokens, own);
+  const bool scaled = tokens.all_x && tokens.x.dtype == DType::kF8E4M3;
   HYLAS_CHECK(tokens.returned.dim(1) == own * k && tokens.returned.contiguous());
   check_place(tokens.returned);
-  Shown mine{static_cast<Signals*>(signals_.data()), tokens.ids.as<int32_t>(), nullptr, tokens.returned.data};
-  if (tokens.all_x) mine.x = static_cast<const std::byte*>(tokens.x.data);
+  Shown mine{static_cast<Signals*>(signals_.data()), tokens.ids.as<int32_t>(), {}, tokens.returned.data, {}};
+  if (tokens.all_x) {
+    mine.x.data = static_cast<const std::byte*>(tokens.x.data);
+    mine.form.row_bytes = tokens.x.row_elements() * static_cast<int64_t>(dtype_bytes(tokens.x.dtype));
+  }
+  if (scaled) {
+    mine.x.scale = tokens.scales.as<float>();
+    mine.x.scale_stride = tokens.scales.row_stride;
+    mine.form.groups = tokens.all_scales.dim(0);
+  }
+  mine.form.rows_are_bf16 = tokens.returned.dtype == DType::kBF16;
   const auto size = static_cast<int64_t>(sizeof mine);
   group_.all_gather_rows(Tensor(&mine, DType::kU8, {1, size}), ones_, Tensor(shown_.data(), DType::kU8, {ranks, size}));
 
@@ -42,6 +65,10 @@ void DeviceDispatch::dispatch(const ExpertTokens& tokens) {
   PeerDispatchArgs args;
   combine_ = {};
   for (int32_t r = 0; r < ranks; ++r) {
+    const Form& theirs = shown_[r].form;
+    HYLAS_CHECK(theirs == mine.form, "rows of {} bytes, {} scales, bf16 back: {}; rank {}: {} bytes, {}, {}",
+                mine.form.row_bytes, mine.form.groups, mine.form.rows_are_bf16, r, theirs.row_bytes, theirs.groups,
+                theirs.rows_are_bf16);
     rows.peers.signals[r] = shown_[r].signals;
     rows.begin[r + 1] = rows.begin[r] + tokens.counts[r];
     args.ids[r] = shown_[r].ids;
@@ -56,11 +83,14 @@ void DeviceDispatch::dispatch(const ExpertTokens& tokens) {
   args.held_end = combine_.held_end = tokens.held.begin + tokens.held.count;
   args.all_ids = tokens.all_ids.as<int32_t>();
   combine_.all_ids = args.all_ids;
-  if (tokens.all_x) {
-    args.all_x = static_cast<std::byte*>(tokens.all_x.data);
-    args.row_bytes = tokens.x.row_elements() * static_cast<int64_t>(dtype_bytes(tokens.x.dtype));
+  args.row_bytes = mine.form.row_bytes;
+  args.groups = mine.form.groups;
+  if (tokens.all_x) args.all_x = static_cast<std::byte*>(tokens.all_x.data);
+  if (scaled) {
+    args.all_scale = tokens.all_scales.as<float>();
+    args.all_scale_stride = tokens.all_scales.row_stride;
   }
-  combine_.rows_are_bf16 = tokens.returned.dtype == DType::kBF16;
+  combine_.rows_are_bf16 = mine.form.rows_are_bf16;
   combine_.slices = static_cast<int32_t>(tokens.returned.dim(0));
   combine_.columns = tokens.returned.dim(2);
   peer_dispatch(args, device_.stream());

@@ -18,12 +18,20 @@ class DeviceDispatch final : public ExpertDispatch {
   void combine(const ExpertSums& sums) override;
 
  private:
+  // How rows travel: the same at all ranks, or their kernels would not meet, or read one type as another.
+  struct Form {
+    int64_t row_bytes = 0;       // none: no rows
+    int64_t groups = 0;          // scales of a row
+    bool rows_are_bf16 = false;  // on their way back
+    bool operator==(const Form&) const = default;
+  };
   // What a rank shows the others. Sent as bytes.
   struct Shown {
     Signals* signals = nullptr;
     const int32_t* ids = nullptr;
-    const std::byte* x = nullptr;
+    RowsFrom x;
     void* returned = nullptr;
+    Form form;
   };
 
   Comm& group_;

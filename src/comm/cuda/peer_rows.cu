@@ -72,15 +72,21 @@ __global__ void __launch_bounds__(kThreads, 1) peer_dispatch_kernel(const __grid
   const int64_t parts = args.all_x ? parts_of<V>(args.row_bytes) : 1;
   const int lane = static_cast<int>(threadIdx.x % 32);
   for_items(args.rows.begin[args.rows.peers.size] * parts, [&](int64_t item) {
-    const int64_t row = item / parts;
+    const int64_t row = item / parts, part = item % parts;
     const int rank = rank_of(args.rows, row);
     const int64_t there = row - args.rows.begin[rank];
     const int id = lane < args.k ? __ldcg(args.ids[rank] + there * args.k + lane) : -1;
-    if (item % parts == 0 && lane < args.k) args.all_ids[row * args.k + lane] = id;
+    if (part == 0 && lane < args.k) args.all_ids[row * args.k + lane] = id;
     const bool held = id >= args.held_begin && id < args.held_end;
     if (!args.all_x || !__any_sync(~0u, held)) return;
-    copy_part<V>(args.all_x + row * args.row_bytes, args.x[rank] + there * args.row_bytes, args.row_bytes,
-                 item % parts);
+    const RowsFrom& x = args.x[rank];
+    // Under way with the row: a lane of its parts for every scale.
+    static_assert(kPart<V> * sizeof(V) <= 32 * kScaleGroup);
+    const int64_t group = part * 32 + lane;
+    float scale = 0.f;
+    if (group < args.groups) scale = __ldcg(x.scale + group * x.scale_stride + there);
+    copy_part<V>(args.all_x + row * args.row_bytes, x.data + there * args.row_bytes, args.row_bytes, part);
+    if (group < args.groups) args.all_scale[group * args.all_scale_stride + row] = scale;
   });
 }
 
@@ -224,10 +230,15 @@ unsigned blocks_for(int64_t rows, int64_t row_bytes) {
   return static_cast<unsigned>(std::clamp<int64_t>((items + kWarps - 1) / kWarps, 1, kSignalBlocks));
 }
 
+const std::byte* place_of(const std::byte* rows) { return rows; }
+const std::byte* place_of(const RowsFrom& rows) { return rows.data; }
+
 // Rows here and at every rank.
-bool all_take_16_bytes(const PeerRows& rows, int64_t row_bytes, const std::byte* here, const std::byte* const* there) {
-  const auto takes = [&](const void* one) { return row_bytes % 16 == 0 && reinterpret_cast<uintptr_t>(one) % 16 == 0; };
-  return takes(here) && std::all_of(there, there + rows.peers.size, takes);
+template <class From>
+bool all_take_16_bytes(const PeerRows& rows, int64_t row_bytes, const std::byte* here, const From* there) {
+  const auto takes = [&](const std::byte* one) { return reinterpret_cast<uintptr_t>(one) % 16 == 0; };
+  return row_bytes % 16 == 0 && takes(here) &&
+         std::all_of(there, there + rows.peers.size, [&](const From& from) { return takes(place_of(from)); });
 }
 
 }  // namespace

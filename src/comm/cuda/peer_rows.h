@@ -7,6 +7,7 @@
 namespace hylas::cuda {
 
 constexpr int kChoicesMax = 32;
+constexpr int64_t kScaleGroup = 128;  // values of a row in e4m3 over one scale
 
 // Rows of all ranks one after another: rank r has rows [begin[r], begin[r + 1]).
 struct PeerRows {
@@ -24,17 +25,28 @@ struct PeerGatherArgs {
 };
 void peer_gather(const PeerGatherArgs& args, CUstream_st* stream);
 
+// A rank's rows on their way to experts.
+struct RowsFrom {
+  const std::byte* data = nullptr;  // [own, row_bytes]
+  const float* scale = nullptr;     // [groups, scale_stride]: column i is row i's
+  int64_t scale_stride = 0;
+};
+
 // all_ids = the rows of ids[0], ids[1], ...; all_x the same of x, but only rows of tokens that have one of the experts
-// [held_begin, held_end). What the others showed must stay until the next meeting. Asynchronous.
+// [held_begin, held_end), and the columns of all_scale that are theirs. What the others showed must stay until the next
+// meeting. Asynchronous.
 struct PeerDispatchArgs {
   PeerRows rows;
   const int32_t* ids[kPeersMax] = {};  // [own of the rank, k]
-  const std::byte* x[kPeersMax] = {};  // [own of the rank, row_bytes]
-  int32_t k = 0;                       // at most kChoicesMax
+  RowsFrom x[kPeersMax];
+  int32_t k = 0;  // at most kChoicesMax
   int32_t held_begin = 0, held_end = 0;
   int32_t* all_ids = nullptr;
   std::byte* all_x = nullptr;  // null: no rows
   int64_t row_bytes = 0;
+  float* all_scale = nullptr;  // [groups, all_scale_stride]
+  int64_t all_scale_stride = 0;
+  int64_t groups = 0;  // scales of a row: none, or one for each kScaleGroup bytes
 };
 void peer_dispatch(const PeerDispatchArgs& args, CUstream_st* stream);
 

@@ -36,10 +36,13 @@ __device__ __forceinline__ V tree(const PeerSumArgs& args, int64_t i) {
 // Written when all have read: inputs may lie where outputs go.
 template <int kRanks, class V>
 __global__ void __launch_bounds__(kThreads, 1) read_all_kernel(const __grid_constant__ PeerSumArgs args) {
+  __shared__ SumClock clock;
+  clock.begin();
   const int64_t count = args.count / (sizeof(V) / sizeof(float));
   const int64_t first = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x, step = gridDim.x * int64_t{kThreads};
   V sums[kOwnVectors];
   meet(args.peers);
+  clock.read(args.peers);
 #pragma unroll
   for (int v = 0; v < kOwnVectors; ++v) {
     if (first + v * step < count) sums[v] = tree<kRanks, V>(args, first + v * step);
@@ -50,14 +53,18 @@ __global__ void __launch_bounds__(kThreads, 1) read_all_kernel(const __grid_cons
   for (int v = 0; v < kOwnVectors; ++v) {
     if (first + v * step < count) out[first + v * step] = sums[v];
   }
+  clock.end(args.peers);
 }
 
 // A rank's part is read by that rank alone, which then writes it: inputs may lie where outputs go.
 template <int kRanks, class V>
 __global__ void __launch_bounds__(kThreads, 1) read_part_kernel(const __grid_constant__ PeerSumArgs args) {
+  __shared__ SumClock clock;
+  clock.begin();
   const int64_t count = args.count / (sizeof(V) / sizeof(float));
   const int64_t end = count * (args.peers.rank + 1) / kRanks, step = gridDim.x * int64_t{kThreads};
   meet(args.peers);
+  clock.read(args.peers);
   for (int64_t i = count * args.peers.rank / kRanks + blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x;
        i < end; i += step) {
     const V sum = tree<kRanks, V>(args, i);
@@ -65,6 +72,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_part_kernel(const __grid_con
     for (int r = 0; r < kRanks; ++r) reinterpret_cast<V*>(args.out[r])[i] = sum;
   }
   meet(args.peers);
+  clock.end(args.peers);
 }
 
 template <int kRanks, class V>

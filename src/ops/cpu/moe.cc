@@ -105,11 +105,12 @@ void moe_expert_rows(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, c
 }
 
 void moe_shared_rows(ThreadPool& pool, GemmScratch& gemm, MoeScratch& scratch, const SharedRows& shared) {
-  check_slices(shared.rows, shared.x);
+  const Tensor& x = shared.x.values;
+  check_slices(shared.rows, x);
   int64_t slices = shared.rows.dim(0);
-  for (int64_t first = 0; first < shared.x.dim(0); first += kMoeTokens) {
-    int64_t tokens = std::min(kMoeTokens, shared.x.dim(0) - first);
-    ExpertCall call{pool, gemm, scratch, shared.x.rows(first, tokens), {}, nullptr, shared.weights, slices};
+  for (int64_t first = 0; first < x.dim(0); first += kMoeTokens) {
+    int64_t tokens = std::min(kMoeTokens, x.dim(0) - first);
+    ExpertCall call{pool, gemm, scratch, x.rows(first, tokens), {}, nullptr, shared.weights, slices};
     prepare_runs(call);
     for_output_pieces(call, [&](int64_t begin, int64_t end, GemmScratch::PerThread& memory) {
       const float* products = down_products(call, 0, begin, end, memory);

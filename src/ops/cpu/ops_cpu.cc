@@ -43,7 +43,7 @@ class OpsCpu final : public Ops {
   void moe_route(const Tensor& logits, const Tensor& ids, const Tensor& weights) override;
   void moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
-  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+  void moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                        const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
@@ -134,9 +134,9 @@ void OpsCpu::moe(const ActRows& x, const Tensor& ids, const Tensor& weights, con
   cpu::moe(pool_, gemm_, moe_, x.values, ids, weights, experts, shared, shared_logit, partials);
 }
 
-void OpsCpu::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+void OpsCpu::moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                              const SharedRows& shared) {
-  cpu::moe_expert_rows(pool_, gemm_, moe_, x, ids, experts, rows);
+  cpu::moe_expert_rows(pool_, gemm_, moe_, x.values, ids, experts, rows);
   if (shared.weights) cpu::moe_shared_rows(pool_, gemm_, moe_, shared);
 }
 

@@ -5,7 +5,7 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr int kHeads = 4;    // of a block
+constexpr int kHeads = 2;    // of a block: registers allow five of them, but only two of twice the heads
 constexpr int kColumns = 4;  // of a thread
 constexpr int kLanes = kPartialDim / kColumns;
 constexpr int kThreads = kHeads * kLanes;

@@ -10,7 +10,7 @@ namespace hylas::cuda {
 namespace {
 
 constexpr int kHistory = 3;
-constexpr int kTokens = 32;    // of a tile
+constexpr int kTokens = kConvTile;
 constexpr int kThreads = 128;  // channels of a block
 
 // One thread per channel and tile of tokens. The state of a row is read and written by its first tile alone: what
@@ -50,13 +50,13 @@ __global__ void conv_silu_kernel(ConvArgs args) {
     for (int j = 0; j < kHistory; ++j) window[j] = to_f32(u[(first - kHistory + j) * args.u.stride]);
   }
   // Several inputs are on their way at a time: stores between them would hold each load back.
-  constexpr int kAhead = kDecode ? 1 : 8;
-  for (int t = first; t < last; t += kAhead) {
-    T next[kAhead];
+  constexpr int kLoads = kDecode ? 1 : 8;
+  for (int t = first; t < last; t += kLoads) {
+    T next[kLoads];
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) next[i] = u[min(t + i, last - 1) * args.u.stride];
+    for (int i = 0; i < kLoads; ++i) next[i] = u[min(t + i, last - 1) * args.u.stride];
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
+    for (int i = 0; i < kLoads; ++i) {
       if (t + i >= last) break;
       window[kHistory] = to_f32(next[i]);
       float sum = 0.f;
@@ -69,6 +69,7 @@ __global__ void conv_silu_kernel(ConvArgs args) {
 
 // The same of bf16 for four neighbouring channels a thread, where a batch has prefill rows.
 constexpr int kWide = 4;
+constexpr int kAhead = 4;  // tokens at a time
 using Channels = Pack<Bf16, kWide>;
 
 template <class W>
@@ -114,36 +115,64 @@ struct WideConv {
 #pragma unroll
     for (int j = 0; j < kHistory; ++j) to[j] = kept[j];
   }
-  // The next token's outputs in place of its inputs.
-  __device__ __forceinline__ void convolve(float (&x)[kWide]) {
-    float sum[kWide];
-    RoundingCheck check;
+  // The next tokens' outputs.
+  __device__ __forceinline__ void convolve(const uint2 (&inputs)[kAhead], float (&y)[kAhead][kWide]) {
+    float x[kHistory + kAhead][kWide];
 #pragma unroll
-    for (int c = 0; c < kWide; ++c) {
-      sum[c] = 0.f;
+    for (int j = 0; j < kHistory + kAhead; ++j) {
 #pragma unroll
-      for (int j = 0; j < kHistory; ++j) sum[c] = fmaf(taps[c][j], window[j][c], sum[c]);
-      sum[c] = fmaf(taps[c][kHistory], x[c], sum[c]);
-#pragma unroll
-      for (int j = 0; j + 1 < kHistory; ++j) window[j][c] = window[j + 1][c];
-      window[kHistory - 1][c] = x[c];
-      x[c] = quick_silu(sum[c]);
-      check.add(sum[c], x[c]);
+      for (int c = 0; c < kWide; ++c) {
+        if (j < kHistory) {
+          x[j][c] = window[j][c];
+        } else {
+          const uint32_t pair = c < 2 ? inputs[j - kHistory].x : inputs[j - kHistory].y;
+          x[j][c] = __uint_as_float(c % 2 == 0 ? pair << 16 : pair & 0xffff0000u);
+        }
+      }
     }
-    if (!check.fails()) return;
+    const auto sum = [&](int i, int c) {
+      float total = 0.f;
 #pragma unroll
-    for (int c = 0; c < kWide; ++c) x[c] = silu(sum[c]);
+      for (int j = 0; j <= kHistory; ++j) total = fmaf(taps[c][j], x[i + j][c], total);
+      return total;
+    };
+    bool fails[kAhead], any = false;
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      RoundingCheck check;
+#pragma unroll
+      for (int c = 0; c < kWide; ++c) {
+        const float total = sum(i, c);
+        y[i][c] = quick_silu(total);
+        check.add(total, y[i][c]);
+      }
+      fails[i] = check.fails();
+      any = any || fails[i];
+    }
+    if (any) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        if (!fails[i]) continue;
+#pragma unroll
+        for (int c = 0; c < kWide; ++c) y[i][c] = silu(sum(i, c));
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kHistory; ++j) {
+#pragma unroll
+      for (int c = 0; c < kWide; ++c) window[j][c] = x[kAhead + j][c];
+    }
   }
 };
 
 template <class W>
-__global__ void __launch_bounds__(kThreads, 8) conv_silu_wide_kernel(const ConvArgs args) {
+__global__ void __launch_bounds__(kThreads, 7) conv_silu_wide_kernel(const ConvArgs args) {
   const BatchView& batch = args.batch;
   const int channel = static_cast<int>(blockIdx.y * kThreads + threadIdx.x) * kWide;
   WideConv<W> conv;
   if (channel < args.channels) conv.read_taps(args.weight, channel);
   follow();
-  const RowTile tile = find_row_tile(batch.row_begin, 0, batch.rows, kTokens, 1, blockIdx.x);
+  const RowTile tile = find_row_tile(batch.row_begin, 0, batch.rows, kTokens, 1, args.first_tile + blockIdx.x);
   if (tile.row < 0 || batch.state_write[tile.row] < 0 || channel >= args.channels) return;
   const int row_begin = batch.row_begin[tile.row], tokens = batch.row_begin[tile.row + 1] - row_begin;
   const Bf16* u = static_cast<const Bf16*>(args.u.data) + row_begin * args.u.stride + channel;
@@ -156,22 +185,32 @@ __global__ void __launch_bounds__(kThreads, 8) conv_silu_wide_kernel(const ConvA
     for (int j = 0; j < kHistory; ++j) load<kWide>(u + (first - kHistory + j) * args.u.stride, conv.window[j]);
   }
   const bool normalised = tile.row >= batch.decode_rows && channel < args.normalised * kL2Dim;
-  constexpr int kAhead = 4;
-  for (int t = first; t < last; t += kAhead) {
-    Channels next[kAhead];
+  // The next inputs are on their way while these are worked on. Behind the last token it is worked on again.
+  const Bf16* from = u + first * args.u.stride;
+  Bf16* to = out + first * args.out.stride;
+  uint2 next[kAhead];  // taken apart only then: before they would be waited for
+  const auto fetch = [&](int t) {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      next[i] = *reinterpret_cast<const Channels*>(u + min(t + i, last - 1) * args.u.stride);
+      next[i] = *reinterpret_cast<const uint2*>(from);
+      if (t + i + 1 < last) from += args.u.stride;
+    }
+  };
+  if (first < last) fetch(first);
+  for (int t = first; t < last; t += kAhead) {
+    uint2 now[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) now[i] = next[i];
+    if (t + kAhead < last) fetch(t + kAhead);
+    float y[kAhead][kWide];
+    conv.convolve(now, y);
+    if (normalised) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) l2_normalise(y[i]);
     }
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (t + i >= last) break;
-      float x[kWide];
-#pragma unroll
-      for (int c = 0; c < kWide; ++c) x[c] = to_f32(next[i].value[c]);
-      conv.convolve(x);
-      if (normalised) l2_normalise(x);
-      store<kWide>(out + (t + i) * args.out.stride, x);
+    for (int i = 0; i < kAhead; ++i, to += args.out.stride) {
+      if (t + i < last) store<kWide>(to, y[i]);
     }
   }
 }
@@ -188,7 +227,8 @@ void conv_rows(const ConvArgs& args, Stream stream) {
   if (args.batch.rows == 0) return;
   const bool decode = args.batch.decode_rows == args.batch.rows;
   if (conv_normalises(args)) {
-    const dim3 grid(static_cast<unsigned>(row_tiles_max(args.batch, 0, kTokens)),
+    const int tiles = args.tiles > 0 ? args.tiles : row_tiles_max(args.batch, 0, kTokens) - args.first_tile;
+    const dim3 grid(static_cast<unsigned>(tiles),
                     static_cast<unsigned>((args.channels / kWide + kThreads - 1) / kThreads));
     return with_f32_bf16(args.weight_dtype, [&]<class W>(W) {
       launch_following(conv_silu_wide_kernel<W>, grid, kThreads, 0, stream, "conv_silu", args);

@@ -4,6 +4,8 @@
 
 namespace hylas::cuda {
 
+constexpr int kConvTile = 32;  // tokens of a row
+
 struct ConvArgs {
   View u;
   const void* weight = nullptr;  // [channels, 4]
@@ -15,6 +17,10 @@ struct ConvArgs {
   // Heads of 128 channels, the first ones, that come l2-normalised in rows behind the decode rows; where
   // conv_normalises.
   int normalised = 0;
+  // A part of the tiles of kConvTile tokens, or of a row's last ones, in the order of rows; of the parts of a batch the
+  // one with a row's first tile moves its state. `tiles` 0: all from first_tile on. Where conv_normalises.
+  int first_tile = 0;
+  int tiles = 0;
   BatchView batch;
 };
 bool conv_normalises(const ConvArgs& args);

@@ -16,7 +16,8 @@ struct DeepGemmArgs {
   int64_t inputs = 0;   // a multiple of 128
   CUtensorMap x = {}, x_scale = {}, weight = {}, out = {};
   const float* weight_scale = nullptr;  // [outputs / 128 rounded up, inputs / 128], one expert's behind the other's
-  // Grouped: [rows] whose weights a row takes; -1: a row that is not there. A tile's rows are of one expert.
+  // Grouped: [rows + 1] whose weights a row takes; -1: a row that is not there. A tile's rows are of one expert. Behind
+  // them the rows of the first tiles, those with any: no other is copied, multiplied or written.
   const int32_t* row_expert = nullptr;
 };
 

@@ -8,14 +8,19 @@
 
 namespace hylas::cuda {
 
-template <int kRows, int kOutputs, int kStages, int kCluster, deep_gemm::GemmType kType>
+// In place of the library's number of groups, which this kind of product has no use for: deep_gemm_grouped.cu.
+constexpr int kGroupsOfRowsThere = 0;
+
+template <int kRows, int kOutputs, int kStages, int kCluster, int kBlocks, deep_gemm::GemmType kType>
 void launch_deep_gemm(const DeepGemmArgs& p, Stream stream) {
   constexpr int kCopyThreads = 128, kMathThreads = kRows <= 64 ? 128 : 256, kSwizzle = 128;
-  // Sizes 0: taken at run time. One group: the grouped kind reads whose a row is from row_expert.
+  // Sizes 0: taken at run time. One group; the grouped kind reads whose a row is and how many there are from
+  // row_expert.
+  constexpr int kGroups = kType == deep_gemm::GemmType::MGroupedContiguous ? kGroupsOfRowsThere : 1;
   const auto kernel =
-      &deep_gemm::sm90_fp8_gemm_1d2d_impl<cute::UMMA::Major::K, 0, 0, 0, 1, kRows, kOutputs, kFp8Depth, kSwizzle,
+      &deep_gemm::sm90_fp8_gemm_1d2d_impl<cute::UMMA::Major::K, 0, 0, 0, kGroups, kRows, kOutputs, kFp8Depth, kSwizzle,
                                           kSwizzle, kSwizzle, kStages, kCopyThreads, kMathThreads, kCluster, false,
-                                          kFp8Blocks, kType, cutlass::bfloat16_t>;
+                                          kBlocks, kType, cutlass::bfloat16_t>;
   static SharedLimit limit;
   limit.raise(kernel, kFp8SharedBytesMax - 1024, "linear (fp8, shared memory)");
   // Begins while the kernel before it ends (tensor/cuda/launch.cuh): the kernel waits before it reads anything.
@@ -25,7 +30,7 @@ void launch_deep_gemm(const DeepGemmArgs& p, Stream stream) {
   attributes[1].id = cudaLaunchAttributeClusterDimension;
   attributes[1].val.clusterDim = {kCluster, 1, 1};
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(kFp8Blocks);
+  config.gridDim = dim3(kBlocks);
   config.blockDim = dim3(kCopyThreads + kMathThreads);
   config.dynamicSmemBytes = static_cast<size_t>(fp8_shared_bytes(p.tile, p.inputs));
   config.stream = stream;
@@ -43,7 +48,7 @@ void launch_deep_gemm_tile(const DeepGemmArgs& p, Stream stream) {
   constexpr Fp8Tile kTile = kTiles[kIndex];
   static_assert(128 % kTile.outputs == 0, "one row of weight scales for each tile, as fp8_shared_bytes counts");
   if (p.tile == kTile) {
-    launch_deep_gemm<kTile.rows, kTile.outputs, kTile.stages, kTile.cluster, kType>(p, stream);
+    launch_deep_gemm<kTile.rows, kTile.outputs, kTile.stages, kTile.cluster, kTile.blocks, kType>(p, stream);
   } else if constexpr (kIndex + 1 < std::size(kTiles)) {
     launch_deep_gemm_tile<kTiles, kIndex + 1, kType>(p, stream);
   }

@@ -2,14 +2,11 @@
 
 #include <algorithm>
 
-#include "ops/cuda/delta_pack.h"
-#include "ops/cuda/flashinfer_gdn.h"
-
 namespace hylas::cuda {
 namespace {
 
 constexpr int64_t kBf16Bytes = 2;
-constexpr int64_t kPaddings = 8 * 256;  // of the pieces that are taken
+constexpr int64_t kPaddings = 9 * 256;  // of the pieces that are taken
 
 bool aligned(const View& view) { return view.stride % 8 == 0 && reinterpret_cast<uintptr_t>(view.data) % 16 == 0; }
 
@@ -38,12 +35,12 @@ Cut cut_for(const DeltaArgs& args, int64_t bytes) {
   }
 }
 
-void run_heads(const DeltaArgs& args, bool normalised, const DeltaHeads& heads, int32_t rows_at_once, Workspace room,
-               Stream stream) {
+// Everything but the rows, in memory of `room`.
+GdnArgs gdn_args(const DeltaArgs& args, bool normalised, const DeltaHeads& heads, int32_t rows_at_once, Workspace& room,
+                 DeltaTokens& packed) {
   const BatchView& batch = args.batch;
   const int32_t tokens = batch.tokens - batch.decode_rows;
   GdnArgs gdn;
-  DeltaTokens packed;
   const int64_t keys = int64_t{tokens} * heads.keys * kGdnDim, gates = int64_t{tokens} * heads.values;
   if (normalised) {
     const auto* first = static_cast<const uint16_t*>(args.qkv.data) + batch.decode_rows * args.qkv.stride;
@@ -70,13 +67,21 @@ void run_heads(const DeltaArgs& args, bool normalised, const DeltaHeads& heads, 
   gdn.key_heads = heads.keys;
   gdn.value_heads = heads.values;
   gdn.scale = 0.08838834764831845f;  // 128^-1/2
-  if (tokens > 0) delta_pack_tokens(args, heads, packed, stream);
+  return gdn;
+}
+
+void run_heads(const DeltaArgs& args, bool normalised, const DeltaHeads& heads, int32_t rows_at_once, Workspace room,
+               Stream stream) {
+  const BatchView& batch = args.batch;
+  DeltaTokens packed;
+  GdnArgs gdn = gdn_args(args, normalised, heads, rows_at_once, room, packed);
+  if (gdn.tokens > 0) delta_pack_tokens(args, heads, packed, stream);
   for (int32_t first = batch.decode_rows; first < batch.rows; first += rows_at_once) {
     gdn.rows = std::min(rows_at_once, batch.rows - first);
     gdn.row_begin = batch.row_begin + first;
     gdn.state_write = batch.state_write + first;
     delta_take_states(args, heads, first, gdn.rows, gdn.states, stream);
-    if (tokens > 0) flashinfer_gdn(gdn, stream);
+    if (gdn.tokens > 0) flashinfer_gdn(gdn, stream);
     delta_put_states(args, heads, first, gdn.rows, gdn.states, stream);
   }
 }
@@ -97,6 +102,43 @@ void delta_flashinfer(const DeltaArgs& args, bool normalised, Workspace& workspa
     const DeltaHeads heads = {.first_key = first, .keys = keys, .first_value = first * group, .values = keys * group};
     run_heads(args, normalised, heads, cut.rows, workspace, stream);
   }
+}
+
+std::optional<DeltaParts> DeltaParts::make(const DeltaArgs& args, const PrefillParts& cuts, Workspace& workspace) {
+  const int32_t first = args.batch.decode_rows, rows = args.batch.rows - first;
+  HYLAS_CHECK(rows == 1 || (rows > 0 && cuts.count == 1), "{} rows in {} parts", rows, cuts.count);
+  const Cut all = cut_for(args, static_cast<int64_t>(workspace.bytes_left()));
+  if (all.keys < args.key_heads || all.rows < rows) return std::nullopt;
+  DeltaParts parts;
+  parts.args_ = args;
+  parts.heads_ = {.first_key = 0, .keys = args.key_heads, .first_value = 0, .values = args.value_heads};
+  parts.gdn_ = gdn_args(args, true, parts.heads_, rows, workspace, parts.packed_);
+  parts.gdn_.rows = rows;
+  parts.gdn_.row_begin = args.batch.row_begin + first;
+  parts.gdn_.state_write = args.batch.state_write + first;
+  if (cuts.count > 1) {
+    parts.packed_.bounds = workspace.take<int32_t>(cuts.count + 1);
+    parts.packed_.parts = cuts.count;
+    std::copy_n(cuts.cut, cuts.count, parts.packed_.cut);
+    parts.gdn_.row_begin = parts.packed_.bounds;
+  }
+  return parts;
+}
+
+void DeltaParts::begin(Stream stream) const {
+  delta_pack_tokens(args_, heads_, packed_, stream);
+  delta_take_states(args_, heads_, args_.batch.decode_rows, gdn_.rows, gdn_.states, stream);
+}
+
+// Each part is a row of its own to the kernel; the state goes on where it was left.
+void DeltaParts::run(int part, Stream stream) const {
+  GdnArgs gdn = gdn_;
+  gdn.row_begin += part;
+  flashinfer_gdn(gdn, stream);
+}
+
+void DeltaParts::end(Stream stream) const {
+  delta_put_states(args_, heads_, args_.batch.decode_rows, gdn_.rows, gdn_.states, stream);
 }
 
 }  // namespace hylas::cuda

@@ -11,14 +11,14 @@ __device__ __forceinline__ float element(const void* data, DType dtype, int64_t 
 }
 
 // g = -exp(a_log) softplus(a + dt_bias), the logarithm of the decay; <= 0.
-__device__ __forceinline__ float log_decay(const DeltaArgs& args, int64_t t, int head, float dt_bias, float a_log) {
-  const float x = element(args.a.data, args.a.dtype, t * args.a.stride + head) + dt_bias;
+__device__ __forceinline__ float log_decay(float a, float dt_bias, float a_log) {
+  const float x = a + dt_bias;
   const float softplus = x > 20.f ? x : log1pf(expf(x));
   return -expf(a_log) * softplus;
 }
 __device__ __forceinline__ float log_decay(const DeltaArgs& args, int64_t t, int head) {
-  return log_decay(args, t, head, element(args.dt_bias, args.dt_bias_dtype, head),
-                   element(args.a_log, args.a_log_dtype, head));
+  return log_decay(element(args.a.data, args.a.dtype, t * args.a.stride + head),
+                   element(args.dt_bias, args.dt_bias_dtype, head), element(args.a_log, args.a_log_dtype, head));
 }
 
 __device__ __forceinline__ float write_strength(const DeltaArgs& args, int64_t t, int head) {

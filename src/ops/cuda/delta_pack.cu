@@ -31,6 +31,10 @@ __global__ void __launch_bounds__(kThreads) pack_gates_kernel(DeltaArgs args, De
   follow();
   const int64_t item = blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x, token = item / heads.values;
   const int64_t from = token + args.batch.decode_rows;
+  if (out.bounds && item <= out.parts) {
+    const int32_t* row = args.batch.row_begin + args.batch.decode_rows;
+    out.bounds[item] = item == out.parts ? row[1] : row[0] + out.cut[item];
+  }
   if (from >= args.batch.tokens) return;
   const int head = heads.first_value + static_cast<int>(item % heads.values);
   out.alpha[item] = expf(log_decay(args, from, head));

@@ -2,6 +2,7 @@
 // What FlashInfer's gated delta rule wants, from what Ops::delta_rule gets, and back: normalised keys and queries, the
 // gates, and states turned round in f32.
 #include "ops/cuda/delta.h"
+#include "ops/prefill_parts.h"
 
 namespace hylas::cuda {
 
@@ -19,6 +20,10 @@ struct DeltaTokens {
   void* k = nullptr;
   float* alpha = nullptr;
   float* beta = nullptr;
+  // Null, or [parts + 1]: where the parts of the one prefill row begin, from its tokens cut[i] on, and its end.
+  int32_t* bounds = nullptr;
+  int32_t parts = 0;
+  int32_t cut[kPrefillPartsMax] = {};
 };
 void delta_pack_tokens(const DeltaArgs& args, const DeltaHeads& heads, const DeltaTokens& out, Stream stream);
 

@@ -80,8 +80,8 @@ __device__ __forceinline__ void raise(int32_t* counter, int by) {
   atomicAdd(counter, by);
 }
 
-// Units on their way from the thread that copies to the others. It is never further ahead than its ring of copies is
-// long, fewer than kUnits - 2, so a place is free when its turn comes.
+// Units on their way from the thread that copies to the others. It is never further ahead than by one for each stage of
+// its ring of copies and two more, fewer than kUnits, so a place is free when its turn comes.
 constexpr int kUnits = 16;
 struct Units {
   int* number;  // [kUnits]
@@ -164,19 +164,21 @@ __device__ __forceinline__ void copy_item(const FewFp8Args& p, const Block<K::kR
   }
 }
 
-// Answers the next unit: it comes while the last item is copied.
+// Answers the next unit, which the others know, too, before the last item is copied: rows take as long to be laid
+// ready.
 template <class K>
 __device__ __forceinline__ int copy_unit(const FewFp8Args& p, const Block<K::kRows>& block, const FewUnit& unit,
-                                         Copies& copies) {
-  const int tiles = K::tiles(p), last = unit.begin + unit.count - 1;
+                                         Units& units, Copies& copies) {
+  const int tiles = K::tiles(p), end = unit.begin + unit.count, asked = max(unit.begin, end - 2);
   int run = -1, expert = 0, next = 0;
-  for (int item = unit.begin; item <= last; ++item) {
-    if (item == last) next = atomicAdd(p.counters + kTaken, 1);
+  for (int item = unit.begin; item < end; ++item) {
+    if (item == asked) next = atomicAdd(p.counters + kTaken, 1);  // it comes while this item is copied
     if (item / tiles != run) {
       run = item / tiles;
       expert = run_at<K::kRows>(p, block.lists, run).expert;
     }
     copy_item<K>(p, block, expert, item % tiles, copies);
+    if (item == asked) units.put(next);
   }
   return next;
 }
@@ -184,12 +186,27 @@ __device__ __forceinline__ int copy_unit(const FewFp8Args& p, const Block<K::kRo
 // One thread: takes units for the block, and copies of all weights that they want, as the ring has room.
 template <int kRows>
 __device__ void copy_weights(const FewFp8Args& p, const Block<kRows>& block, int taken, Units units, Copies copies) {
+  units.put(taken);
   while (true) {
-    units.put(taken);
     const FewUnit unit = block.plan.unit(taken);
     if (unit.count == 0) return;
-    taken = unit.paired ? copy_unit<Kind<true, kRows>>(p, block, unit, copies)
-                        : copy_unit<Kind<false, kRows>>(p, block, unit, copies);
+    taken = unit.paired ? copy_unit<Kind<true, kRows>>(p, block, unit, units, copies)
+                        : copy_unit<Kind<false, kRows>>(p, block, unit, units, copies);
+  }
+}
+
+// One thread: to the second-level cache an item that the first units probably begin with, as long as nobody knows the
+// rows: all of the shared expert's, then of each expert the first and that in the middle, where units begin if there
+// are many items. Most experts have some rows, so a run's place is about its expert's number. One item for each block
+// is what memory can bring until the runs are found.
+template <class K>
+__device__ void prefetch_first(const FewFp8Args& p) {
+  const int tiles = K::tiles(p), number = static_cast<int>(blockIdx.x) - (p.with_shared ? tiles : 0);
+  const int expert = number / 2, tile = number < 0 ? static_cast<int>(blockIdx.x) : number % 2 * (tiles / 2);
+  if (number >= 0 && expert >= p.experts) return;
+  const CUtensorMap* map = number < 0 ? &p.up.shared.map : &p.up.weights.map;
+  for (int group = 0; group * kGroup < p.up.inputs; ++group) {
+    prefetch_box(map, group * kGroup, 0, number < 0 ? 0 : 2 * expert, tile * K::kOutputs / 8);
   }
 }
 

@@ -1,22 +1,10 @@
 #pragma once
 // The rows of a run in e4m3, where the tensor cores of gemm_fp8_few.cu look for them, and its scales.
+#include "ops/cuda/copy_ahead.cuh"
 #include "ops/cuda/few_block.cuh"
 #include "ops/cuda/quantize.cuh"
 
 namespace hylas::cuda::few {
-
-// Bytes, or zeros, on their way to shared memory; they are there for the thread when all its copies are done.
-__device__ __forceinline__ void copy_16_ahead(void* shared, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(from),
-               "r"(there ? 16 : 0)
-               : "memory");
-}
-__device__ __forceinline__ void copy_4_ahead(void* shared, const void* from, bool there) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(from),
-               "r"(there ? 4 : 0)
-               : "memory");
-}
-__device__ __forceinline__ void copies_ahead_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 // Quantizes `rows` rows of `groups` groups of 128 values, those behind the last input zeros: row_of(r) is where row r
 // begins, put(r, group, lane, values, scale) gets 16 values of it. Loads of several pieces are under way at once; they
@@ -59,7 +47,7 @@ __device__ __forceinline__ void take_weight_scales(const FewProduct& product, bo
     const int at = i < count ? i : i - count, group = at % groups;
     const float* from = (i < count ? weights.scale : weights.other_scale) + begin + at / groups * weights.scale_stride;
     const bool there = group * kGroup < product.inputs;
-    copy_4_ahead(to + i, from + (there ? group : 0), there);
+    copy_ahead<4>(to + i, from + (there ? group : 0), there);
   }
 }
 
@@ -76,14 +64,14 @@ __device__ __forceinline__ void copy_rows(const FewFp8Args& p, const FewRun& run
     const int group = i / kPieces, piece = i % kPieces;
     const int64_t column = group < there ? i * 16 : 0;
     for (int r = 0; r < run.rows; ++r) {
-      copy_16_ahead(block.rows(buffer) + (group * kRows + r) * kGroup + (piece ^ r % 8) * 16,
-                    x + token_of(r) * p.x.inputs + column, group < there);
+      copy_ahead<16>(block.rows(buffer) + (group * kRows + r) * kGroup + (piece ^ r % 8) * 16,
+                     x + token_of(r) * p.x.inputs + column, group < there);
     }
   }
   for (int i = thread; i < run.rows * groups; i += kWarpgroup) {
     const int r = i / groups, group = i % groups;
-    copy_4_ahead(block.scales(buffer) + r * block.layout.scale_stride + group,
-                 p.x.scale + (group < there ? group : 0) * p.x.scale_stride + token_of(r), group < there);
+    copy_ahead<4>(block.scales(buffer) + r * block.layout.scale_stride + group,
+                  p.x.scale + (group < there ? group : 0) * p.x.scale_stride + token_of(r), group < there);
   }
 }
 

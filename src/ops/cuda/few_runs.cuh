@@ -11,7 +11,8 @@ struct FewRun {
   uint16_t expert = 0, begin = 0, rows = 0, unused = 0;
 };
 
-// In shared memory. Runs of the shared expert, which all tokens have, come behind the others and are not listed.
+// In shared memory. Runs of the shared expert, which all tokens have, come before the others and are not listed: but
+// for the first of them their weights come from the second-level cache, and at the end memory would have nothing to do.
 struct RunLists {
   int* count;      // [experts] first of an expert's pairs and, from bit 16 on, how many
   FewRun* run;     // [runs_max]
@@ -100,9 +101,9 @@ __device__ void find_runs(const FewFp8Args& p, const RunLists& lists) {
 // Expert p.experts is the shared one.
 template <int kRows>
 __device__ __forceinline__ FewRun run_at(const FewFp8Args& p, const RunLists& lists, int run) {
-  const int listed = lists.runs[0];
-  if (run < listed) return lists.run[run];
-  const int begin = (run - listed) * kRows;
+  const int before = lists.runs[1] - lists.runs[0];
+  if (run >= before) return lists.run[run - before];
+  const int begin = run * kRows;
   return {static_cast<uint16_t>(p.experts), static_cast<uint16_t>(begin),
           static_cast<uint16_t>(min(kRows, static_cast<int>(p.tokens) - begin))};
 }

@@ -14,7 +14,6 @@ namespace {
 constexpr int64_t kUnit = 16;  // bytes; of everything that a tensor map points at
 
 bool at_unit(const void* data) { return reinterpret_cast<uintptr_t>(data) % kUnit == 0; }
-int64_t scale_stride(int64_t rows) { return (rows + 3) / 4 * 4; }
 
 DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outputs, int64_t experts,
                        const Fp8Tile& tile, const View& out) {
@@ -33,7 +32,7 @@ DeepGemmArgs arguments(const Fp8Rows& x, const WeightView& weight, int64_t outpu
   args.x_scale = tensor_map({.data = x.scale,
                              .dtype = DType::kF32,
                              .rows = x.inputs / kFp8Depth,
-                             .columns = scale_stride(x.rows),
+                             .columns = fp8_scale_stride(x.rows),
                              .stride = x.scale_stride,
                              .box_rows = 1,
                              .box_columns = tile.rows,
@@ -63,15 +62,10 @@ Fp8Rows take_fp8_rows(Workspace& workspace, int64_t rows, int64_t inputs) {
   Fp8Rows taken;
   taken.rows = rows;
   taken.inputs = inputs;
-  taken.scale_stride = scale_stride(rows);
+  taken.scale_stride = fp8_scale_stride(rows);
   taken.data = workspace.take<std::byte>(rows * inputs);
   taken.scale = workspace.take<float>(inputs / kFp8Depth * taken.scale_stride);
   return taken;
-}
-
-size_t fp8_rows_bytes(int64_t rows, int64_t inputs) {
-  return Workspace::padded(static_cast<size_t>(rows * inputs)) +
-         Workspace::padded(static_cast<size_t>(inputs / kFp8Depth * scale_stride(rows)) * sizeof(float));
 }
 
 Fp8Rows ready_or_quantized(Workspace& workspace, const Fp8Rows& ready, const View& x, int64_t rows, int64_t inputs,
@@ -90,8 +84,9 @@ bool fp8_takes(const Product& p) {
          (p.x_fp8.data ? at_unit(p.x_fp8.data) : p.x.stride % 8 == 0 && at_unit(p.x.data));
 }
 
-void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream) {
-  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs), out), stream);
+void fp8_multiply(const Fp8Rows& x, const WeightView& weight, int64_t outputs, const View& out, Stream stream,
+                  int32_t blocks) {
+  deep_gemm_dense(arguments(x, weight, outputs, 1, fp8_dense_tile(x.rows, outputs, blocks), out), stream);
 }
 
 void fp8_multiply_grouped(const Fp8Rows& x, const WeightView& weights, int64_t outputs, int64_t experts,
@@ -112,11 +107,16 @@ void clear_other_slices(const Product& p, Stream stream) {
       "linear (fp8, the other slices)");
 }
 
-void fp8_run(const Product& p, Workspace& workspace, Stream stream) {
+size_t fp8_run_bytes(const Product& p) {
+  const size_t rows = p.x_fp8.data ? 0 : fp8_rows_bytes(p.rows, p.inputs);
+  return rows + (direct(p.out) ? 0 : Workspace::padded(static_cast<size_t>(p.rows * p.outputs) * 2));
+}
+
+void fp8_run(const Product& p, Workspace& workspace, Stream stream, int32_t blocks) {
   const Fp8Rows rows = ready_or_quantized(workspace, p.x_fp8, p.x, p.rows, p.inputs, stream);
-  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream);
+  if (direct(p.out)) return fp8_multiply(rows, p.weight, p.outputs, p.out, stream, blocks);
   const View whole = {workspace.take<uint16_t>(p.rows * p.outputs), DType::kBF16, p.outputs};
-  fp8_multiply(rows, p.weight, p.outputs, whole, stream);
+  fp8_multiply(rows, p.weight, p.outputs, whole, stream, blocks);
   copy_columns(whole, p.rows, p.outputs, p.out, stream);
   clear_other_slices(p, stream);
 }

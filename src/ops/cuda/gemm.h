@@ -68,6 +68,9 @@ void gemm_bf16(const Product& product, Stream stream);
 // on the rows only where more of them go to cuBLASLt.
 bool gemm_small_takes(const Product& product);
 void gemm_small(const Product& product, Stream stream);
+// gemm_gates.cu: the same bits for more rows than gemm_small takes.
+bool gemm_gates_takes(const Product& product);
+void gemm_gates(const Product& product, Stream stream);
 // dequantize.cu: weight [outputs, inputs] fp8 with its scales as bf16 rows of `inputs`.
 void dequantize(const WeightView& weight, int64_t outputs, int64_t inputs, void* to, Stream stream);
 

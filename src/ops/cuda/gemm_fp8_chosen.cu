@@ -72,7 +72,8 @@ struct Run {
   int rows = 0;
 };
 
-// The run that begins with pair `first`. All lanes of a warp; every warp finds and writes the same.
+// The run that begins with pair `first`. All lanes of a warp; every warp finds and writes the same, which racecheck
+// reports.
 __device__ __forceinline__ Run run_of(const Args& p, int first, int* pair) {
   static_assert(kChosenPairs <= 32);
   const int lane = threadIdx.x % 32, pairs = static_cast<int>(p.tokens) * p.k;

@@ -175,6 +175,7 @@ __device__ FewPlan plan_of(const FewFp8Args& p, int runs) {
 // Stages of the ring, of which so many are under way, and what else the layout depends on.
 struct Launch {
   int stages, ahead, buffers, runs_max;
+  bool most_have_rows;  // experts, by their number
 };
 
 template <int kRows>
@@ -194,6 +195,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int i = 0; i < kRowsBuffers; ++i) barrier_init(rows_full + i, 4), barrier_init(rows_empty + i, 4);
     for (int i = 0; i < kUnits; ++i) barrier_init(unit_known + i, 1);
     barriers_made();
+    if (launch.most_have_rows) prefetch_first<Kind<true, kRows>>(p);
   }
   follow();
   int taken = 0;
@@ -239,10 +241,12 @@ void launch(const FewFp8Args& args, Stream stream) {
   int stages = kStagesMax, buffers = kRowsBuffers;
   if (bytes(kStagesEnough, buffers) + kStatic > kFp8SharedBytesMax) buffers = 1;
   while (bytes(stages, buffers) + kStatic > kFp8SharedBytesMax) --stages;
+  constexpr int kPairsEach = 2;
+  const bool most_have_rows = args.tokens * args.k >= kPairsEach * args.experts;
   static SharedLimit limit;
   limit.raise(few_fp8_kernel<kRows>, static_cast<int>(kFp8SharedBytesMax) - kStatic, "moe (fp8, shared memory)");
   launch_following(few_fp8_kernel<kRows>, kFp8Blocks, kThreads, static_cast<size_t>(bytes(stages, buffers)), stream,
-                   "moe (fp8)", args, Launch{stages, kAhead, buffers, runs});
+                   "moe (fp8)", args, Launch{stages, kAhead, buffers, runs, most_have_rows});
 }
 
 }  // namespace

@@ -32,6 +32,15 @@ struct MatrixTile {
     output = static_cast<int64_t>(column) * wanted;
     outputs = static_cast<int>(min(all - output, static_cast<int64_t>(wanted)));
   }
+  // Output `column` of the tile.
+  __device__ __forceinline__ void put(int64_t row, int column, float value) const {
+    const int64_t at = row * out.stride + output + column;
+    if (out.dtype == DType::kF32) {
+      static_cast<float*>(out.data)[at] = value;
+    } else {
+      static_cast<Bf16*>(out.data)[at] = from_f32<Bf16>(value);
+    }
+  }
 };
 
 // How many such blocks there are.
@@ -41,6 +50,10 @@ inline int64_t matrix_tiles(const Product& p, int64_t wanted) {
   for (int i = 0; i < p.parts; ++i) tiles += (p.part[i].outputs + wanted - 1) / wanted;
   return tiles;
 }
+
+constexpr int64_t kSmallRowsMax = 512;  // fewer rows; from there on gemm_gates.cu or cuBLASLt
+// Whether the matrices and rows lie so that it can be done, however many rows there are.
+bool gemm_small_can(const Product& product);
 
 constexpr int kSmallWarps = 8;
 constexpr int kSmallRows = 16, kSmallOutputs = 8;
@@ -98,12 +111,7 @@ __device__ __forceinline__ void small_tile(const Product& p, int column, int row
   float total = sums[0][r][c];
 #pragma unroll
   for (int i = 1; i < kSmallWarps; ++i) total += sums[i][r][c];
-  const int64_t at = (first_row + r) * tile.out.stride + tile.output + c;
-  if (tile.out.dtype == DType::kF32) {
-    static_cast<float*>(tile.out.data)[at] = total;
-  } else {
-    static_cast<Bf16*>(tile.out.data)[at] = from_f32<Bf16>(total);
-  }
+  tile.put(first_row + r, c, total);
 }
 
 }  // namespace hylas::cuda

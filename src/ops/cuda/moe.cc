@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "ops/cuda/gemm_fp8_few.h"
-#include "ops/cuda/moe_kernels.h"
+#include "ops/cuda/norm_experts.h"
 #include "ops/cuda/route.h"
 #include "ops/cuda/rows.h"
 
@@ -205,7 +205,8 @@ int64_t block_tokens(const Workspace& workspace, int64_t bytes_per_token, int64_
   const int64_t fitting =
       (static_cast<int64_t>(workspace.bytes_left()) - kRoom) / std::max<int64_t>(bytes_per_token, 1);
   HYLAS_CHECK(fitting > 0, "a token needs {} bytes of the workspace's {}", bytes_per_token, workspace.bytes_left());
-  return std::min(fitting, tokens);
+  // A block begins where rows in e4m3 can (ActRows::rows).
+  return fitting < tokens && fitting > 4 ? fitting / 4 * 4 : std::min(fitting, tokens);
 }
 
 int64_t shared_bytes(const SharedExpertWeights* shared, const Tensor& x, int slices) {
@@ -230,7 +231,7 @@ CombineArgs combine_args(const Tensor& weights, const Tensor& shared_logit, cons
 
 void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, const Tensor& weights,
               const ExpertWeights& experts, const SharedExpertWeights* shared, const Tensor& shared_logit,
-              const Tensor& partials) {
+              const Tensor& partials, const AddNormArgs* behind) {
   const Tensor& x = rows.values;
   const int slices = static_cast<int>(partials.dim(0));
   check_act(x);
@@ -245,7 +246,7 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
     const int64_t left = x.dim(0) - begin;
     const int64_t fp8 = slices == 1 ? fp8_tokens(workspace, x, left, ids.dim(1), experts, shared) : 0;
     const int64_t tokens = fp8 > 0 ? fp8 : block_tokens(workspace, bytes, left);
-    const ActRows block_rows = begin % 4 == 0 ? rows.rows(begin, tokens) : ActRows(x.rows(begin, tokens));
+    const ActRows block_rows = rows.rows_or_values(begin, tokens);
     const Tensor &block = block_rows.values, block_ids = ids.rows(begin, tokens);
     CombineArgs args = combine_args(weights, shared ? shared_logit : Tensor(), partials, begin, tokens);
     const Stream main = device_.stream();
@@ -254,9 +255,10 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
     const bool alone = few && shared && !joined && takes_fp8(block, *shared), beside = shared && !joined && !alone;
     if (shared && !joined) {
       const Stream side = beside ? fork_.begin(main) : main;  // all of its kernels are small
-      const Rows rows = alone     ? fp8_shared_alone(workspace, block, *shared, tokens, ids.dim(1), side, nullptr)
-                        : fp8 > 0 ? fp8_shared(workspace, block_rows, *shared, side)
-                                  : this->shared(workspace, block, *shared, slices, side, nullptr);
+      const Rows rows =
+          alone     ? fp8_shared_alone(workspace, block_rows, *shared, shared_way(tokens, ids.dim(1)), side, nullptr)
+          : fp8 > 0 ? fp8_shared(workspace, block_rows, *shared, side)
+                    : this->shared(workspace, block, *shared, slices, side, nullptr);
       args.shared = rows.data;
       args.shared_slice_stride = rows.slice_stride;
     }
@@ -279,72 +281,87 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
       args.k = 0;
     }
     if (beside) fork_.end(main);
-    moe_sum(args, main);
+    sum_experts(args, behind, begin, main);
     begin += tokens;
   }
 }
 
-void Moe::shared_rows(Workspace& workspace, const SharedRows& shared, int64_t tokens_total, int64_t choices,
-                      int64_t begin, int64_t tokens, Stream stream) {
-  const Tensor x = shared.x.rows(begin, tokens);
+void Moe::shared_rows(Workspace& workspace, const SharedRows& shared, const SharedWay& way, int64_t begin,
+                      int64_t tokens, Stream stream) {
+  const ActRows x = shared.x.rows_or_values(begin, tokens);
   const int slices = static_cast<int>(shared.rows.dim(0));
   Tensor out = shared.rows;
   out.data = shared.rows.as<float>() + begin * shared.rows.dim(2);
-  if (slices == 1 && takes_fp8(x, *shared.weights)) {
-    const Rows rows = fp8_shared_alone(workspace, x, *shared.weights, tokens_total, choices, stream, &out);
+  if (slices == 1 && takes_fp8(x.values, *shared.weights)) {
+    const Rows rows = fp8_shared_alone(workspace, x, *shared.weights, way, stream, &out);
     if (rows.data.data == out.data) return;
-    take_rows(rows.data, tokens, nullptr, 0, tokens, x.dim(1), {out.data, DType::kF32, x.dim(1)}, stream);
+    const int64_t hidden = x.values.dim(1);
+    take_rows(rows.data, tokens, nullptr, 0, tokens, hidden, {out.data, DType::kF32, hidden}, stream);
   } else {
-    this->shared(workspace, x, *shared.weights, slices, stream, &out);
+    this->shared(workspace, x.values, *shared.weights, slices, stream, &out);
   }
 }
 
-DType Moe::rows_type(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
-                     int slices) {
+Moe::RowsWay Moe::rows_way(Workspace& workspace, const Tensor& x, int64_t k, const ExpertWeights& experts, int slices) {
   workspace.reset();
-  const bool fp8 = slices == 1 && fp8_tokens(workspace, x, x.dim(0), ids.dim(1), experts, nullptr) > 0;
-  return fp8 ? DType::kBF16 : DType::kF32;
+  RowsWay way;
+  if (slices != 1 || experts.gate.empty() || x.dim(0) == 0) return way;
+  way.tile_tokens = fp8_tokens(workspace, x, x.dim(0), k, experts, nullptr);
+  way.few = way.tile_tokens == 0 && takes_few(x, k, experts);
+  way.chosen = way.few && chosen_fp8_takes(x.dim(0), k);
+  return way;
+}
+
+ExpertRowForms Moe::row_forms(Workspace& workspace, const Tensor& x, int64_t k, const ExpertWeights& experts,
+                              int slices) {
+  const RowsWay way = rows_way(workspace, x, k, experts, slices);
+  return {way.takes_fp8() ? RowForm::kFp8 : RowForm::kValues, way.tile_tokens > 0 ? DType::kBF16 : DType::kF32};
 }
 
 // The shared expert beside the others if they are small and all fit the workspace at once, else before them.
-void Moe::expert_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+void Moe::expert_rows(Workspace& workspace, const ActRows& all, const Tensor& ids, const ExpertWeights& experts,
                       const Tensor& rows, const SharedRows& shared) {
+  const Tensor& x = all.values;
   check_act(x);
   const int64_t k = ids.dim(1), hidden = x.dim(1), count = experts.gate.empty() ? 0 : x.dim(0);
   const int slices = static_cast<int>(rows.dim(0));
   HYLAS_CHECK(ids.dim(0) == x.dim(0) && rows.dim(1) == x.dim(0) * k && rows.dim(2) == hidden,
               "rows [{}, {}, {}] of x [{}, {}] and ids [{}, {}]", slices, rows.dim(1), rows.dim(2), x.dim(0), hidden,
               ids.dim(0), k);
-  workspace.reset();
-  const int64_t fp8 = slices == 1 && count > 0 ? fp8_tokens(workspace, x, count, k, experts, nullptr) : 0;
+  const RowsWay way = rows_way(workspace, x, k, experts, slices);
+  const int64_t fp8 = way.tile_tokens;
+  SharedWay of_shared = shared_way(x.dim(0), k);
+  if (fp8 > 0 || way.few) of_shared.tiles = fp8 > 0;  // as one rank's, beside the others
   HYLAS_CHECK(fp8 > 0 || rows.dtype == DType::kF32);
+  HYLAS_CHECK(all.has_values() || count == 0 || way.takes_fp8(), "{} tokens in e4m3 alone", count);
   const int64_t bytes = count > 0 ? rows_elements_bytes(x, experts.gate[0].weight.dim(0), 0, k) : 0;
-  const int64_t own = shared.weights ? shared.x.dim(0) : 0, own_bytes = shared_bytes(shared.weights, x, 1);
+  const int64_t own = shared.weights ? shared.x.values.dim(0) : 0, own_bytes = shared_bytes(shared.weights, x, 1);
   const bool beside =
       fp8 == 0 && own > 0 && count > 0 && block_tokens(workspace, 1, INT64_MAX) >= count * bytes + own * own_bytes;
   for (int64_t begin = 0; begin < own && !beside;) {
     workspace.reset();
     const int64_t tokens = block_tokens(workspace, own_bytes, own - begin);
-    shared_rows(workspace, shared, x.dim(0), k, begin, tokens, device_.stream());
+    shared_rows(workspace, shared, of_shared, begin, tokens, device_.stream());
     begin += tokens;
   }
   for (int64_t begin = 0; begin < count;) {
     workspace.reset();
     const Stream main = device_.stream();
-    if (beside) shared_rows(workspace, shared, x.dim(0), k, 0, own, fork_.begin(main));
+    if (beside) shared_rows(workspace, shared, of_shared, 0, own, fork_.begin(main));
     const int64_t left = count - begin;
     const int64_t tokens = fp8 > 0 ? std::min(fp8, left) : beside ? left : block_tokens(workspace, bytes, left);
     Tensor out = rows;
     out.data = static_cast<std::byte*>(rows.data) + begin * k * hidden * dtype_bytes(rows.dtype);
-    const Tensor block = x.rows(begin, tokens), block_ids = ids.rows(begin, tokens);
+    const ActRows block = all.rows_or_values(begin, tokens);
+    const Tensor block_ids = ids.rows(begin, tokens);
     if (fp8 > 0) {
       const Rows found = fp8_routed(workspace, block, block_ids, experts);
       take_rows_there(found.data, found.slice_stride / hidden, found.pair_of, tokens * k, hidden,
                       {out.data, out.dtype, hidden}, main);
-    } else if (slices == 1 && takes_few(block, k, experts)) {
-      fp8_few(workspace, block, block_ids, experts, nullptr, chosen_fp8_takes(tokens, k), &out, main);
+    } else if (way.few) {
+      fp8_few(workspace, block, block_ids, experts, nullptr, way.chosen, &out, main);
     } else {
-      routed(workspace, block, block_ids, experts, slices, &out);
+      routed(workspace, block.values, block_ids, experts, slices, &out);
     }
     if (beside) fork_.end(main);
     begin += tokens;
@@ -366,10 +383,10 @@ void Moe::combine(Workspace& workspace, const Tensor& rows, const Tensor& index,
     args.index_stride = block.row_stride;
     if (shared) {
       const Tensor block_x = x.rows(begin, tokens);
-      const Rows of_shared =
-          slices == 1 && takes_fp8(block_x, *shared)
-              ? fp8_shared_alone(workspace, block_x, *shared, tokens, index.dim(1), device_.stream(), nullptr)
-              : this->shared(workspace, block_x, *shared, slices, device_.stream(), nullptr);
+      const Rows of_shared = slices == 1 && takes_fp8(block_x, *shared)
+                                 ? fp8_shared_alone(workspace, block_x, *shared, shared_way(tokens, index.dim(1)),
+                                                    device_.stream(), nullptr)
+                                 : this->shared(workspace, block_x, *shared, slices, device_.stream(), nullptr);
       args.shared = of_shared.data;
       args.shared_slice_stride = of_shared.slice_stride;
     }

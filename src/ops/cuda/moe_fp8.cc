@@ -10,12 +10,6 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr int64_t kBf16Bytes = 2;
-
-size_t bf16_bytes(int64_t rows, int64_t columns) {
-  return Workspace::padded(static_cast<size_t>(rows * columns * kBf16Bytes));
-}
-
 bool fits(const LinearWeight& weight) {
   return weight.weight.dtype == DType::kF8E4M3 && weight.weight.dim(0) % kFp8Block == 0 &&
          weight.weight.dim(1) % kFp8Block == 0 && weight.weight.row_stride % 16 == 0 &&
@@ -31,21 +25,13 @@ bool fits_few(const SharedExpertWeights& shared) {
          shared.gate.scale.row_stride == shared.up.scale.row_stride;
 }
 
-// What a block of `tokens` takes of the workspace. The down products lie where the quantized rows and the gate and up
-// products lay, which are done with by then.
-size_t routed_bytes(int64_t tokens, int64_t k, int64_t experts, int64_t hidden, int64_t width) {
-  const int64_t pairs = tokens * k;
-  const int64_t rows = fp8_grouped_rows(pairs, experts, fp8_grouped_tile(pairs, experts).rows);
-  const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
-  const size_t lists = 2 * Workspace::padded(static_cast<size_t>(rows) * sizeof(int32_t)) +
-                       Workspace::padded(static_cast<size_t>(pairs) * sizeof(int32_t)) +
-                       Workspace::padded(static_cast<size_t>(experts) * sizeof(int32_t));
-  return lists + std::max(before, bf16_bytes(rows, hidden)) + fp8_rows_bytes(rows, width);
-}
-
-size_t shared_bytes(int64_t tokens, int64_t hidden, int64_t width) {
-  return fp8_rows_bytes(tokens, hidden) + bf16_bytes(tokens, 2 * width) + fp8_rows_bytes(tokens, width) +
-         bf16_bytes(tokens, hidden);
+// `shared`: what lies beside them in the workspace, or null.
+Fp8Experts shape_of(const ExpertWeights& experts, int64_t choices, int64_t hidden, const SharedExpertWeights* shared) {
+  return {.choices = choices,
+          .experts = static_cast<int64_t>(experts.gate.size()),
+          .hidden = hidden,
+          .width = experts.gate[0].weight.dim(0),
+          .shared_width = shared ? shared->gate.weight.dim(0) : 0};
 }
 
 }  // namespace
@@ -57,16 +43,7 @@ int64_t Moe::fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tok
   if (pairs_here(tokens, k, experts) < fp8_.expert_rows_min * count || !table(experts).together) return 0;
   if (x.row_stride % 8 != 0 || reinterpret_cast<uintptr_t>(x.data) % 16 != 0) return 0;
   if (shared && !(fits(shared->gate) && fits(shared->up) && fits(shared->down))) return 0;
-  const int64_t hidden = x.dim(1), width = experts.gate[0].weight.dim(0);
-  const int64_t shared_width = shared ? shared->gate.weight.dim(0) : 0;
-  const auto bytes = [&](int64_t block) {
-    return routed_bytes(block, k, count, hidden, width) + (shared ? shared_bytes(block, hidden, shared_width) : 0);
-  };
-  int64_t parts = 1;  // blocks of equal size
-  while (bytes((tokens + parts - 1) / parts) > workspace.bytes_left()) {
-    if (++parts > tokens) return 0;
-  }
-  return (tokens + parts - 1) / parts;
+  return fp8_experts_tokens(tokens, shape_of(experts, k, x.dim(1), shared), workspace.bytes_left());
 }
 
 Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts) {
@@ -78,7 +55,7 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& 
   const Fp8Tile tile = fp8_grouped_tile(pairs, count);
   const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
   const Fp8Rows ready = fp8_view(x);
-  auto* row_expert = workspace.take<int32_t>(rows);
+  auto* row_expert = workspace.take<int32_t>(rows + 1);
   auto* pair_of = workspace.take<int32_t>(pairs);
   auto* row_token = ready.data ? workspace.take<int32_t>(rows) : nullptr;
   moe_sort_padded({.ids = view(ids),
@@ -92,8 +69,7 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& 
                    .counters = workspace.take<int32_t>(count)},
                   row_expert, rows, stream);
   const Fp8Rows halves = take_fp8_rows(workspace, rows, width);
-  const size_t before = fp8_rows_bytes(rows, hidden) + bf16_bytes(rows, 2 * width);
-  const size_t piece_bytes = std::max(before, bf16_bytes(rows, hidden));
+  const size_t piece_bytes = fp8_experts_piece(rows, shape_of(experts, k, hidden, nullptr));
   auto* piece = workspace.take<std::byte>(static_cast<int64_t>(piece_bytes));
   Workspace inner(piece, piece_bytes);
   const Fp8Rows quantized = take_fp8_rows(inner, rows, hidden);
@@ -188,6 +164,7 @@ Moe::Rows Moe::fp8_few(Workspace& workspace, const ActRows& x, const Tensor& ids
     args.down.shared = few_weights(view(shared->down), nullptr, 1, hidden, width);
   }
   if (chosen) {
+    HYLAS_CHECK(x.has_values(), "{} tokens in e4m3 alone", tokens);
     chosen_fp8(args, view(x.values), stream);
   } else {
     args.x = ready_or_quantized(workspace, fp8_view(x), view(x.values), tokens, hidden, stream);
@@ -226,16 +203,19 @@ bool Moe::takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const {
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && fits(shared.gate) && fits(shared.up) && fits(shared.down);
 }
 
-Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const Tensor& x, const SharedExpertWeights& shared,
-                                int64_t tokens_total, int64_t choices, Stream stream, const Tensor* out) {
+Moe::SharedWay Moe::shared_way(int64_t tokens_total, int64_t choices) {
   // Where moe() goes over to products of whole tiles, with the models' 8 of 256 and 10 of 512 experts for a token.
   constexpr int64_t kManyTokens = 512;
+  return {tokens_total >= kManyTokens, chosen_fp8_takes(tokens_total, choices)};
+}
+
+Moe::Rows Moe::fp8_shared_alone(Workspace& workspace, const ActRows& x, const SharedExpertWeights& shared,
+                                const SharedWay& way, Stream stream, const Tensor* out) {
   const int64_t width = shared.gate.weight.dim(0);
-  if (tokens_total >= kManyTokens || !fits_few(shared) || !few_fp8_takes(x.dim(1), width, 0)) {
+  if (way.tiles || !fits_few(shared) || !few_fp8_takes(x.values.dim(1), width, 0)) {
     return fp8_shared(workspace, x, shared, stream);
   }
-  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, chosen_fp8_takes(tokens_total, choices), out,
-                 stream);
+  return fp8_few(workspace, x, Tensor(), ExpertWeights(), &shared, way.chosen, out, stream);
 }
 
 }  // namespace hylas::cuda

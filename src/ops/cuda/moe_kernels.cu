@@ -30,10 +30,10 @@ __device__ int block_scan(int value, int* memory, int& total) {
 }
 
 // One block counts, scans and places, with a thread for each expert at least. The order of an expert's pairs is left
-// open: every row is computed on its own. With pair_expert every expert's pairs begin at a multiple of run_rows, and
-// there are no runs.
+// open: every row is computed on its own. With pair_expert every expert's pairs begin at a multiple of run_rows,
+// pair_end is where the last ones' runs end, and there are no runs.
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32_t* pair_expert) {
+__global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32_t* pair_expert, int32_t* pair_end) {
   __shared__ int count[kThreads];
   __shared__ int memory[kThreads / 32];
   follow();
@@ -54,6 +54,7 @@ __global__ void __launch_bounds__(kThreads) moe_sort_kernel(SortArgs args, int32
   const int mine = count[threadIdx.x], my_runs = (mine + args.run_rows - 1) / args.run_rows;
   int total = 0, total_runs = 0;
   const int begin = block_scan<kThreads>(pair_expert ? my_runs * args.run_rows : mine, memory, total);
+  if (threadIdx.x == 0 && pair_expert) *pair_end = total;
   const int run_begin = block_scan<kThreads>(my_runs, memory, total_runs);
   for (int i = 0; i < my_runs && args.runs; ++i) {
     args.runs[run_begin + i] = {static_cast<int32_t>(threadIdx.x), begin + i * args.run_rows,
@@ -105,8 +106,8 @@ __global__ void __launch_bounds__(kManyThreads) moe_count_kernel(SortArgs args) 
   }
 }
 
-// Counts become places: every expert's from a multiple of run_rows on.
-__global__ void __launch_bounds__(kExpertsMax) moe_places_kernel(SortArgs args) {
+// Counts become places: every expert's from a multiple of run_rows on, as the last ones end at pair_end.
+__global__ void __launch_bounds__(kExpertsMax) moe_places_kernel(SortArgs args, int32_t* pair_end) {
   __shared__ int memory[kExpertsMax / 32];
   follow();
   const int expert = static_cast<int>(threadIdx.x);
@@ -114,6 +115,7 @@ __global__ void __launch_bounds__(kExpertsMax) moe_places_kernel(SortArgs args) 
   int total = 0;
   const int begin = block_scan<kExpertsMax>((mine + args.run_rows - 1) / args.run_rows * args.run_rows, memory, total);
   if (expert < args.experts) args.counters[expert] = begin;
+  if (expert == 0) *pair_end = total;
 }
 
 __global__ void __launch_bounds__(kManyThreads) moe_place_kernel(SortArgs args, int32_t* pair_expert) {
@@ -271,13 +273,14 @@ bool four_at_once(const CombineArgs& args) {
 namespace {
 
 // Few threads for few pairs: there is less to wait for.
-void sort_pairs(const SortArgs& args, int32_t* pair_expert, Stream stream) {
+void sort_pairs(const SortArgs& args, int32_t* pair_expert, int32_t* pair_end, Stream stream) {
   constexpr int kFew = 256;
   constexpr int64_t kFewPairs = 2048;
   if (args.experts <= kFew && args.tokens * args.k <= kFewPairs) {
-    launch_following(moe_sort_kernel<kFew>, 1, kFew, 0, stream, "moe (sort)", args, pair_expert);
+    launch_following(moe_sort_kernel<kFew>, 1, kFew, 0, stream, "moe (sort)", args, pair_expert, pair_end);
   } else {
-    launch_following(moe_sort_kernel<kExpertsMax>, 1, kExpertsMax, 0, stream, "moe (sort)", args, pair_expert);
+    launch_following(moe_sort_kernel<kExpertsMax>, 1, kExpertsMax, 0, stream, "moe (sort)", args, pair_expert,
+                     pair_end);
   }
 }
 
@@ -287,7 +290,7 @@ void moe_sort(const SortArgs& args, Stream stream) {
   if (args.tokens == 1 && args.k <= 32) {
     launch_following(moe_sort_one_kernel, 1, 32, 0, stream, "moe (sort)", args);
   } else {
-    sort_pairs(args, nullptr, stream);
+    sort_pairs(args, nullptr, nullptr, stream);
   }
 }
 
@@ -297,10 +300,10 @@ void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, S
     check(cudaMemsetAsync(args.counters, 0, static_cast<size_t>(args.experts) * sizeof(int32_t), stream), "moe (sort)");
     const auto blocks = static_cast<unsigned>((pairs + kManyPairs - 1) / kManyPairs);
     launch_following(moe_count_kernel, blocks, kManyThreads, 0, stream, "moe (sort)", args);
-    launch_following(moe_places_kernel, 1, kExpertsMax, 0, stream, "moe (sort)", args);
+    launch_following(moe_places_kernel, 1, kExpertsMax, 0, stream, "moe (sort)", args, pair_expert + rows);
     return launch_following(moe_place_kernel, blocks, kManyThreads, 0, stream, "moe (sort)", args, pair_expert);
   }
-  sort_pairs(args, pair_expert, stream);
+  sort_pairs(args, pair_expert, pair_expert + rows, stream);
 }
 
 void moe_sum(const CombineArgs& args, Stream stream) {

@@ -21,7 +21,8 @@ struct SortArgs {
 // Runs of at most run_rows pairs of one expert; there are at most sort_runs_max of them.
 void moe_sort(const SortArgs& args, Stream stream);
 // The same without runs, and every expert's pairs begin at a multiple of run_rows: pair_expert (and pair_token) has
-// fp8_grouped_rows(tokens * k, experts, run_rows) elements, -1 where there is no pair.
+// `rows` = fp8_grouped_rows(tokens * k, experts, run_rows) elements, -1 where there is no pair; pair_expert [rows] says
+// from where on there is none: a multiple of run_rows.
 void moe_sort_padded(const SortArgs& args, int32_t* pair_expert, int64_t rows, Stream stream);
 inline int64_t sort_runs_max(int64_t pairs, int64_t experts, int64_t run_rows) {
   return pairs / run_rows + (pairs < experts ? pairs : experts);

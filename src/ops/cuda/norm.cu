@@ -66,7 +66,11 @@ struct NormPointers {
   }
   __device__ Pack<W, N> weights(int64_t c) const { return *reinterpret_cast<const Pack<W, N>*>(weight + c); }
   __device__ void put(int64_t row, int64_t c, float (&x)[N], const Pack<W, N>& w, float scale) const {
-    for (int i = 0; i < N; ++i) x[i] = x[i] * scale * (1.f + to_f32(w.value[i]));
+    put_normed(row, c, x, scale, [&](int i) { return to_f32(w.value[i]); });
+  }
+  template <class WeightOf>
+  __device__ void put_normed(int64_t row, int64_t c, float (&x)[N], float scale, const WeightOf& weight_of) const {
+    for (int i = 0; i < N; ++i) x[i] = x[i] * scale * (1.f + weight_of(i));
     if (out) store<N>(out + row * out_stride + c, x);
     if constexpr (N == kVector && std::is_same_v<T, Bf16>) {
       if (fp8.data) put_fp8<128 / N>(x, fp8, row, c);
@@ -125,38 +129,61 @@ __global__ void __launch_bounds__(kThreadsMax) add_rms_norm_kernel(const NormPoi
   add_rms_norm_row(p, blockIdx.x, weights, memory);
 }
 
-// The same for rows of bf16 with one pack a thread and at most one partial sum: no loop, so that all loads are under
-// way at once, and half the registers.
-template <class W, class P>
+// kVector elements of f32 or bf16 as they lie in memory: 16-bit elements on their own are taken apart where they are
+// loaded, so that what is loaded behind them would wait for them.
+template <class T>
+struct RawPack {
+  static constexpr int kPieces = static_cast<int>(sizeof(T)) * kVector / 16;
+  uint4 piece[kPieces] = {};
+  __device__ __forceinline__ void read(const T* from) {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) piece[i] = reinterpret_cast<const uint4*>(from)[i];
+  }
+  __device__ __forceinline__ float operator[](int i) const {
+    const int at = i * static_cast<int>(sizeof(T)) / 4;
+    const uint4& four = piece[at / 4];
+    const uint32_t word = at % 4 == 0 ? four.x : at % 4 == 1 ? four.y : at % 4 == 2 ? four.z : four.w;
+    if constexpr (sizeof(T) == 4) return __uint_as_float(word);
+    return __uint_as_float(i % 2 == 0 ? word << 16 : word & 0xffff0000u);
+  }
+};
+
+// The same for rows of bf16 with one pack a thread and partial sums in so many slices, if any: no loop, so that all
+// loads are under way at once, and fewer registers.
+template <class W, class P, int kSlices>
 __global__ void __launch_bounds__(kThreadsMax) add_rms_norm_pack_kernel(const NormPointers<Bf16, W, P, kVector, 1> p) {
   __shared__ float memory[32];
   const int64_t c = threadIdx.x * kVector, row = blockIdx.x;
   const bool inside = c < p.columns;
-  Pack<W, kVector> weights = {};
-  if (inside && p.has_norm()) weights = p.weights(c);
+  RawPack<W> weights;
+  if (inside && p.has_norm()) weights.read(p.weight + c);
   follow();
-  Pack<Bf16, kVector> residual = {};
-  Pack<P, kVector> partial = {};
-  auto* at = reinterpret_cast<Pack<Bf16, kVector>*>(p.residual + row * p.residual_stride + c);
+  RawPack<Bf16> residual;
+  RawPack<P> partial[kSlices];
+  Bf16* at = p.residual + row * p.residual_stride + c;
   if (inside) {
-    residual = *at;
-    constexpr int kPiece = 16 / static_cast<int>(sizeof(P));
-    for (int i = 0; i < kVector && p.partials[0]; i += kPiece) {
-      *reinterpret_cast<Pack<P, kPiece>*>(&partial.value[i]) =
-          *reinterpret_cast<const Pack<P, kPiece>*>(p.partials[0] + row * p.columns + c + i);
+    residual.read(at);
+    if (p.partials[0]) {
+#pragma unroll
+      for (int s = 0; s < kSlices; ++s) partial[s].read(p.partials[0] + s * p.slice_stride + row * p.columns + c);
     }
   }
   float sum = 0.f, x[kVector];
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
-    if (p.partials[0]) residual.value[i] = from_f32<Bf16>(to_f32(residual.value[i]) + to_f32(partial.value[i]));
-    x[i] = to_f32(residual.value[i]);
+    x[i] = residual[i];
+    if (p.partials[0]) {
+      float added = partial[0][i];  // as take_slices() has it
+      if constexpr (kSlices >= 2) added += partial[1][i];
+      if constexpr (kSlices == 4) added += partial[2][i] + partial[3][i];
+      x[i] = to_f32(from_f32<Bf16>(x[i] + added));
+    }
     sum += x[i] * x[i];
   }
-  if (inside && p.partials[0]) *at = residual;
+  if (inside && p.partials[0]) store<kVector>(at, x);
   if (!p.has_norm()) return;
   const float scale = 1.f / sqrtf(block_sum(sum, memory) / static_cast<float>(p.columns) + p.eps);
-  if (inside) p.put(row, c, x, weights, scale);
+  if (inside) p.put_normed(row, c, x, scale, [&](int i) { return weights[i]; });
 }
 
 // Few rows of partial sums that lie with several GPUs: every one of them reads and adds all. Its blocks meet those of
@@ -165,15 +192,19 @@ template <class T, class W, int N, int kRanks>
 __global__ void __launch_bounds__(kThreadsMax)
     add_rms_norm_over_kernel(const NormPointers<T, W, float, N, kRanks> p, const __grid_constant__ Peers peers) {
   __shared__ float memory[32];
+  __shared__ SumClock clock;
   Pack<W, N> weights[kHeld];
   take_weights(p, weights);
   follow();
+  clock.begin();
   meet(peers);
+  clock.read(peers);
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
     add_rms_norm_row(p, row, weights, memory);
     __syncthreads();  // before the next row's sum takes the shared memory
   }
   meet(peers);
+  clock.end(peers);
 }
 
 // Threads of a block: by the columns alone, so that a row's sum has one order. One pack for each where that is
@@ -211,14 +242,20 @@ void launch_over(const AddNormArgs& args, Stream stream) {
 
 template <class T, class W, class P, int N>
 void launch_alone(const AddNormArgs& args, Stream stream) {
+  const auto start = [&](auto* kernel) {
+    launch_following(kernel, static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0, stream, "add_rms_norm",
+                     pointers<T, W, P, N, 1>(args));
+  };
   if constexpr (N == kVector && std::is_same_v<T, Bf16>) {
-    if (args.columns <= kThreadsMax * N && args.slices <= 1) {
-      return launch_following(add_rms_norm_pack_kernel<W, P>, static_cast<unsigned>(args.rows),
-                              threads_for(args.columns, N), 0, stream, "add_rms_norm", pointers<T, W, P, N, 1>(args));
+    if (args.columns <= kThreadsMax * N) {
+      if (args.slices <= 1) return start(add_rms_norm_pack_kernel<W, P, 1>);
+      if constexpr (std::is_same_v<P, float>) {
+        if (args.slices == 2) return start(add_rms_norm_pack_kernel<W, P, 2>);
+        if (args.slices == 4) return start(add_rms_norm_pack_kernel<W, P, 4>);
+      }
     }
   }
-  launch_following(add_rms_norm_kernel<T, W, P, N>, static_cast<unsigned>(args.rows), threads_for(args.columns, N), 0,
-                   stream, "add_rms_norm", pointers<T, W, P, N, 1>(args));
+  start(add_rms_norm_kernel<T, W, P, N>);
 }
 
 template <class T, class W, int N>

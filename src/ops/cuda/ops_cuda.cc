@@ -24,7 +24,8 @@ Result<Buffer> make_row_memory(CudaDevice& device) {
 Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device));
   std::unique_ptr<OpsCuda> ops(new OpsCuda(std::move(device), options));
-  HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, options.workspace_bytes));
+  const size_t bytes = workspace_bytes_on(options, ops->device_->bytes_total());
+  HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
   HYLAS_ASSIGN(ops->row_memory_, make_row_memory(*ops->device_));
   HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_, options.fp8));
@@ -81,20 +82,8 @@ AddNormArgs norm_args(const Tensor& residual, const Tensor& weight, float eps, c
           .columns = residual.row_elements()};
 }
 
-void run_norm(const AddNormArgs& args, Stream stream) {
-  HYLAS_CHECK(!args.fp8.data || (args.residual.dtype == DType::kBF16 && add_rms_norm_is_wide(args)),
-              "rows in e4m3 from rows of type {}", dtype_name(args.residual.dtype));
-  add_rms_norm_rows(args, stream);
-}
-
-}  // namespace
-
-void OpsCuda::rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) {
-  run_norm(norm_args(x, weight, eps, out), stream());
-}
-
-void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
-                           const ActRows& out) {
+AddNormArgs norm_args(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                      const ActRows& out) {
   const auto slices = static_cast<int>(partials.dim(0));
   check_act(partials);
   HYLAS_CHECK(slices == 1 || slices == 2 || slices == 4, "a tree of {} partial sums", slices);
@@ -106,7 +95,28 @@ void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const
   args.partial_dtype = partials.dtype;
   args.slices = slices;
   args.slice_stride = partials.row_stride;
-  run_norm(args, stream());
+  return args;
+}
+
+void check_norm(const AddNormArgs& args) {
+  HYLAS_CHECK(!args.fp8.data || (args.residual.dtype == DType::kBF16 && add_rms_norm_is_wide(args)),
+              "rows in e4m3 from rows of type {}", dtype_name(args.residual.dtype));
+}
+
+void run_norm(const AddNormArgs& args, Stream stream) {
+  check_norm(args);
+  add_rms_norm_rows(args, stream);
+}
+
+}  // namespace
+
+void OpsCuda::rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) {
+  run_norm(norm_args(x, weight, eps, out), stream());
+}
+
+void OpsCuda::add_rms_norm(const Tensor& partials, const Tensor& residual, const Tensor& weight, float eps,
+                           const ActRows& out) {
+  run_norm(norm_args(partials, residual, weight, eps, out), stream());
 }
 
 void OpsCuda::add_rms_norm_over(const PeerPartials& partials, const Tensor& residual, const Tensor& weight, float eps,
@@ -166,36 +176,31 @@ void OpsCuda::moe_route(const Tensor& logits, const Tensor& ids, const Tensor& w
 
 void OpsCuda::moe(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                   const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) {
-  moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials);
+  moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials, nullptr);
 }
 
 void OpsCuda::moe_add_rms_norm(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                                const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials,
                                const Tensor& residual, const Tensor& norm, float eps, const ActRows& out) {
-  const AddNormArgs behind = norm_args(residual, norm, eps, out);
+  const AddNormArgs behind = norm_args(partials, residual, norm, eps, out);
+  check_norm(behind);
   AddExpertsArgs args = {.weights = view(weights),
                          .k = static_cast<int>(ids.dim(1)),
                          .shared_logit = view(shared_logit),
-                         .residual = behind.residual,
-                         .norm = behind.weight,
-                         .norm_dtype = behind.weight_dtype,
-                         .eps = eps,
-                         .out = behind.out,
-                         .fp8 = behind.fp8,
-                         .tokens = behind.rows,
-                         .columns = behind.columns};
+                         .behind = behind};
   if (partials.dim(0) == 1 && add_experts_takes(args)) {
     args.rows = static_cast<const float*>(moe_->choice_rows(workspace_, x.values, ids, experts, shared).data);
     if (args.rows) return add_experts_rms_norm(args, stream());
   }
-  Ops::moe_add_rms_norm(x, ids, weights, experts, shared, shared_logit, partials, residual, norm, eps, out);
+  moe_->moe(workspace_, x, ids, weights, experts, shared, shared_logit, partials, &behind);
 }
 
-DType OpsCuda::expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) {
-  return moe_->rows_type(workspace_, x, ids, experts, slices);
+ExpertRowForms OpsCuda::expert_row_forms(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                                         int32_t slices) {
+  return moe_->row_forms(workspace_, x, ids.dim(1), experts, slices);
 }
 
-void OpsCuda::moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+void OpsCuda::moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                               const SharedRows& shared) {
   moe_->expert_rows(workspace_, x, ids, experts, rows, shared);
 }

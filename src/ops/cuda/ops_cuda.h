@@ -1,7 +1,9 @@
 #pragma once
 // OpsCuda: checks the shapes that ops.h promises and launches kernels in the device's stream.
+#include <functional>
 #include <memory>
 
+#include "ops/cuda/delta_mixer.h"
 #include "ops/cuda/fork.h"
 #include "ops/cuda/gemm_decode.h"
 #include "ops/cuda/gemm_large.h"
@@ -50,6 +52,9 @@ class OpsCuda final : public Ops {
   void delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b, const DeltaWeights& weights,
                    const DeltaShape& shape, const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch,
                    const Tensor& c, const ActRows& out) override;
+  void delta_layer(const ActRows& x, const DeltaInputs& inputs, const DeltaWeights& weights, const DeltaShape& shape,
+                   const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch, const DeltaRows& rows,
+                   const LinearWeight& last, const Tensor& partials, const NormBehind* behind) override;
   void silu_mul(const Tensor& gate, const Tensor& up, const ActRows& out) override;
   void linear_silu_mul(const ActRows& x, const LinearWeight& gate, const LinearWeight& up, const ActRows& out,
                        const Tensor& scratch) override;
@@ -59,8 +64,9 @@ class OpsCuda final : public Ops {
   void moe_add_rms_norm(const ActRows& x, const Tensor& ids, const Tensor& weights, const ExpertWeights& experts,
                         const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials,
                         const Tensor& residual, const Tensor& norm, float eps, const ActRows& out) override;
-  DType expert_rows_type(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, int32_t slices) override;
-  void moe_expert_rows(const Tensor& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+  ExpertRowForms expert_row_forms(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
+                                  int32_t slices) override;
+  void moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                        const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
@@ -86,11 +92,16 @@ class OpsCuda final : public Ops {
         takes_row_layers_(options.row_layers),
         sampler_(*device_),
         graphs_(*device_) {}
-  Stream stream() const { return device_->stream(); }
+  Stream stream() const { return side_ ? side_ : device_->stream(); }
+  // The operators that `body` calls go to `side`, a stream beside the device's, with `memory` as their workspace.
+  void on_side(Stream side, Workspace memory, const std::function<void()>& body);
+  bool runs_beside(const Product& product) const;
+  DeltaMixerArgs mixer_args(const DeltaRows& rows, const DeltaWeights& weights, const DeltaShape& shape,
+                            const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch);
   void multiply(const Product& product);
-  // Matrices over the same few rows, by the kernel that takes them.
+  // Matrices over the same rows, by the kernel that takes them.
   struct Together {
-    Product bf16, small, fp8, fp8_rows;  // small: bf16 of few outputs
+    Product bf16, small, gates, fp8, fp8_rows;  // small: bf16 of few outputs; gates: of few over many rows
   };
   void multiply_together(Together& together);
   void multiply_quantized(std::span<Product> products);
@@ -112,6 +123,8 @@ class OpsCuda final : public Ops {
   std::unique_ptr<LargeGemm> large_;
   DecodeGemm decode_;
   Fork fork_;
+  Stream side_ = nullptr;    // while it is given, operators are launched there
+  int32_t side_blocks_ = 0;  // multiprocessors that they find free
   Sampler sampler_;
   Graphs graphs_;
 };

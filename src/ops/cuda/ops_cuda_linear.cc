@@ -10,6 +10,9 @@
 namespace hylas::cuda {
 namespace {
 
+// A matrix with no more outputs is a gate of many rows, whoever reads it.
+constexpr int64_t kGateOutputs = 8;
+
 // As the arena's rows will come.
 Product planned(const LinearWeight& weight, DType act, int64_t rows) {
   return product_of(Tensor(nullptr, act, {rows, weight.weight.dim(1)}), weight);
@@ -71,6 +74,7 @@ void OpsCuda::multiply_together(Together& together) {
   const bool beside = together.fp8_rows.parts > 0 && gemm_small_takes(small);
   if (together.fp8_rows.parts > 0) gemm_fp8_rows(together.fp8_rows, beside ? small : Product(), stream());
   if (small.parts > 0 && !beside) gemm_bf16(small, stream());
+  if (together.gates.parts > 0) gemm_gates(together.gates, stream());
   if (large.parts > 0) takes_decode(large) ? decode_.run(large, stream()) : gemm_bf16(large, stream());
   if (together.fp8.parts > 0) gemm_bf16(together.fp8, stream());
 }
@@ -91,7 +95,7 @@ void OpsCuda::multiply_quantized(std::span<Product> products) {
   }
   for (const Product& product : products) {
     Workspace room = workspace_;  // each may use all that is left
-    fp8_run(product, room, stream());
+    fp8_run(product, room, stream(), side_ ? side_blocks_ : kFp8Blocks);
   }
 }
 
@@ -126,14 +130,16 @@ void OpsCuda::linear(const ActRows& x, std::span<const LinearWeight> weights, st
     const bool fp8_rows = takes_fp8_rows(product);
     // Results in f32 beside others are one for each head (a and b of a delta layer): a rank may have too few of them
     // for gemm_decode, whose sums have another order.
-    const bool small = all_small || (rounds_some && outs[i].dtype == DType::kF32);
-    Product& together = fp8_rows                                 ? few.fp8_rows
+    const bool of_heads = rounds_some && outs[i].dtype == DType::kF32, small = all_small || of_heads;
+    const bool gates = (of_heads || product.outputs <= kGateOutputs) && gemm_gates_takes(product);
+    Product& together = gates                                    ? few.gates
+                        : fp8_rows                               ? few.fp8_rows
                         : product.weight_dtype == DType::kF8E4M3 ? few.fp8
                         : small                                  ? few.small
                                                                  : few.bf16;
     // Of few rows only such matrices stand together as gemm_decode takes, or as it does not take.
     const bool alike = &together != &few.bf16 || together.parts == 0 || takes_decode(product) == takes_decode(together);
-    const bool fits = fp8_rows || (alike && !large_->takes(product, workspace_) && gemm_bf16_takes(product));
+    const bool fits = gates || fp8_rows || (alike && !large_->takes(product, workspace_) && gemm_bf16_takes(product));
     if (fits && together.parts < kPartsMax) {
       add_part(together, product);
     } else {

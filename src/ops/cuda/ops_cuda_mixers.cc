@@ -163,21 +163,25 @@ void OpsCuda::delta_rule(const Tensor& qkv, const Tensor& a, const Tensor& b, co
   delta_prefill(args, stream());
 }
 
-void OpsCuda::delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b,
-                          const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
-                          const Tensor& delta_pool, const Batch& batch, const Tensor& c, const ActRows& rows) {
-  const Tensor& out = rows.values;
+DeltaMixerArgs OpsCuda::mixer_args(const DeltaRows& rows, const DeltaWeights& weights, const DeltaShape& shape,
+                                   const Tensor& conv_pool, const Tensor& delta_pool, const Batch& batch) {
+  const Tensor &u = rows.u, &z = rows.z, &out = rows.out.values;
   HYLAS_CHECK(z.dtype == u.dtype && z.row_elements() == out.row_elements() && weights.norm.dim(0) == shape.value_dim,
               "a gate of {} for {} heads of {}", z.row_elements(), shape.value_heads, shape.value_dim);
-  DeltaMixerArgs args = {
-      .conv = conv_args(u, weights.conv, conv_pool, batch, c),
-      .delta = delta_args(c, a, b, weights.a_log, weights.dt_bias, shape, delta_pool, batch, out),
-      .z = view(z),
-      .norm = weights.norm.data,
-      .norm_dtype = weights.norm.dtype,
-      .eps = weights.eps,
-      .has_values = rows.has_values(),
-      .fp8 = fp8_view(rows)};
+  return {.conv = conv_args(u, weights.conv, conv_pool, batch, rows.c),
+          .delta = delta_args(rows.c, rows.a, rows.b, weights.a_log, weights.dt_bias, shape, delta_pool, batch, out),
+          .z = view(z),
+          .norm = weights.norm.data,
+          .norm_dtype = weights.norm.dtype,
+          .eps = weights.eps,
+          .has_values = rows.out.has_values(),
+          .fp8 = fp8_view(rows.out)};
+}
+
+void OpsCuda::delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, const Tensor& b,
+                          const DeltaWeights& weights, const DeltaShape& shape, const Tensor& conv_pool,
+                          const Tensor& delta_pool, const Batch& batch, const Tensor& c, const ActRows& out) {
+  DeltaMixerArgs args = mixer_args({u, z, a, b, c, out}, weights, shape, conv_pool, delta_pool, batch);
   if (delta_mixer_takes(args)) return delta_mixer_decode(args, stream());
   if (prefill_.delta && delta_flashinfer_takes(args.delta) && conv_normalises(args.conv)) {
     // The convolution normalises queries and keys where they are.
@@ -186,9 +190,9 @@ void OpsCuda::delta_mixer(const Tensor& u, const Tensor& z, const Tensor& a, con
     delta_decode(args.delta, stream());
     workspace_.reset();
     delta_flashinfer(args.delta, true, workspace_, stream());
-    return gated_rms_norm(out, z, weights.norm, weights.eps, rows);
+    return gated_rms_norm(out.values, z, weights.norm, weights.eps, out);
   }
-  Ops::delta_mixer(u, z, a, b, weights, shape, conv_pool, delta_pool, batch, c, rows);
+  Ops::delta_mixer(u, z, a, b, weights, shape, conv_pool, delta_pool, batch, c, out);
 }
 
 }  // namespace hylas::cuda

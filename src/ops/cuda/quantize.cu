@@ -1,5 +1,7 @@
 #include "ops/cuda/quantize.h"
 
+#include <algorithm>
+
 #include "ops/cuda/quantize.cuh"
 #include "tensor/cuda/launch.cuh"
 
@@ -25,6 +27,11 @@ struct Item {
   // The group's lanes of the warp.
   __device__ unsigned mask() const { return ((1u << kLanes) - 1) << (threadIdx.x % 32 / kLanes * kLanes); }
 };
+
+// Of threads that have one item each.
+__host__ __device__ int64_t blocks(int64_t rows, int64_t inputs) {
+  return (rows * (inputs / kEach) + kThreads - 1) / kThreads;
+}
 
 __device__ __forceinline__ void put(const Fp8Rows& to, const Item& item, int64_t row, const uint4& values,
                                     float scale) {
@@ -60,17 +67,35 @@ __global__ void __launch_bounds__(kThreads)
   follow();
   const int64_t first = (gridDim.x - 1 - blockIdx.x) * static_cast<int64_t>(kTakenRows);  // the last ones first
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, chunks = static_cast<int>(to.inputs / kEach);
+  int32_t mine = -1;
   if (warp == 0) {
-    const bool there = first + lane < to.rows && row_expert[first + lane] >= 0;
-    token[lane] = there ? row_token[first + lane] : -1;
+    if (first + lane < to.rows && row_expert[first + lane] >= 0) mine = row_token[first + lane];
+    token[lane] = mine;
   }
-  __syncthreads();
-  for (int r = warp; r < kTakenRows; r += kThreads / 32) {
-    if (token[r] < 0) continue;
-    const auto* from = reinterpret_cast<const uint4*>(static_cast<const F8*>(x.data) + token[r] * x.inputs);
-    auto* put = reinterpret_cast<uint4*>(static_cast<F8*>(to.data) + (first + r) * to.inputs);
-#pragma unroll 4
-    for (int c = lane; c < chunks; c += 32) put[c] = from[c];
+  if (!__syncthreads_or(mine >= 0)) return;
+  constexpr int kWarps = kThreads / 32, kRowsAtOnce = 2, kChunksAtOnce = 4;  // loads of a thread under way
+  for (int r = warp; r < kTakenRows; r += kRowsAtOnce * kWarps) {
+    for (int c = lane; c < chunks; c += 32 * kChunksAtOnce) {
+      uint4 values[kRowsAtOnce][kChunksAtOnce];
+#pragma unroll
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        const int32_t from_row = token[r + i * kWarps];
+        const auto* from = reinterpret_cast<const uint4*>(static_cast<const F8*>(x.data) + from_row * x.inputs) + c;
+#pragma unroll
+        for (int j = 0; j < kChunksAtOnce; ++j) {
+          if (from_row >= 0 && c + 32 * j < chunks) values[i][j] = from[32 * j];
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        const int row = r + i * kWarps;
+        auto* put = reinterpret_cast<uint4*>(static_cast<F8*>(to.data) + (first + row) * to.inputs) + c;
+#pragma unroll
+        for (int j = 0; j < kChunksAtOnce; ++j) {
+          if (token[row] >= 0 && c + 32 * j < chunks) put[32 * j] = values[i][j];
+        }
+      }
+    }
   }
   if (token[lane] < 0) return;
 #pragma unroll 2
@@ -93,30 +118,34 @@ __device__ __forceinline__ uint4 silu_mul(const uint4& gate, const uint4& up) {
   return {silu_mul(gate.x, up.x), silu_mul(gate.y, up.y), silu_mul(gate.z, up.z), silu_mul(gate.w, up.w)};
 }
 
+// Of many rows: as many blocks as are on the GPU at once.
+constexpr unsigned kSiluBlocks = 132 * 8;
+
 __global__ void __launch_bounds__(kThreads)
     silu_mul_quantize_kernel(const Bf16* gate_up, int64_t stride, const int32_t* index, const Fp8Rows to) {
   follow();
+  const int64_t rows = index ? index[to.rows] : to.rows;
   // From the last rows on, which the product before this one has left in the second-level cache.
-  const Item item(to.inputs, gridDim.x - 1 - blockIdx.x);
-  if (item.row >= to.rows || (index && index[item.row] < 0)) return;
-  const auto* gate = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column());
-  const auto* up = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column() + to.inputs);
-  const uint4 low = silu_mul(gate[0], up[0]), high = silu_mul(gate[1], up[1]);
-  const __nv_bfloat162 most = most_of(most_of(__floats2bfloat162_rn(0.f, 0.f), low), high);
-  const float scale = scale_of<kLanes>(most, item.mask());
-  put(to, item, item.row, e4m3_of_16(low, high, scale, __frcp_rn(scale)), scale);
+  for (int64_t block = blocks(rows, to.inputs) - 1 - blockIdx.x; block >= 0; block -= gridDim.x) {
+    const Item item(to.inputs, block);
+    if (item.row >= rows || (index && index[item.row] < 0)) continue;
+    const auto* gate = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column());
+    const auto* up = reinterpret_cast<const uint4*>(gate_up + item.row * stride + item.column() + to.inputs);
+    const uint4 low = silu_mul(gate[0], up[0]), high = silu_mul(gate[1], up[1]);
+    const __nv_bfloat162 most = most_of(most_of(__floats2bfloat162_rn(0.f, 0.f), low), high);
+    const float scale = scale_of<kLanes>(most, item.mask());
+    put(to, item, item.row, e4m3_of_16(low, high, scale, __frcp_rn(scale)), scale);
+  }
 }
 
-unsigned blocks(int64_t rows, int64_t inputs) {
-  return static_cast<unsigned>((rows * (inputs / kEach) + kThreads - 1) / kThreads);
-}
+unsigned grid(int64_t rows, int64_t inputs) { return static_cast<unsigned>(blocks(rows, inputs)); }
 
 }  // namespace
 
 void quantize_rows(const View& x, const RowPlaces* places, const Fp8Rows& to, Stream stream) {
   const RowPlaces where = places ? *places : RowPlaces{nullptr, 1, to.rows};
   if (where.rows == 0) return;
-  launch_following(quantize_kernel, blocks(where.rows, to.inputs), kThreads, 0, stream, "quantize",
+  launch_following(quantize_kernel, grid(where.rows, to.inputs), kThreads, 0, stream, "quantize",
                    static_cast<const Bf16*>(x.data), x.stride, where, to);
 }
 
@@ -128,8 +157,8 @@ void take_fp8(const Fp8Rows& x, const int32_t* row_expert, const int32_t* row_to
 
 void silu_mul_quantize_rows(const View& gate_up, const int32_t* index, const Fp8Rows& to, Stream stream) {
   if (to.rows == 0) return;
-  launch_following(silu_mul_quantize_kernel, blocks(to.rows, to.inputs), kThreads, 0, stream, "quantize",
-                   static_cast<const Bf16*>(gate_up.data), gate_up.stride, index, to);
+  launch_following(silu_mul_quantize_kernel, std::min(grid(to.rows, to.inputs), kSiluBlocks), kThreads, 0, stream,
+                   "quantize", static_cast<const Bf16*>(gate_up.data), gate_up.stride, index, to);
 }
 
 }  // namespace hylas::cuda

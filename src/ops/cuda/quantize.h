@@ -13,10 +13,10 @@ struct RowPlaces {
 
 // Rows of x (bf16, at multiples of 16 bytes) to their places; null: row i to row i, all of `to`.
 void quantize_rows(const View& x, const RowPlaces* places, const Fp8Rows& to, Stream stream);
-// Of rows that are quantized row_token[i] to row i, where row_expert[i] is not negative.
+// Of rows that are quantized row_token[i] to row i, where row_expert[i] is not negative. [to.rows] both.
 void take_fp8(const Fp8Rows& x, const int32_t* row_expert, const int32_t* row_token, const Fp8Rows& to, Stream stream);
 // Row i from silu(gate) * up, rounded to bf16 in between, where row i of `gate_up` is [gate | up], to.inputs values
-// each. Rows whose index[i] is negative are left as they are; null: none are.
+// each. Rows whose index[i] is negative and those from index[to.rows] on are left as they are; null: none are.
 void silu_mul_quantize_rows(const View& gate_up, const int32_t* index, const Fp8Rows& to, Stream stream);
 
 }  // namespace hylas::cuda

@@ -8,7 +8,7 @@
 namespace hylas::cuda {
 namespace {
 
-constexpr size_t kAtOnce = 64;  // rows whose changed copies lie in the workspace together
+constexpr size_t kChangedAtOnce = 64;  // rows whose changed copies lie in the workspace together
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 // The edits of one row, one per token: penalties, then bias, then what is blocked.
@@ -51,6 +51,13 @@ DrawRow draw_row(const SampleRow& row, const float* logits) {
   params.min_p = row.min_p;
   params.share = uniform_draw(row.seed, row.step);
   return params;
+}
+
+// So many of the first rows go together.
+size_t together(std::span<const SampleRow> rows) {
+  size_t count = 0, changed = 0;
+  while (count < rows.size() && (changed += changes_logits(rows[count])) <= kChangedAtOnce) ++count;
+  return count;
 }
 
 }  // namespace
@@ -122,9 +129,9 @@ void Sampler::sample_ahead(Workspace& workspace, const Tensor& logits, int32_t v
                   static_cast<int64_t>(rows.size()) <= logits.dim(0),
               "{} rows, {} slots, {} logits", rows.size(), slots.size(), logits.dim(0));
   const int32_t count = std::min(vocab_tokens, static_cast<int32_t>(logits.dim(1)));
-  for (size_t begin = 0; begin < rows.size(); begin += kAtOnce) {
+  for (size_t begin = 0, here = 0; begin < rows.size(); begin += here) {
     workspace.reset();
-    const size_t here = std::min(kAtOnce, rows.size() - begin);
+    here = together(rows.subspan(begin));
     const Tensor block = logits.rows(static_cast<int64_t>(begin), static_cast<int64_t>(here));
     draw_rows(workspace, block, count, rows.subspan(begin, here), slots.subspan(begin, here), last_tokens.as<int32_t>(),
               drawn.as<int32_t>() + begin);
@@ -136,9 +143,9 @@ void Sampler::sample(Workspace& workspace, const Tensor& logits, int32_t vocab_t
   HYLAS_CHECK(rows.size() == results.size() && static_cast<int64_t>(rows.size()) <= logits.dim(0),
               "{} rows to sample into {} results from {} logits", rows.size(), results.size(), logits.dim(0));
   const int32_t count = std::min(vocab_tokens, static_cast<int32_t>(logits.dim(1)));
-  for (size_t begin = 0; begin < rows.size(); begin += kAtOnce) {
+  for (size_t begin = 0, here = 0; begin < rows.size(); begin += here) {
     workspace.reset();
-    const size_t here = std::min(kAtOnce, rows.size() - begin);
+    here = together(rows.subspan(begin));
     const Tensor block = logits.rows(static_cast<int64_t>(begin), static_cast<int64_t>(here));
     auto* drawn = workspace.take<int32_t>(static_cast<int64_t>(here));
     draw_rows(workspace, block, count, rows.subspan(begin, here), {}, nullptr, drawn);

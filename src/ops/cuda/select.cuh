@@ -48,12 +48,23 @@ struct Row {
 __device__ inline void find_highest(const float* x, int count, SelectShared& s, float& highest, int& token) {
   float best = -INFINITY;
   int id = count;
-  for (int i = threadIdx.x; i < count; i += kSelectThreads) {
-    if (x[i] > best) {
-      best = x[i];
+  const auto see = [&](float value, int i) {
+    if (value > best) {
+      best = value;
       id = i;
     }
+  };
+  // Four at a time where the row allows it, several under way: a row is a single multiprocessor's.
+  constexpr int kEach = 4, kAhead = 4, kStep = kEach * kSelectThreads;
+  const int whole = reinterpret_cast<uintptr_t>(x) % sizeof(float4) == 0 ? count / kStep * kStep : 0;
+  const float4* from = reinterpret_cast<const float4*>(x) + threadIdx.x;
+#pragma unroll kAhead
+  for (int i = 0; i < whole; i += kStep) {
+    const float4 four = from[i / kEach];
+    const int at = i + kEach * static_cast<int>(threadIdx.x);
+    see(four.x, at), see(four.y, at + 1), see(four.z, at + 2), see(four.w, at + 3);
   }
+  for (int i = whole + static_cast<int>(threadIdx.x); i < count; i += kSelectThreads) see(x[i], i);
   const auto take = [&](float other, int other_id) {
     if (other > best || (other == best && other_id < id)) {
       best = other;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/check.h"
+#include "ops/workspace_bytes.h"
 
 namespace hylas::cuda {
 
@@ -15,7 +16,7 @@ class Workspace {
 
   void reset() { used_ = 0; }
   size_t bytes_left() const { return bytes_ - used_; }
-  // 256-byte aligned; aborts when there is too little: the caller cuts its work by bytes_left().
+  // At a multiple of kWorkspaceUnit; aborts when there is too little: the caller cuts its work by bytes_left().
   template <class T>
   T* take(int64_t count) {
     const size_t bytes = padded(count * sizeof(T));
@@ -24,7 +25,7 @@ class Workspace {
     used_ += bytes;
     return static_cast<T*>(piece);
   }
-  static size_t padded(size_t bytes) { return (bytes + 255) / 256 * 256; }
+  static size_t padded(size_t bytes) { return workspace_piece(bytes); }
 
  private:
   std::byte* memory_ = nullptr;

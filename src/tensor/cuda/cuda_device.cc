@@ -103,7 +103,10 @@ Result<std::unique_ptr<CudaDevice>> CudaDevice::make(int index) {
   device->index_ = index;
   cuda::check(cudaDeviceGetAttribute(&device->multiprocessors_, cudaDevAttrMultiProcessorCount, index),
               "cudaDeviceGetAttribute");
-  cuda::check(cudaStreamCreateWithFlags(&device->stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  // Before what runs beside it in other streams: that takes the multiprocessors which this one leaves.
+  int least = 0, greatest = 0;
+  cuda::check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+  cuda::check(cudaStreamCreateWithPriority(&device->stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreate");
   cuda::check(cudaMallocHost(reinterpret_cast<void**>(&device->staging_), kStagingBytes), "cudaMallocHost");
   return device;
 }

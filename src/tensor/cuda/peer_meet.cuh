@@ -29,4 +29,49 @@ __device__ inline void meet(const Peers& peers) {
   __syncthreads();
 }
 
+// Nanoseconds of the GPU.
+__device__ inline uint64_t time_ns() {
+  uint64_t ns;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns));
+  return ns;
+}
+
+// In shared memory: the time of a kernel that sums over ranks. The first thread of its first block keeps it for all
+// blocks, since they meet. Such kernels of a rank come one after another.
+class SumClock {
+ public:
+  // As the kernel begins, behind follow().
+  __device__ void begin() {
+    if (keeps()) begin_ns_ = time_ns();
+  }
+  // Behind the first meeting, whose fence might wait for it: what the kernels before left comes beside what the other
+  // ranks show, which takes longer, and no thread has registers for it.
+  __device__ void read(const Peers& peers) {
+    if (!keeps()) return;
+    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(&before_));
+    const SumTime* from = &peers.signals[peers.rank]->sum_time;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+  }
+  // As the kernel ends. The host is told now and then: a step has too many such kernels to wait, at the end of each,
+  // for a write to its memory.
+  __device__ void end(const Peers& peers) const {
+    constexpr uint64_t kTellEveryNs = 1'000'000;
+    static_assert(sizeof(SumTime) == 16);
+    if (!keeps()) return;
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    volatile SumTime& time = peers.signals[peers.rank]->sum_time;
+    const uint64_t now_ns = time_ns(), total_ns = before_.sums_ns + now_ns - begin_ns_;
+    time.sums_ns = total_ns;
+    if (now_ns - before_.told_at_ns < kTellEveryNs) return;
+    time.told_at_ns = now_ns;
+    *static_cast<volatile uint64_t*>(peers.sums_ns) = total_ns;
+  }
+
+ private:
+  __device__ static bool keeps() { return blockIdx.x == 0 && threadIdx.x == 0; }
+
+  SumTime before_;
+  uint64_t begin_ns_;
+};
+
 }  // namespace hylas::cuda
