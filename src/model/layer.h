@@ -34,10 +34,8 @@ class Layer {
 
   // The layer as Ops::row_layers takes it; none if it is dense.
   std::optional<RowLayer> row_layer(const Step& step) const;
-  // What that wants of a layer without a mixer of its own: the rows that attention gives its last product.
-  ActRows attend(const Step& step, const ActRows& normed) const {
-    return std::get<GatedAttention>(mixer_).attend(step, normed);
-  }
+  // Null: it is a Gated DeltaNet layer.
+  const GatedAttention* attention() const { return std::get_if<GatedAttention>(&mixer_); }
 
   // Accounts in `arena` for what forward() allocates at most.
   void allocate(Arena& arena, int64_t tokens, DType act) const;

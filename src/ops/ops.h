@@ -38,6 +38,7 @@ struct RopeConfig {
 
 struct PeerPartials;  // tensor/cuda/peers.h
 struct RowLayer;      // ops/row_layer.h
+struct RowBehind;
 
 // Shapes of a Gated DeltaNet layer on this rank.
 struct DeltaShape {
@@ -278,13 +279,17 @@ class Ops {
     return 0;
   }
   // Those layers, bit for bit as the operators above do them one after the other. mixed [1, columns of the first one's
-  // `out`] act: the result of its mixer, if it has none here. hidden [1, H] act: the residual, in place. normed [1, H]
-  // act: next_norm over it; next_norm may be null.
+  // `out`] act: the result of its mixer, if it has none here. hidden [1, H] act: the residual, in place.
   virtual void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden,
-                          const Tensor& next_norm, float eps, const Batch& batch, const Tensor& normed) {
-    static_cast<void>(layers), static_cast<void>(mixed), static_cast<void>(hidden), static_cast<void>(next_norm);
-    static_cast<void>(eps), static_cast<void>(batch), static_cast<void>(normed);
+                          const RowBehind& behind, float eps, const Batch& batch) {
+    static_cast<void>(layers), static_cast<void>(mixed), static_cast<void>(hidden), static_cast<void>(behind);
+    static_cast<void>(eps), static_cast<void>(batch);
     HYLAS_CHECK(false, "layers that were not taken");
+  }
+  // Whether they may end with products by these (RowBehind).
+  virtual bool row_products_taken(std::span<const LinearWeight> weights) {
+    static_cast<void>(weights);
+    return false;
   }
 
   // out[i] = x[index[i]].                                            x [T, H], index [R] i32, out [R, H]

@@ -2,6 +2,7 @@
 // A decoder layer as Ops::row_layers takes it: the mixture of experts behind a mixer, and the mixer itself if it is a
 // Gated DeltaNet.
 #include <optional>
+#include <span>
 
 #include "ops/ops.h"
 
@@ -26,6 +27,14 @@ struct RowLayer {
   int64_t choices = 0;            // experts of a token
   const ExpertWeights* experts = nullptr;
   const SharedExpertWeights* shared = nullptr;
+};
+
+// What comes behind the layers: a norm over the residual, and its values or products of them.
+struct RowBehind {
+  Tensor norm;    // [H]; null: nothing
+  Tensor normed;  // [1, H] act, if there are no products
+  std::span<const LinearWeight> weights;
+  std::span<const Tensor> outs;  // [1, outputs] act
 };
 
 }  // namespace hylas

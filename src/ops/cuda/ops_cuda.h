@@ -71,8 +71,9 @@ class OpsCuda final : public Ops {
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
   size_t row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) override;
-  void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden, const Tensor& next_norm,
-                  float eps, const Batch& batch, const Tensor& normed) override;
+  void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden, const RowBehind& behind,
+                  float eps, const Batch& batch) override;
+  bool row_products_taken(std::span<const LinearWeight> weights) override;
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
   void convert(const Tensor& x, const Tensor& out) override;
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
@@ -89,7 +90,6 @@ class OpsCuda final : public Ops {
       : device_(std::move(device)),
         fp8_(options.fp8),
         prefill_(options.prefill),
-        takes_row_layers_(options.row_layers),
         sampler_(*device_),
         graphs_(*device_) {}
   Stream stream() const { return side_ ? side_ : device_->stream(); }
@@ -115,7 +115,7 @@ class OpsCuda final : public Ops {
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
   CudaFp8Options fp8_;
   CudaPrefillOptions prefill_;
-  bool takes_row_layers_;
+  bool takes_row_layers_ = false;
   Buffer row_memory_;  // what a launch of row_layers hands itself
   Buffer memory_;
   Workspace workspace_;

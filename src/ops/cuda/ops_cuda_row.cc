@@ -68,8 +68,7 @@ bool OpsCuda::takes_row_layer(const RowLayer& layer) {
 
 size_t OpsCuda::row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) {
   const bool one = batch.tokens == 1 && batch.rows == 1 && batch.decode_rows == 1;
-  if (!takes_row_layers_ || !one || !fp8_.linear || !fits_bf16(hidden, 1, kHidden)) return 0;
-  if (!cuda::row_layers_takes(device_->multiprocessors())) return 0;
+  if (!takes_row_layers_ || !one || !fits_bf16(hidden, 1, kHidden)) return 0;
   size_t taken = 0;
   while (taken < std::min<size_t>(layers.size(), kRowLayersMax) && (taken == 0 || layers[taken].mixer) &&
          takes_row_layer(layers[taken])) {
@@ -78,8 +77,13 @@ size_t OpsCuda::row_layers_taken(std::span<const RowLayer> layers, const Tensor&
   return taken;
 }
 
+bool OpsCuda::row_products_taken(std::span<const LinearWeight> weights) {
+  return weights.size() == 3 && fits(weights[0], kQueryRows, kHidden) && fits(weights[1], kKvRows, kHidden) &&
+         fits(weights[2], kKvRows, kHidden);
+}
+
 void OpsCuda::row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden,
-                         const Tensor& next_norm, float eps, const Batch& batch, const Tensor& normed) {
+                         const RowBehind& behind, float eps, const Batch& batch) {
   RowLayersArgs args;
   args.layers = static_cast<int>(layers.size());
   for (size_t i = 0; i < layers.size(); ++i) {
@@ -104,14 +108,18 @@ void OpsCuda::row_layers(std::span<const RowLayer> layers, const Tensor& mixed, 
   const BatchView rows = view(batch);
   args.hidden = hidden.data;
   args.mixed = mixed.data;
-  args.next_norm = next_norm.data;
-  args.normed = normed.data;
+  args.next_norm = behind.norm.data;
+  args.normed = behind.normed.data;
+  for (size_t i = 0; i < behind.weights.size(); ++i) {
+    args.products.matrix[i] = matrix(behind.weights[i]);
+    args.products.out[i] = behind.outs[i].data;
+  }
   args.eps = eps;
   args.state_read = rows.state_read;
   args.state_write = rows.state_write;
   args.scratch = row_memory_.data();
   args.counters = reinterpret_cast<unsigned*>(static_cast<std::byte*>(row_memory_.data()) + kRowLayersScratch);
-  cuda::row_layers(args, device_->multiprocessors(), stream());
+  cuda::row_layers(args, stream());
 }
 
 }  // namespace hylas::cuda

@@ -12,6 +12,7 @@ constexpr int kKeyHeads = 16, kValueHeads = 32, kDim = 128;
 constexpr int kChannels = (2 * kKeyHeads + kValueHeads) * kDim;
 constexpr int kValues = kValueHeads * kDim;  // and the columns of an attention's result
 constexpr int kExperts = 256, kChoices = 8, kWidth = 512;
+constexpr int kQueryRows = 8192, kKvRows = 512;  // of an attention's first products: queries with their gates, k, v
 }  // namespace row_shape
 
 // An FP8 matrix [outputs, inputs] without gaps, its scales [outputs / 128, inputs / 128] too.
@@ -47,13 +48,20 @@ struct RowLayerArgs {
 
 constexpr int kRowLayersMax = 4;  // of a launch
 
+// What an attention layer behind them makes of the normed residual: q with its gates, k, v, to [rows] bf16.
+struct RowProducts {
+  RowMatrix matrix[3];  // none: without data
+  void* out[3] = {};
+};
+
 struct RowLayersArgs {
   RowLayerArgs layer[kRowLayersMax];
   int layers = 0;
   void* hidden = nullptr;              // [hidden] bf16, in place
   const void* mixed = nullptr;         // [values] bf16: the result of the first layer's mixer, where it has none here
   const void* next_norm = nullptr;     // null: none
-  void* normed = nullptr;              // [hidden] bf16
+  void* normed = nullptr;              // [hidden] bf16, unless there are products of it
+  RowProducts products;
   float eps = 0;
   DType state_dtype = DType::kF16;
   const int32_t* state_read = nullptr;
@@ -63,8 +71,8 @@ struct RowLayersArgs {
 };
 constexpr size_t kRowLayersScratch = 64 << 10, kRowLayersCounters = 256;
 
-// Blocks that all have to run at the same time: one for each of the GPU's `multiprocessors`.
-bool row_layers_takes(int multiprocessors);
-void row_layers(const RowLayersArgs& args, int multiprocessors, Stream stream);
+// The blocks all have to run at the same time, in clusters: whether the device has the room.
+bool row_layers_fit();
+void row_layers(const RowLayersArgs& args, Stream stream);
 
 }  // namespace hylas::cuda

@@ -15,7 +15,7 @@ constexpr int kRowTile = 16;                           // outputs of the instruc
 
 // The warps' sums over tiles.
 struct RowSums {
-  static constexpr int kTiles = 8;
+  static constexpr int kTiles = 6;
   float sum[kTiles * kRowWarps][kRowTile];
 };
 
@@ -74,18 +74,14 @@ __device__ __forceinline__ void quantize_blocks(const uint2 (&pairs)[N], unsigne
   for (int i = 0; i < N; ++i) to[i].take(memory[i]);
 }
 
-// A lane's part of a block of K of outputs g and g + 8.
+// A lane's part of a block of K of outputs g and g + 8; the rows may lie anywhere.
 struct RowWeights {
   uint4 low[2], high[2];
-  // From the rows' block of K on.
-  __device__ __forceinline__ void take(const unsigned char* low_row, const unsigned char* high_row) {
+  // From the row's block of K on.
+  static __device__ __forceinline__ void take(uint4 (&to)[2], const unsigned char* row) {
     const int lane = threadIdx.x % 32, odd = lane / 4 % 2, t = lane % 4;
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const int at = (c ^ odd) * 64 + t * 16;
-      low[c] = *reinterpret_cast<const uint4*>(low_row + at);
-      high[c] = *reinterpret_cast<const uint4*>(high_row + at);
-    }
+    for (int c = 0; c < 2; ++c) to[c] = *reinterpret_cast<const uint4*>(row + (c ^ odd) * 64 + t * 16);
   }
 };
 
@@ -123,19 +119,20 @@ __device__ __forceinline__ float total_of(const RowSums& sums, int at, int outpu
   return total;
 }
 
-// A tile of eight outputs in bf16 over the whole row, by all working warps; sums in `part` [8 warps][8 outputs].
-__device__ __forceinline__ void multiply_small(const unsigned char* tile, int outputs, const Bf16* values, float* part) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+// Up to eight outputs in bf16 over the whole row, by all working warps; `row`: that of the lane's output, lane / 4 or the
+// last. Sums in `part` [8 warps][8 outputs].
+__device__ __forceinline__ void multiply_small(const unsigned char* row, const Bf16* values, float* part) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = lane % 4;
   constexpr int kEach = row_shape::kHidden / 8;
   const int begin = warp * kEach + 8 * t;
-  const auto* w = reinterpret_cast<const Bf16*>(tile) + min(g, outputs - 1) * row_shape::kHidden + begin;
+  const auto* w = reinterpret_cast<const Bf16*>(row) + begin;
   float sum[4] = {};
 #pragma unroll
   for (int i = 0; i < kEach / 32; ++i) {
     const uint4 x = *reinterpret_cast<const uint4*>(values + begin + i * 32);
     mma_32(sum, x, x, *reinterpret_cast<const uint4*>(w + i * 32));
   }
-  if (g == 0) {
+  if (lane / 4 == 0) {
     part[warp * 8 + 2 * t] = sum[0];
     part[warp * 8 + 2 * t + 1] = sum[1];
   }

@@ -1,5 +1,7 @@
 #pragma once
-// A value head's part of a Gated DeltaNet layer in row_layers.cu, with the arithmetic of delta_mixer.cu: the same bits.
+// A block's part of a Gated DeltaNet layer in row_layers.cu, with the arithmetic of delta_mixer.cu: the same bits. A
+// cluster of eight blocks has a key head and its two value heads. Block r makes channels [16 r, +16) of q and of k,
+// which all eight want, and has columns [32 (r % 4), +32) of value head r / 4: of v, of the gate and of the state.
 #include <type_traits>
 
 #include "ops/cuda/row_math.cuh"
@@ -8,208 +10,194 @@ namespace hylas::cuda {
 
 // What the launch's multiprocessors hand each other.
 struct RowScratch {
-  alignas(16) Bf16 u[row_shape::kChannels];
-  alignas(16) Bf16 z[row_shape::kValues];
-  alignas(16) Bf16 mixed[row_shape::kValues];
+  alignas(16) Bf16 results[row_shape::kValues];  // of the delta rule
+  alignas(16) float gate[row_shape::kValues];    // silu of z
   alignas(16) Bf16 halves[row_shape::kChoices + 1][row_shape::kWidth];
-  alignas(16) float gates[2][row_shape::kValueHeads];  // a, b
-  alignas(16) float logits[row_shape::kExperts + 1];   // the shared expert's behind them
+  alignas(16) float logits[row_shape::kExperts + 1];  // the shared expert's behind them
 };
 static_assert(sizeof(RowScratch) <= kRowLayersScratch);
 
-constexpr int kRowGroups = 4;  // of keys: key i * 4 + g belongs to group g
+constexpr int kRowGroups = 4;  // of keys: key i * 4 + g belongs to group g, which a warp has
 constexpr int kRowHeld = row_shape::kDim / kRowGroups;
+constexpr int kRowKeys = kRowHeld + 8;  // a group's row: who goes through neighbouring keys meets no bank twice
+constexpr int kRowColumns = 32;         // of a block
+static_assert(row_shape::kValueHeads == 2 * row_shape::kKeyHeads && row_shape::kDim == 4 * kRowColumns &&
+              kGridBlocks == row_shape::kKeyHeads * kClusterBlocks);
 
 struct RowHead {
-  alignas(16) float query[kRowGroups][kRowHeld];
-  alignas(16) float key[kRowGroups][kRowHeld];
-  alignas(16) float value[row_shape::kDim];
-  alignas(16) float sums[2][kRowGroups][row_shape::kDim];
-  float decay, beta;
+  // By the blocks of the cluster, before the norm.
+  alignas(16) float query[kRowGroups][kRowKeys];
+  alignas(16) float key[kRowGroups][kRowKeys];
+  float sums[2][kRowGroups][kRowColumns];
+  alignas(8) uint64_t there;  // both, one round a layer
+  static constexpr uint32_t kBytes = 2 * row_shape::kDim * sizeof(float);
+};
+
+// Which part the block has.
+struct RowPlace {
+  int key_head, rank, head, column;  // `column`: of all value heads' columns, the first
+  __device__ __forceinline__ RowPlace()
+      : key_head(static_cast<int>(blockIdx.x) / kClusterBlocks),
+        rank(static_cast<int>(blockIdx.x) % kClusterBlocks),
+        head(2 * key_head + rank / 4),
+        column(head * row_shape::kDim + rank % 4 * kRowColumns) {}
 };
 
 __device__ __forceinline__ float row_element(const RowVector& v, int at) {
   return v.dtype == DType::kF32 ? static_cast<const float*>(v.data)[at] : to_f32(static_cast<const Bf16*>(v.data)[at]);
 }
 
-// What a warp of the first four knows of its part before the products are there: the convolution of q, k or v over the
-// old inputs, or the gates' weights. Lane l of the first three has channels l + 32 j, of the last 4 l + j.
-struct RowHeadWarp {
-  int head, role, channel = 0;
-  float sum[4], tap[4], norm[4], bias = 0.f, rate = 0.f;
-  uint2 gate = {};
-
-  __device__ __forceinline__ void find_channel() {
-    using namespace row_shape;
-    const int key_head = head / (kValueHeads / kKeyHeads);
-    const int block = role == 0 ? key_head : role == 1 ? kKeyHeads + key_head : 2 * kKeyHeads + head;
-    channel = block * kDim + static_cast<int>(threadIdx.x) % 32;
-  }
+// A channel's convolution over its old inputs.
+struct RowWindow {
+  int channel;
+  float sum, tap;
+  Bf16 kept[2];
   __device__ __forceinline__ void read(const RowLayerArgs& layer, int slot) {
-    const int lane = threadIdx.x % 32;
-    if (role < 3) {
-      find_channel();
-      const Bf16* old = static_cast<const Bf16*>(layer.conv_pool) + slot * layer.conv_stride;
+    const Bf16* old = static_cast<const Bf16*>(layer.conv_pool) + slot * layer.conv_stride + channel * 3;
+    Bf16 input[3];
+    sum = 0.f;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int c = channel + 32 * j;
-        sum[j] = 0.f;
-#pragma unroll
-        for (int i = 0; i < 3; ++i) {
-          sum[j] = fmaf(row_element(layer.conv, c * 4 + i), slot < 0 ? 0.f : to_f32(old[c * 3 + i]), sum[j]);
-        }
-        tap[j] = row_element(layer.conv, c * 4 + 3);
-      }
-    } else if (role == 3) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) norm[j] = row_element(layer.norm, lane * 4 + j);
-      bias = row_element(layer.dt_bias, head);
-      rate = row_element(layer.a_log, head);
+    for (int i = 0; i < 3; ++i) {
+      input[i] = slot < 0 ? from_f32<Bf16>(0.f) : old[i];
+      sum = fmaf(row_element(layer.conv, channel * 4 + i), to_f32(input[i]), sum);
     }
+    kept[0] = input[1];
+    kept[1] = input[2];
+    tap = row_element(layer.conv, channel * 4 + 3);
   }
-  __device__ __forceinline__ void make(const RowScratch& scratch, RowHead& shared) {
-    using namespace row_shape;
-    const int lane = threadIdx.x % 32;
-    if (role < 3) {
-      float x[4], squares = 0.f;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float u = fresh_bf16(scratch.u, channel + 32 * j);
-        x[j] = to_f32(from_f32<Bf16>(silu(fmaf(tap[j], u, sum[j]))));
-      }
-      if (role == 2) {
-        for (int j = 0; j < 4; ++j) shared.value[lane + 32 * j] = x[j];
-        return;
-      }
-#pragma unroll
-      for (int j = 0; j < 4; ++j) squares += x[j] * x[j];
-      const float factor = role == 0 ? 1.f / sqrtf(static_cast<float>(kDim)) : 1.f;
-      const float scale = factor / sqrtf(warp_sum(squares) + 1e-6f);
-      auto& to = role == 0 ? shared.query : shared.key;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) to[lane % kRowGroups][(lane + 32 * j) / kRowGroups] = x[j] * scale;
-    } else if (role == 3) {
-      gate = fresh<uint2>(scratch.z + head * kDim + lane * 4);
-      if (lane != 0) return;
-      const float x = fresh<float>(&scratch.gates[0][head]) + bias;
-      const float softplus = x > 20.f ? x : log1pf(expf(x));
-      shared.decay = expf(-expf(rate) * softplus);
-      shared.beta = sigmoid(fresh<float>(&scratch.gates[1][head]));
-    }
+  __device__ __forceinline__ float with(Bf16 newest) const {
+    return to_f32(from_f32<Bf16>(silu(fmaf(tap, to_f32(newest), sum))));
   }
-  // The last warp: the norm over the head's results, gated.
-  __device__ __forceinline__ void put(const RowHead& shared, RowScratch& scratch, float eps) const {
-    using namespace row_shape;
-    const int first = threadIdx.x % 32 * 4, at = head * kDim + first;
-    float x[4], squares = 0.f;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const auto& s = shared.sums[1];
-      const int c = first + j;
-      x[j] = to_f32(from_f32<Bf16>((s[0][c] + s[1][c]) + (s[2][c] + s[3][c])));
-      squares += x[j] * x[j];
-    }
-    const float scale = 1.f / sqrtf(warp_sum(squares) / static_cast<float>(kDim) + eps);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const uint32_t pair = j < 2 ? gate.x : gate.y;
-      x[j] = norm[j] * (x[j] * scale) * silu(j % 2 ? high_bf16(pair) : low_bf16(pair));
-    }
-    store<4>(scratch.mixed + at, x);
-  }
-  // The newest input takes its place, once every head has read the window. The value heads of a key head share theirs.
-  __device__ __forceinline__ void move_window(const RowLayerArgs& layer, const RowScratch& scratch, int read,
-                                              int write) const {
-    if (role > 2 || write < 0 || (role < 2 && head % (row_shape::kValueHeads / row_shape::kKeyHeads) != 0)) return;
-    Bf16* pool = static_cast<Bf16*>(layer.conv_pool);
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const int c = channel + 32 * j;
-      const Bf16* from = pool + read * layer.conv_stride + c * 3;
-      const Bf16 zero = from_f32<Bf16>(0.f), first = read < 0 ? zero : from[1], second = read < 0 ? zero : from[2];
-      Bf16* to = pool + write * layer.conv_stride + c * 3;
-      to[0] = first;
-      to[1] = second;
-      to[2] = from_f32<Bf16>(fresh_bf16(scratch.u, c));
-    }
+  // Once all warps of the block have read theirs: no other block has the channel.
+  __device__ __forceinline__ void move(const RowLayerArgs& layer, int slot, Bf16 newest) const {
+    Bf16* to = static_cast<Bf16*>(layer.conv_pool) + slot * layer.conv_stride + channel * 3;
+    to[0] = kept[0];
+    to[1] = kept[1];
+    to[2] = newest;
   }
 };
 
+// A thread's part. All working warps know the windows, the first four the state: a group of keys each, a column a lane.
 template <class S>
-__device__ __forceinline__ float2 row_widen(uint32_t word) {
-  if constexpr (std::is_same_v<S, F16>) return __half22float2(*reinterpret_cast<const __half2*>(&word));
-  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&word));
-}
-template <class S>
-__device__ __forceinline__ uint32_t row_narrow(float x, float y) {
-  if constexpr (std::is_same_v<S, F16>) {
-    const __half2 most = __float2half2_rn(65504.f);  // NaN stays
-    const __half2 two = __hmin2_nan(__hmax2_nan(__floats2half2_rn(x, y), __hneg2(most)), most);
-    return *reinterpret_cast<const uint32_t*>(&two);
+struct RowMixing {
+  RowPlace place;
+  RowWindow shared, own;  // lanes 0-15: q, 16-31: k; and v
+  float bias, rate, value;
+  S state[kRowHeld];
+
+  __device__ __forceinline__ bool renews() const { return threadIdx.x < 32 * kRowGroups; }
+  __device__ __forceinline__ int64_t state_at(int i) const {
+    const int key = i * kRowGroups + static_cast<int>(threadIdx.x) / 32;
+    return (static_cast<int64_t>(place.head) * row_shape::kDim + key) * row_shape::kDim + place.rank % 4 * kRowColumns +
+           threadIdx.x % 32;
   }
-  const __nv_bfloat162 two = __floats2bfloat162_rn(x, y);
-  return *reinterpret_cast<const uint32_t*>(&two);
-}
-
-// A thread's part of the head's state: two columns of the keys of a group.
-using RowState = uint32_t[kRowHeld];
-__device__ __forceinline__ int row_state_at(int i) {
-  return (i * kRowGroups + static_cast<int>(threadIdx.x) / 64) * row_shape::kDim + static_cast<int>(threadIdx.x) % 64 * 2;
-}
-
-// `from`: the head's state in shared memory, or null for a fresh sequence; `word`: the new one. All working threads
-// come.
-template <class S>
-__device__ __forceinline__ void renew_state(const unsigned char* from, RowHead& shared, RowState& word) {
-  static_assert(kRowThreads == 64 * kRowGroups);
-  const int group = threadIdx.x / 64, column = threadIdx.x % 64 * 2;
-  float2 old = {}, result = {};
-  {
+  // What is there before the layer's row.
+  __device__ __forceinline__ void read(const RowLayerArgs& layer, int slot) {
+    using namespace row_shape;
+    const int lane = threadIdx.x % 32;
+    shared.channel = (lane / 16 * kKeyHeads + place.key_head) * kDim + place.rank * 16 + lane % 16;
+    own.channel = 2 * kKeyHeads * kDim + place.column + lane;
+    if (renews()) {
+      const S* from = static_cast<const S*>(layer.delta_pool) + slot * layer.delta_stride;
 #pragma unroll
-    for (int i = 0; i < kRowHeld; ++i) {
-      word[i] = from ? *reinterpret_cast<const uint32_t*>(from + row_state_at(i) * 2) : 0;
+      for (int i = 0; i < kRowHeld; ++i) state[i] = slot < 0 ? from_f32<S>(0.f) : from[state_at(i)];
+      bias = row_element(layer.dt_bias, place.head);
+      rate = row_element(layer.a_log, place.head);
     }
+    shared.read(layer, slot);
+    own.read(layer, slot);
+  }
+  // From the sums of the block's tiles q, k, v, v, z, z: q and k go to all blocks of the cluster, one from each warp.
+  __device__ __forceinline__ void hand_out(const RowLayerArgs& layer, const RowSums& sums, RowHead& head, int write,
+                                           RowScratch& scratch) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tile = lane / 16, output = lane % 16;
+    if (threadIdx.x == 0) barrier_arrive_expecting(&head.there, RowHead::kBytes);
+    const auto total = [&](int tiles) {
+      return from_f32<Bf16>(total_of<kRowWarps>(sums, (tiles + tile) * kRowWarps, output));
+    };
+    const Bf16 both = total(0), v = total(2);
+    const int channel = place.rank * 16 + output;
+    float* to = (tile == 0 ? head.query : head.key)[channel % kRowGroups] + channel / kRowGroups;
+    put_remote(to, shared.with(both), &head.there, warp);
+    value = own.with(v);
+    if (warp == 0) scratch.gate[place.column + lane] = silu(to_f32(total(4)));
+    if (warp == 4 && write >= 0) shared.move(layer, write, both);
+    if (warp == 5 && write >= 0) own.move(layer, write, v);
+  }
+  // A group's q or k of the head: the factor of its l2 norm.
+  static __device__ __forceinline__ float scale_of(const float (&of)[kRowGroups][kRowKeys], float factor) {
+    const int lane = threadIdx.x % 32;
+    float squares = 0.f;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {  // channel lane + 32 j
+      const float x = of[lane % kRowGroups][lane / kRowGroups + 32 / kRowGroups * j];
+      squares += x * x;
+    }
+    return factor / sqrtf(warp_sum(squares) + 1e-6f);
+  }
+  static __device__ __forceinline__ void sync() {
+    asm volatile("bar.sync 2, %0;" ::"n"(32 * kRowGroups) : "memory");
+  }
+  static __device__ __forceinline__ float sum_of(const float (&s)[kRowGroups][kRowColumns]) {
+    const int lane = threadIdx.x % 32;
+    return (s[0][lane] + s[1][lane]) + (s[2][lane] + s[3][lane]);
+  }
+  // The first four warps, with q and k there; a, b: the gates' sums.
+  __device__ __forceinline__ void renew(RowHead& head, float decay, float beta, RowScratch& scratch) {
+    const int lane = threadIdx.x % 32, group = threadIdx.x / 32;
+    const float of_query = scale_of(head.query, 1.f / sqrtf(static_cast<float>(row_shape::kDim)));
+    const float of_key = scale_of(head.key, 1.f);
+    float old = 0.f, result = 0.f;
 #pragma unroll
     for (int i = 0; i < kRowHeld; i += 4) {
       float k[4];
-      load<4>(shared.key[group] + i, k);
+      load<4>(head.key[group] + i, k);
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const float2 was = row_widen<S>(word[i + n]);
-        old.x = fmaf(k[n], was.x, old.x);
-        old.y = fmaf(k[n], was.y, old.y);
-      }
+      for (int n = 0; n < 4; ++n) old = fmaf(k[n] * of_key, to_f32(state[i + n]), old);
     }
-    shared.sums[0][group][column] = old.x;
-    shared.sums[0][group][column + 1] = old.y;
-  }
-  row_sync();
-  {
-    const float decay = shared.decay, beta = shared.beta;
-    const auto written = [&](int c) {
-      const auto& s = shared.sums[0];
-      return beta * (shared.value[c] - decay * ((s[0][c] + s[1][c]) + (s[2][c] + s[3][c])));
-    };
-    const float2 writes = {written(column), written(column + 1)};
+    head.sums[0][group][lane] = old;
+    sync();
+    const float written = beta * (value - decay * sum_of(head.sums[0]));
 #pragma unroll
     for (int i = 0; i < kRowHeld; i += 4) {
       float k[4], q[4];
-      load<4>(shared.key[group] + i, k);
-      load<4>(shared.query[group] + i, q);
+      load<4>(head.key[group] + i, k);
+      load<4>(head.query[group] + i, q);
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-        float2 now = row_widen<S>(word[i + n]);
-        now.x = fmaf(k[n], writes.x, decay * now.x);
-        now.y = fmaf(k[n], writes.y, decay * now.y);
-        result.x = fmaf(q[n], now.x, result.x);
-        result.y = fmaf(q[n], now.y, result.y);
-        word[i + n] = row_narrow<S>(now.x, now.y);
+        const float now = fmaf(k[n] * of_key, written, decay * to_f32(state[i + n]));
+        result = fmaf(q[n] * of_query, now, result);
+        state[i + n] = from_f32<S>(now);
       }
     }
-    shared.sums[1][group][column] = result.x;
-    shared.sums[1][group][column + 1] = result.y;
+    head.sums[1][group][lane] = result;
+    sync();
+    if (group == 0) scratch.results[place.column + lane] = from_f32<Bf16>(sum_of(head.sums[1]));
   }
-  row_sync();
+  __device__ __forceinline__ float decay(float a) const {
+    const float x = a + bias;
+    const float softplus = x > 20.f ? x : log1pf(expf(x));
+    return expf(-expf(rate) * softplus);
+  }
+  __device__ __forceinline__ void store_state(const RowLayerArgs& layer, int slot) const {
+    S* to = static_cast<S*>(layer.delta_pool) + slot * layer.delta_stride;
+#pragma unroll
+    for (int i = 0; i < kRowHeld; ++i) to[state_at(i)] = state[i];
+  }
+};
+
+// A head's results, of which a lane has four neighbouring, normed and gated as delta_inputs.cuh does.
+__device__ __forceinline__ uint2 row_gated(const uint2& results, const float4& gate, const float (&norm)[4], float eps) {
+  float x[4] = {low_bf16(results.x), high_bf16(results.x), low_bf16(results.y), high_bf16(results.y)}, squares = 0.f;
+  const float gates[4] = {gate.x, gate.y, gate.z, gate.w};
+#pragma unroll
+  for (int j = 0; j < 4; ++j) squares += x[j] * x[j];
+  const float scale = 1.f / sqrtf(warp_sum(squares) / static_cast<float>(row_shape::kDim) + eps);
+#pragma unroll
+  for (int j = 0; j < 4; ++j) x[j] = norm[j] * (x[j] * scale) * gates[j];
+  alignas(8) Bf16 rounded[4];
+  store<4>(rounded, x);
+  return *reinterpret_cast<const uint2*>(rounded);
 }
 
 }  // namespace hylas::cuda

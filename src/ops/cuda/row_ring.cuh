@@ -1,5 +1,5 @@
 #pragma once
-// The weights' way in row_layers.cu: pieces of 32 KiB in the order in which the block's warps want them, as many ahead
+// The weights' way in row_layers.cu: pieces of 16 KiB in the order in which the block's warps want them, as many ahead
 // as shared memory holds, however the blocks wait for each other meanwhile.
 #include "ops/cuda/bulk_copy.cuh"
 #include "ops/cuda/element.cuh"
@@ -7,13 +7,14 @@
 namespace hylas::cuda {
 
 constexpr int kRowWarps = 8, kRowThreads = 32 * kRowWarps;  // that work; one more warp fetches
-constexpr int kSlotBytes = 32 << 10, kSlotScales = 32;
+constexpr int kPieceBytes = 16 << 10, kPieceScales = 16;
+constexpr int kGridBlocks = 128, kClusterBlocks = 8;
 
 template <int kSlots>
 struct RowSlots {
   static constexpr int kCount = kSlots;
-  alignas(128) unsigned char data[kSlots][kSlotBytes];
-  alignas(16) float scale[kSlots][kSlotScales];
+  alignas(128) unsigned char data[kSlots][kPieceBytes];
+  alignas(16) float scale[kSlots][kPieceScales];
   alignas(8) uint64_t full[kSlots], empty[kSlots];
 
   // One thread, before the block's barrier.
@@ -65,6 +66,12 @@ struct RowTake {
   __device__ __forceinline__ void begin() const { turns.wait_full(); }
   __device__ __forceinline__ const unsigned char* data() const { return slots.data[turns.at]; }
   __device__ __forceinline__ const float* scale() const { return slots.scale[turns.at]; }
+  // The piece behind this one, for who wants both at once.
+  __device__ __forceinline__ RowTake behind() const {
+    RowTake other = *this;
+    other.turns.next();
+    return other;
+  }
   // What the warp wanted is in its registers.
   __device__ __forceinline__ void end() {
     turns.arrive(turns.empty);
@@ -72,13 +79,15 @@ struct RowTake {
   }
 };
 
+__device__ __forceinline__ void row_sync() { asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory"); }
+
 // Blocks of a grid that are all there, and count arrivals: the counter only grows within a launch.
 struct RowGrid {
   unsigned* counter;
-  // All working threads; what they wrote is seen by whoever waits for it.
+  // All lanes of a warp; what they wrote is seen by whoever waits for it.
   __device__ __forceinline__ void arrive() const {
-    asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory");
-    if (threadIdx.x == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
   }
   // One thread.
   __device__ __forceinline__ void poll(unsigned target) const {
@@ -87,12 +96,42 @@ struct RowGrid {
       asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
     } while (value < target);
   }
-  // All working threads.
+  // All working threads. The last warp looks: the first one has come from its arrival.
   __device__ __forceinline__ void wait(unsigned target) const {
-    if (threadIdx.x == 0) poll(target);
-    asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory");
+    if (threadIdx.x == kRowThreads - 1) poll(target);
+    row_sync();
   }
 };
-__device__ __forceinline__ void row_sync() { asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory"); }
+
+// All threads of the cluster.
+__device__ __forceinline__ void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+// `value` to where `to` is in the shared memory of the cluster's block `rank`; its four bytes count in that block's
+// `barrier`.
+__device__ __forceinline__ void put_remote(float* to, float value, uint64_t* barrier, int rank) {
+  uint32_t address, counted;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(to)), "r"(rank));
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(counted) : "r"(shared_address(barrier)), "r"(rank));
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address),
+               "r"(__float_as_uint(value)), "r"(counted)
+               : "memory");
+}
+// barrier_wait for what other blocks of the cluster have put.
+__device__ __forceinline__ void barrier_wait_cluster(uint64_t* barrier, uint32_t parity) {
+  uint32_t over = 0;
+  while (!over) {
+    asm volatile(
+        "{\n"
+        ".reg .pred over;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, over;\n"
+        "}\n"
+        : "=r"(over)
+        : "r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+  }
+}
 
 }  // namespace hylas::cuda

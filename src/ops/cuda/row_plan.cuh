@@ -1,0 +1,80 @@
+#pragma once
+// What the fetching warp of row_layers.cu and the working ones agree on: which block has which part of the products, in
+// which order their weights come, where in shared memory, and how often the blocks meet.
+#include "ops/cuda/row_mixer.cuh"
+
+namespace hylas::cuda {
+
+constexpr int kRowPiece = kRowTile / 2;  // rows of FP8 over the hidden size in a piece: a tile is two
+static_assert(kRowPiece * row_shape::kHidden == kPieceBytes);
+// Tiles of a layer's first products: q, k, two of v, two of z; or every 128th of an attention's.
+constexpr int kMixerTiles = 6;
+constexpr int kProductTiles = (row_shape::kQueryRows + 2 * row_shape::kKvRows) / kRowTile;
+constexpr int kAheadTiles = 4;
+static_assert(kProductTiles / kGridBlocks == kAheadTiles && kProductTiles <= (kAheadTiles + 1) * kGridBlocks);
+static_assert(row_shape::kHidden / kRowTile == kGridBlocks);  // a tile a block of the mixer's last product and of down
+constexpr int kRouterTiles = row_shape::kExperts / 8, kWidthTiles = row_shape::kWidth / 8;
+constexpr int kMiddleTiles = kRouterTiles + 1 + kWidthTiles;  // router, the shared expert's gate, its products
+constexpr int kExpertTiles = row_shape::kChoices * kWidthTiles / kGridBlocks;  // a block's
+static_assert(kMiddleTiles <= kGridBlocks && kExpertTiles == 4 && kGridBlocks % kWidthTiles == 0);
+constexpr int kUpScales = row_shape::kWidth / 128 * kRowBlocks, kDownBlocks = row_shape::kWidth / 128;
+constexpr int kDownScales = row_shape::kHidden / 128 * kDownBlocks;
+constexpr int kDownBytes = kRowTile * row_shape::kWidth;  // of an expert
+constexpr int kDownPieces = row_shape::kChoices / 2 + 1;  // two experts each, and the shared one
+static_assert(2 * kDownBytes == kPieceBytes && 2 * kDownBlocks == kRowWarps);
+
+// Rows of a matrix, from `row` on.
+struct RowRows {
+  RowMatrix of;
+  int row;
+};
+// The block's tile `i` of a mixer's first products.
+__device__ __forceinline__ RowRows row_mixer_tile(const RowLayerArgs& layer, const RowPlace& place, int i) {
+  using namespace row_shape;
+  if (i < 2) return {layer.qkv, (i * kKeyHeads + place.key_head) * kDim + place.rank * kRowTile};
+  const int row = place.column + i % 2 * kRowTile;
+  return i < 4 ? RowRows{layer.qkv, 2 * kKeyHeads * kDim + row} : RowRows{layer.z, row};
+}
+// And of an attention's: which matrix, and the row in it.
+struct RowProductPlace {
+  int matrix, row;
+  __device__ __forceinline__ explicit RowProductPlace(int i) {
+    using namespace row_shape;
+    const int at = (static_cast<int>(blockIdx.x) + i * kGridBlocks) * kRowTile;
+    matrix = at < kQueryRows ? 0 : at < kQueryRows + kKvRows ? 1 : 2;
+    row = matrix == 0 ? at : (at - kQueryRows) % kKvRows;
+  }
+};
+__device__ __forceinline__ int row_product_tiles() {
+  return kAheadTiles + (static_cast<int>(blockIdx.x) < kProductTiles - kAheadTiles * kGridBlocks);
+}
+
+// Pieces of the next layer's first products, fetched while it is not known yet which experts this one wants; and all
+// others in turn.
+using RowAhead = RowSlots<2 * kAheadTiles>;
+using RowInTurn = RowSlots<5>;
+
+struct RowShared {
+  RowAhead ahead;
+  RowInTurn slots;
+  RowInput input;
+  RowSums sums;
+  RowHead head;
+  float small[8 * 8];
+  alignas(16) unsigned char exchange[kRowWarps][5][128];
+  float weight[row_shape::kChoices];
+};
+
+// Which counts the blocks have to reach together, in this order in every layer.
+struct RowTargets {
+  unsigned mixed = 0, out = 0, middle = 0, up = 0, down = 0;
+  __device__ __forceinline__ void next(const RowLayerArgs& layer) {
+    mixed = down + (layer.qkv.data ? kGridBlocks : 0);
+    out = mixed + kGridBlocks;
+    middle = out + kMiddleTiles;
+    up = middle + kGridBlocks;
+    down = up + kGridBlocks;
+  }
+};
+
+}  // namespace hylas::cuda
