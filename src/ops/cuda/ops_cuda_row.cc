@@ -15,8 +15,8 @@ bool at_16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 
 // FP8, whole and without gaps.
 bool fits(const LinearWeight& w, int64_t outputs, int64_t inputs) {
   return w.weight.dtype == DType::kF8E4M3 && w.weight.dim(0) == outputs && w.weight.dim(1) == inputs &&
-         w.weight.contiguous() && w.scale.contiguous() && w.scale.dim(1) == inputs / kFp8Block && at_16(w.weight.data) &&
-         at_16(w.scale.data);
+         w.weight.contiguous() && w.scale.contiguous() && w.scale.dim(1) == inputs / kFp8Block &&
+         at_16(w.weight.data) && at_16(w.scale.data);
 }
 bool fits_bf16(const Tensor& t, int64_t rows, int64_t columns) {
   return t.dtype == DType::kBF16 && t.elements() == rows * columns && t.dim(0) == rows && t.contiguous() &&
@@ -25,11 +25,11 @@ bool fits_bf16(const Tensor& t, int64_t rows, int64_t columns) {
 bool fits_norm(const Tensor& t) { return t.dtype == DType::kBF16 && t.elements() == kHidden && at_16(t.data); }
 
 bool fits(const RowMixer& m) {
-  return fits(m.qkv, kChannels, kHidden) && fits(m.z, kValues, kHidden) && fits_bf16(m.a.weight, kValueHeads, kHidden) &&
-         fits_bf16(m.b.weight, kValueHeads, kHidden) && m.shape.key_heads == kKeyHeads &&
-         m.shape.value_heads == kValueHeads && m.shape.key_dim == kDim && m.shape.value_dim == kDim &&
-         m.weights.conv.contiguous() && m.conv_pool.dtype == DType::kBF16 && m.delta_pool.dtype != DType::kF32 &&
-         m.delta_pool.row_stride % 8 == 0 && at_16(m.delta_pool.data);
+  return fits(m.qkv, kChannels, kHidden) && fits(m.z, kValues, kHidden) &&
+         fits_bf16(m.a.weight, kValueHeads, kHidden) && fits_bf16(m.b.weight, kValueHeads, kHidden) &&
+         m.shape.key_heads == kKeyHeads && m.shape.value_heads == kValueHeads && m.shape.key_dim == kDim &&
+         m.shape.value_dim == kDim && m.weights.conv.contiguous() && m.conv_pool.dtype == DType::kBF16 &&
+         m.delta_pool.dtype != DType::kF32 && m.delta_pool.row_stride % 8 == 0 && at_16(m.delta_pool.data);
 }
 
 RowMatrix matrix(const LinearWeight& w) {

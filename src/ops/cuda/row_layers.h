@@ -57,10 +57,10 @@ struct RowProducts {
 struct RowLayersArgs {
   RowLayerArgs layer[kRowLayersMax];
   int layers = 0;
-  void* hidden = nullptr;              // [hidden] bf16, in place
-  const void* mixed = nullptr;         // [values] bf16: the result of the first layer's mixer, where it has none here
-  const void* next_norm = nullptr;     // null: none
-  void* normed = nullptr;              // [hidden] bf16, unless there are products of it
+  void* hidden = nullptr;           // [hidden] bf16, in place
+  const void* mixed = nullptr;      // [values] bf16: the result of the first layer's mixer, where it has none here
+  const void* next_norm = nullptr;  // null: none
+  void* normed = nullptr;           // [hidden] bf16, unless there are products of it
   RowProducts products;
   float eps = 0;
   DType state_dtype = DType::kF16;

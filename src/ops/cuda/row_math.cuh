@@ -10,8 +10,8 @@
 namespace hylas::cuda {
 
 constexpr int kRowBlocks = row_shape::kHidden / 128;  // of K
-constexpr int kRowShare = kRowBlocks / kRowWarps;      // a warp's
-constexpr int kRowTile = 16;                           // outputs of the instruction
+constexpr int kRowShare = kRowBlocks / kRowWarps;     // a warp's
+constexpr int kRowTile = 16;                          // outputs of the instruction
 
 // The warps' sums over tiles.
 struct RowSums {
@@ -55,10 +55,10 @@ struct RowBlock {
   }
 };
 
-// Some blocks of 128 values in bf16, of each of which the lane has four, and their scales; `memory`: 128 bytes of the
-// warp's for each.
+// Some blocks of 128 values in bf16, of each of which the lane has four, in e4m3 to `memory`, 128 bytes of the warp's
+// for each (RowBlock::take), and their scales.
 template <int N>
-__device__ __forceinline__ void quantize_blocks(const uint2 (&pairs)[N], unsigned char (*memory)[128], RowBlock (&to)[N],
+__device__ __forceinline__ void quantize_blocks(const uint2 (&pairs)[N], unsigned char (*memory)[128],
                                                 float (&scale)[N]) {
   __syncwarp();  // what was there before has been read
 #pragma unroll
@@ -70,9 +70,9 @@ __device__ __forceinline__ void quantize_blocks(const uint2 (&pairs)[N], unsigne
     scale[i] = group.scale;
   }
   __syncwarp();
-#pragma unroll
-  for (int i = 0; i < N; ++i) to[i].take(memory[i]);
 }
+// What comes behind is not begun before: registers.
+__device__ __forceinline__ void in_turn() { asm volatile("" ::: "memory"); }
 
 // A lane's part of a block of K of outputs g and g + 8; the rows may lie anywhere.
 struct RowWeights {
@@ -119,8 +119,8 @@ __device__ __forceinline__ float total_of(const RowSums& sums, int at, int outpu
   return total;
 }
 
-// Up to eight outputs in bf16 over the whole row, by all working warps; `row`: that of the lane's output, lane / 4 or the
-// last. Sums in `part` [8 warps][8 outputs].
+// Up to eight outputs in bf16 over the whole row, by all working warps; `row`: that of the lane's output, lane / 4 or
+// the last. Sums in `part` [8 warps][8 outputs].
 __device__ __forceinline__ void multiply_small(const unsigned char* row, const Bf16* values, float* part) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, t = lane % 4;
   constexpr int kEach = row_shape::kHidden / 8;

@@ -98,14 +98,23 @@ struct RowMixing {
     shared.channel = (lane / 16 * kKeyHeads + place.key_head) * kDim + place.rank * 16 + lane % 16;
     own.channel = 2 * kKeyHeads * kDim + place.column + lane;
     if (renews()) {
-      const S* from = static_cast<const S*>(layer.delta_pool) + slot * layer.delta_stride;
-#pragma unroll
-      for (int i = 0; i < kRowHeld; ++i) state[i] = slot < 0 ? from_f32<S>(0.f) : from[state_at(i)];
+      // The state comes near: to registers would be to wait for it at once, for there are not as many.
+      const S* row = pool_at(layer, slot) + (static_cast<int64_t>(place.head) * kDim + threadIdx.x) * kDim +
+                     place.rank % 4 * kRowColumns;
+      if (slot >= 0) asm volatile("prefetch.global.L2 [%0];" ::"l"(row));
       bias = row_element(layer.dt_bias, place.head);
       rate = row_element(layer.a_log, place.head);
     }
     shared.read(layer, slot);
     own.read(layer, slot);
+  }
+  static __device__ __forceinline__ S* pool_at(const RowLayerArgs& layer, int slot) {
+    return static_cast<S*>(layer.delta_pool) + slot * layer.delta_stride;
+  }
+  __device__ __forceinline__ void read_state(const RowLayerArgs& layer, int slot) {
+    if (!renews()) return;
+#pragma unroll
+    for (int i = 0; i < kRowHeld; ++i) state[i] = slot < 0 ? from_f32<S>(0.f) : pool_at(layer, slot)[state_at(i)];
   }
   // From the sums of the block's tiles q, k, v, v, z, z: q and k go to all blocks of the cluster, one from each warp.
   __device__ __forceinline__ void hand_out(const RowLayerArgs& layer, const RowSums& sums, RowHead& head, int write,
@@ -135,9 +144,7 @@ struct RowMixing {
     }
     return factor / sqrtf(warp_sum(squares) + 1e-6f);
   }
-  static __device__ __forceinline__ void sync() {
-    asm volatile("bar.sync 2, %0;" ::"n"(32 * kRowGroups) : "memory");
-  }
+  static __device__ __forceinline__ void sync() { asm volatile("bar.sync 2, %0;" ::"n"(32 * kRowGroups) : "memory"); }
   static __device__ __forceinline__ float sum_of(const float (&s)[kRowGroups][kRowColumns]) {
     const int lane = threadIdx.x % 32;
     return (s[0][lane] + s[1][lane]) + (s[2][lane] + s[3][lane]);
@@ -180,14 +187,14 @@ struct RowMixing {
     return expf(-expf(rate) * softplus);
   }
   __device__ __forceinline__ void store_state(const RowLayerArgs& layer, int slot) const {
-    S* to = static_cast<S*>(layer.delta_pool) + slot * layer.delta_stride;
 #pragma unroll
-    for (int i = 0; i < kRowHeld; ++i) to[state_at(i)] = state[i];
+    for (int i = 0; i < kRowHeld; ++i) pool_at(layer, slot)[state_at(i)] = state[i];
   }
 };
 
 // A head's results, of which a lane has four neighbouring, normed and gated as delta_inputs.cuh does.
-__device__ __forceinline__ uint2 row_gated(const uint2& results, const float4& gate, const float (&norm)[4], float eps) {
+__device__ __forceinline__ uint2 row_gated(const uint2& results, const float4& gate, const float (&norm)[4],
+                                           float eps) {
   float x[4] = {low_bf16(results.x), high_bf16(results.x), low_bf16(results.y), high_bf16(results.y)}, squares = 0.f;
   const float gates[4] = {gate.x, gate.y, gate.z, gate.w};
 #pragma unroll

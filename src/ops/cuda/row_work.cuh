@@ -153,6 +153,7 @@ class RowWorker {
     multiply_small(from_.data() + min(lane_ / 4, 1) * (row_shape::kHidden * sizeof(Bf16)), shared_.input.values,
                    shared_.small);
     from_.end();
+    part.read_state(layer, read);
     row_sync();
     mark(l_, 3);
     part.hand_out(layer, shared_.sums, shared_.head, write, scratch_);
@@ -192,17 +193,26 @@ class RowWorker {
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) raw[b] = row_gated(raw[b], gate[b], norm, layer.norm_eps);
     }
-    RowBlock x[kBlocks];
     float scale[kBlocks];
-    quantize_blocks(raw, shared_.exchange[warp_], x, scale);
+    quantize_blocks(raw, shared_.exchange[warp_], scale);
     float2 sum = {};
-    multiply(low, {{x[0], x[1]}, {scale[0], scale[1]}}, sum);
-    multiply(high, {{x[2], x[3]}, {scale[2], scale[3]}}, sum);
+    multiply(low, exchanged(0, scale), sum);
+    in_turn();
+    multiply(high, exchanged(kRowShare, scale), sum);
     put_sums(shared_.sums, warp_, sum);
     row_sync();
     if (warp_ != 0) return;
     if (lane_ < kRowTile) put_residual(old + total_of<kRowWarps>(shared_.sums, 0, lane_));
     grid_.arrive();
+  }
+  __device__ __forceinline__ Input exchanged(int first, const float (&scale)[2 * kRowShare]) const {
+    Input x;
+#pragma unroll
+    for (int b = 0; b < kRowShare; ++b) {
+      x.block[b].take(shared_.exchange[warp_][first + b]);
+      x.scale[b] = scale[first + b];
+    }
+    return x;
   }
   __device__ void middle(const RowLayerArgs& layer) {
     const bool paired = block_ > kRouterTiles && block_ < kMiddleTiles;
@@ -237,7 +247,8 @@ class RowWorker {
     from_.begin();
     if (eight) second.begin();
     const int output = eight ? lane_ / 4 : 0;
-    multiply_small((output < 4 ? from_.data() : second.data()) + output % 4 * kRow, shared_.input.values, shared_.small);
+    multiply_small((output < 4 ? from_.data() : second.data()) + output % 4 * kRow, shared_.input.values,
+                   shared_.small);
     from_.end();
     if (eight) from_.end();
   }
@@ -283,19 +294,21 @@ class RowWorker {
     mark(l_, 13);
     const float logit = fresh<float>(scratch_.logits + row_shape::kExperts);
     uint2 raw[kDownPieces];
-    RowBlock x[kDownPieces];
     float scale[kDownPieces];
 #pragma unroll
     for (int i = 0; i < kDownPieces; ++i) {
       const int expert = min(i * 2 + of, row_shape::kChoices);
       raw[i] = fresh<uint2>(scratch_.halves[expert] + block * 128 + lane_ * 4);
     }
-    quantize_blocks(raw, shared_.exchange[warp_], x, scale);
+    quantize_blocks(raw, shared_.exchange[warp_], scale);
 #pragma unroll
     for (int i = 0; i < kDownPieces; ++i) {
       const int expert = i * 2 + of;
       if (expert > row_shape::kChoices) continue;
-      const float2 part = multiply_block(w[i], x[i]);
+      if (i % 2 == 0) in_turn();
+      RowBlock x;
+      x.take(shared_.exchange[warp_][i]);
+      const float2 part = multiply_block(w[i], x);
       const float by = factor[i] * scale[i];
       put_sums(shared_.sums, expert * kDownBlocks + block, make_float2(fmaf(by, part.x, 0.f), fmaf(by, part.y, 0.f)));
     }
@@ -339,10 +352,7 @@ class RowWorker {
   // One thread, behind the block's last look at the counter: who leaves last leaves it as it was.
   __device__ void leave() const {
     unsigned left;
-    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
-                 : "=r"(left)
-                 : "l"(args_.counters + 1)
-                 : "memory");
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(left) : "l"(args_.counters + 1) : "memory");
     if (left != kGridBlocks - 1) return;
     args_.counters[0] = 0;
     args_.counters[1] = 0;
