@@ -64,8 +64,9 @@ std::pair<Tensor, Tensor> DeltaNet::pools(const Step& step) const {
   const StateKind* delta_kind = step.pools.layout().find("delta");
   HYLAS_CHECK(conv_kind && delta_kind, "no state kinds for a linear layer");
   const int64_t slots = step.pools.slots();
-  return {step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3}),
-          step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim})};
+  return {
+      step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3}),
+      step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim})};
 }
 
 RowMixer DeltaNet::row_mixer(const Step& step) const {

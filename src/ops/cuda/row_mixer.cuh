@@ -86,10 +86,12 @@ struct RowMixing {
   S state[kRowHeld];
 
   __device__ __forceinline__ bool renews() const { return threadIdx.x < 32 * kRowGroups; }
-  __device__ __forceinline__ int64_t state_at(int i) const {
-    const int key = i * kRowGroups + static_cast<int>(threadIdx.x) / 32;
-    return (static_cast<int64_t>(place.head) * row_shape::kDim + key) * row_shape::kDim + place.rank % 4 * kRowColumns +
-           threadIdx.x % 32;
+  // The thread's first element; the others follow at this distance.
+  static constexpr int kStep = kRowGroups * row_shape::kDim;
+  __device__ __forceinline__ S* state_in(const RowLayerArgs& layer, int slot) const {
+    const int key = static_cast<int>(threadIdx.x) / 32, column = place.rank % 4 * kRowColumns + threadIdx.x % 32;
+    return static_cast<S*>(layer.delta_pool) + slot * layer.delta_stride +
+           (place.head * row_shape::kDim + key) * row_shape::kDim + column;
   }
   // What is there before the layer's row.
   __device__ __forceinline__ void read(const RowLayerArgs& layer, int slot) {
@@ -99,8 +101,8 @@ struct RowMixing {
     own.channel = 2 * kKeyHeads * kDim + place.column + lane;
     if (renews()) {
       // The state comes near: to registers would be to wait for it at once, for there are not as many.
-      const S* row = pool_at(layer, slot) + (static_cast<int64_t>(place.head) * kDim + threadIdx.x) * kDim +
-                     place.rank % 4 * kRowColumns;
+      const S* row = static_cast<const S*>(layer.delta_pool) + slot * layer.delta_stride +
+                     (place.head * kDim + static_cast<int>(threadIdx.x)) * kDim + place.rank % 4 * kRowColumns;
       if (slot >= 0) asm volatile("prefetch.global.L2 [%0];" ::"l"(row));
       bias = row_element(layer.dt_bias, place.head);
       rate = row_element(layer.a_log, place.head);
@@ -108,13 +110,10 @@ struct RowMixing {
     shared.read(layer, slot);
     own.read(layer, slot);
   }
-  static __device__ __forceinline__ S* pool_at(const RowLayerArgs& layer, int slot) {
-    return static_cast<S*>(layer.delta_pool) + slot * layer.delta_stride;
-  }
   __device__ __forceinline__ void read_state(const RowLayerArgs& layer, int slot) {
-    if (!renews()) return;
+    const S* from = state_in(layer, slot);
 #pragma unroll
-    for (int i = 0; i < kRowHeld; ++i) state[i] = slot < 0 ? from_f32<S>(0.f) : pool_at(layer, slot)[state_at(i)];
+    for (int i = 0; i < kRowHeld; ++i) state[i] = slot < 0 ? from_f32<S>(0.f) : from[i * kStep];
   }
   // From the sums of the block's tiles q, k, v, v, z, z: q and k go to all blocks of the cluster, one from each warp.
   __device__ __forceinline__ void hand_out(const RowLayerArgs& layer, const RowSums& sums, RowHead& head, int write,
@@ -187,8 +186,9 @@ struct RowMixing {
     return expf(-expf(rate) * softplus);
   }
   __device__ __forceinline__ void store_state(const RowLayerArgs& layer, int slot) const {
+    S* to = state_in(layer, slot);
 #pragma unroll
-    for (int i = 0; i < kRowHeld; ++i) pool_at(layer, slot)[state_at(i)] = state[i];
+    for (int i = 0; i < kRowHeld; ++i) to[i * kStep] = state[i];
   }
 };
 

@@ -153,11 +153,11 @@ class RowWorker {
     multiply_small(from_.data() + min(lane_ / 4, 1) * (row_shape::kHidden * sizeof(Bf16)), shared_.input.values,
                    shared_.small);
     from_.end();
-    part.read_state(layer, read);
     row_sync();
     mark(l_, 3);
     part.hand_out(layer, shared_.sums, shared_.head, write, scratch_);
     if (part.renews()) {
+      part.read_state(layer, read);  // while q and k are on their way
       const float decay = part.decay(small_total(shared_.small, 0)), beta = sigmoid(small_total(shared_.small, 1));
       barrier_wait_cluster(&shared_.head.there, round_);
       mark(l_, 4);
