@@ -113,7 +113,9 @@ TEST_P(CudaRowLayers, AreTheOperatorsOneAfterTheOther) {
     const int32_t id = 1000 * i + 17, read = slots[i][0], write = slots[i][1];
     const auto wanted = expected.step(id, i, read, write), found = got.step(id, i, read, write);
     if (write >= 0) EXPECT_TRUE(same(wanted, found)) << "step " << i;
-    for (int32_t s = 0; s < kSlots; ++s) EXPECT_TRUE(same(expected.slot(s), got.slot(s))) << "step " << i << " slot " << s;
+    for (int32_t s = 0; s < kSlots; ++s) {
+      EXPECT_TRUE(same(expected.slot(s), got.slot(s))) << "step " << i << " slot " << s;
+    }
     EXPECT_TRUE(same(expected.page(2), got.page(2))) << "step " << i;
   }
 }
