@@ -4,8 +4,8 @@
 #                                           build/cuda; -DHYLAS_BENCH=ON); LAYERS of the 397B model (default: as many of its
 #                                           60 as should fit in the memory of the GPUs)
 # One table: the seed's load (3500 tokens in, 1 out, concurrency 256) for the layouts that these GPUs allow, beside what
-# the simulator predicts for the same load; then decode. Sums over peer memory beside NCCL's, and the
-# exchange with experts, come first.
+# the simulator predicts for the same load; then decode, and prompts on half of the GPUs for decode on the others (which
+# the simulator knows nothing of). Sums over peer memory beside NCCL's, and the exchange with experts, come first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-build/cuda}
@@ -13,7 +13,11 @@ export LD_LIBRARY_PATH=$PWD/.gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 gpus=$(nvidia-smi -L | wc -l)
 kind=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | grep -oE 'H20\b|H100|H200' || echo H200)
 memory_mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | head -n 1)
-layers=${2:-$(((gpus * memory_mib / 1024 - 30) / 9 / 4 * 4))}  # 6.6 GB of weights each, and room for the rest
+fitting() { # GPUS: layers of 6.6 GB of weights each, and room for the rest
+  local fit=$((($1 * memory_mib / 1024 - 30) / 9 / 4 * 4))
+  echo $((fit < 60 ? fit : 60))
+}
+layers=${2:-$(fitting "$gpus")}
 [ "$layers" -lt 60 ] || layers=60
 prompts=${PROMPTS:-$((gpus * 128))}
 seconds=${SECONDS_EACH:-120}  # --foreground below: who ends this script ends what it runs
@@ -24,7 +28,8 @@ timeout --foreground "$seconds" "$folder/gpu_peer_bench" || echo "== gpu_peer_be
 
 model=$(mktemp -d)
 trap 'rm -rf "$model"' EXIT
-python3 - "$layers" models/configs/qwen3.5-397b-a17b-fp8/config.json "$model/config.json" <<'PYTHON'
+first_layers() { # LAYERS
+  python3 - "$1" models/configs/qwen3.5-397b-a17b-fp8/config.json "$model/config.json" <<'PYTHON'
 import json, sys
 layers, source, target = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 config = json.load(open(source))
@@ -33,10 +38,12 @@ text["num_hidden_layers"] = layers
 text["layer_types"] = text["layer_types"][:layers]
 json.dump(config, open(target, "w"))
 PYTHON
+}
+first_layers "$layers"
 
 # Prints a row for each number of prompts: what was measured, what the simulator says, by how much that is off.
 row() { # LAYOUT CHUNK INPUT OUTPUT PROMPTS[,PROMPTS...]
-  local log=$logs/$1-$2-$3-$4 prompts measured simulated
+  local log=$logs/$layers-${1/>/-to-}-$2-$3-$4 prompts measured simulated
   timeout --foreground "$seconds" "$folder/gpu_layout_bench" "$model" "$1" --chunk "$2" --input "$3" --output "$4" \
     --prompts "$5" >"$log.json" 2>"$log.log" || echo "| $1 | $2 | exit code $?: $(tail -n 1 "$log.log") |"
   for prompts in ${5//,/ }; do
@@ -55,8 +62,8 @@ percent = lambda values: " ".join(f"{100 * v:.1f}" for v in values)
 rate, guess = m["tokens_per_s"] / m["gpus"], s.get("tokens_per_s_per_gpu", 0)
 print(f"| {m['layout']} | {m['chunk']} | {m['prompts']} | {m['tokens_per_s']:.0f} | {rate:.0f} | {m['ttft_mean_s']:.2f} | "
       f"{m['ttft_p50_s']:.2f} | {m['ttft_p99_s']:.2f} | {percent(m['bubble_ratio'])} | "
-      f"{percent(m['sums_of_busy'])} | {m.get('tpot_ms', 0):.2f} | {guess:.0f} | "
-      f"{s.get('ttft_mean_s', 0):.2f} | {percent(s.get('bubble_ratio', []))} | "
+      f"{percent(m['sums_of_busy'])} | {m.get('tpot_ms', 0):.2f} | {f'{guess:.0f}' if guess else ''} | "
+      f"{f'''{s['ttft_mean_s']:.2f}''' if guess else ''} | {percent(s.get('bubble_ratio', []))} | "
       f"{f'{100 * (guess / rate - 1):+.0f} %' if guess else ''} |", flush=True)
 PYTHON
 }
@@ -79,3 +86,16 @@ for layout in "tp$gpus" "tp${gpus}ep$gpus" "tp${gpus}ep${gpus}dp$groups"; do row
 # So short that decode alone makes the time of an output token.
 header "the same, few sequences: 128 in, 128 out"
 for layout in "tp$gpus" "tp${gpus}ep$gpus" "tp${gpus}ep${gpus}dp$groups"; do row "$layout" 16384 128 128 2,64; done
+case $gpus in
+  2 | 3) pair="tp1>tp1" ;;
+  [4-7]) pair="pp2>tp2" ;;
+  *) pair="pp2tp2>tp4" ;;
+esac
+half=$(fitting $((gpus / 2)))
+[ "$layers" -lt "$half" ] || layers=$half
+if [ "$gpus" -ge 2 ]; then
+  first_layers "$layers"
+  header "$layers of its layers, prompts on the first GPUs and decode on the next: 256 sequences, 1024 in, 64 out"
+  row "tp$gpus" 16384 1024 64 256
+  row "$pair" 16384 1024 64 256
+fi

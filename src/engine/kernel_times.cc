@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cmath>
 
+#include "ops/cuda_ops.h"
 #include "ops/fp8_plan.h"
 
 namespace hylas {
@@ -22,12 +23,12 @@ constexpr std::array kGpus = {
 constexpr double kTile = 128, kBf16Bytes = 2;
 constexpr double kDeltaTile = 64, kDeltaDim = 128;
 constexpr double kQueries = 128, kKeys = 64, kAttentionDim = 256;
-constexpr double kFewRows = 16;      // up to which no product is made of tiles
 constexpr double kStreamRows = 128;  // up to which a bf16 product is as fast as its weights come
+// Up to so many rows no product is made of tiles.
+constexpr double kFewRows = static_cast<double>(CudaFp8Options().rows_min - 1);
 
-// Of a tile's work beside one of 128 x 128, as fp8_dense_tile weighs them.
 double work_share(double tile_rows, double tile_outputs) {
-  return (tile_rows < kTile ? 0.6 : 1) * (tile_outputs < kTile ? 0.6 : 1);
+  return static_cast<double>(fp8_tile_work(std::lround(tile_rows), std::lround(tile_outputs))) / 100;
 }
 
 }  // namespace

@@ -13,7 +13,6 @@ namespace hylas {
 namespace {
 
 constexpr double kBf16Bytes = 2, kF32Bytes = 4;
-constexpr double kRowsOfTiles = 16;       // of an expert on average, from which its products are made of whole tiles
 constexpr double kChosenPairs = 16;       // of all tokens, up to which experts have kernels of their own
 constexpr double kScales = 1 + 1 / 32.0;  // an FP8 row and its scales
 
@@ -47,7 +46,7 @@ void Roofline::add_experts(const Load& load, StepTime& time) const {
     block.pairs = block.tokens * k / ep;
     block.held = model_.experts / ep;
     block.width = model_.moe_intermediate_size / double(sizes_.moe_tp());
-    const bool few = block.pairs < kRowsOfTiles * block.held;
+    const bool few = block.pairs < static_cast<double>(CudaFp8Options().expert_rows_min) * block.held;
     block.with_shared = few && sizes_.ep == 1 && model_.shared_intermediate_size == model_.moe_intermediate_size;
     // Logits, and the choice by them.
     time.gemm_us += times_.bf16_product_us({block.home, double(model_.experts) + 1, hidden_});

@@ -10,12 +10,10 @@ namespace {
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t aligned(int64_t bytes, int64_t unit) { return ceil_div(bytes, unit) * unit; }
 
-// Rounds of all blocks times the work of one tile. A tile of 64 rows keeps the tensor cores half as busy as one of 128
-// does, and one of 64 outputs a little less so.
+// Rounds of all blocks times the work of one tile.
 int64_t cost(const Fp8Tile& tile, int64_t rows, int64_t outputs) {
   const int64_t rounds = ceil_div(ceil_div(rows, tile.rows) * ceil_div(outputs, tile.outputs), tile.blocks);
-  const int64_t work = (tile.rows == 128 ? 10 : 6) * (tile.outputs == 128 ? 10 : 6);
-  return rounds * work;
+  return rounds * fp8_tile_work(tile.rows, tile.outputs);
 }
 
 size_t elements_bytes(int64_t count, size_t each) { return workspace_piece(static_cast<size_t>(count) * each); }

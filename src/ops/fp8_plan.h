@@ -39,6 +39,12 @@ constexpr Fp8Tile kFp8GroupedTiles[] = {{64, 128, 8}, {128, 128, 5}};
 // for each stage.
 int64_t fp8_shared_bytes(const Fp8Tile& tile, int64_t inputs);
 
+// A tile's time beside one of 128 x 128, in percent: one of 64 rows keeps the tensor cores half as busy, and one of 64
+// outputs a little less so.
+constexpr int64_t fp8_tile_work(int64_t rows, int64_t outputs) {
+  return (rows == 128 ? 10 : 6) * (outputs == 128 ? 10 : 6);
+}
+
 // The fewest rounds of all blocks, weighed by a tile's size; of equal ones the largest tile. With fewer blocks than
 // kFp8Blocks, beside a delta rule: the tile of the most that are not more, if there is one. An output's bits are the
 // same with all of them.
