@@ -1,6 +1,7 @@
 #include "ops/cuda/ops_cuda.h"
 
 #include <cstdlib>
+#include <vector>
 
 #include "ops/cuda/norm.h"
 #include "ops/cuda/norm_experts.h"
@@ -13,9 +14,9 @@ namespace {
 
 // Scratch and counters of row_layers.
 Result<Buffer> make_row_memory(CudaDevice& device) {
-  HYLAS_ASSIGN(Buffer memory, Buffer::make(device, kRowLayersScratch + kRowLayersCounters));
-  const std::byte zeros[kRowLayersCounters] = {};
-  device.copy_from_host(static_cast<std::byte*>(memory.data()) + kRowLayersScratch, zeros, sizeof zeros);
+  const std::vector<std::byte> zeros(kRowLayersScratch + kRowLayersCounters);
+  HYLAS_ASSIGN(Buffer memory, Buffer::make(device, zeros.size()));
+  device.copy_from_host(memory.data(), zeros.data(), zeros.size());
   return memory;
 }
 

@@ -1,7 +1,7 @@
-// A decode row through some layers, in one launch of a block on every multiprocessor (but for those that clusters of
-// eight leave over), which stay. Between products the blocks meet at a counter; what a launch of its own for each would
-// leave idle is used all the same: one warp of a block fetches the weights that the block will want, up to 208 KiB
-// ahead, in the order of their use. Only which experts it will be has to be known first; the same warp finds it out.
+// A decode row through some layers, in one launch of 128 blocks, one on a multiprocessor, which stay. Between products
+// the blocks meet at a counter; what a launch of its own for each would leave idle is used all the same: one warp of a
+// block fetches the weights that the block will want, up to 208 KiB ahead, in the order of their use. Only which experts
+// it will be has to be known first; the same warp finds it out.
 //
 // The arithmetic is that of the kernels that have an operator each, in their order: the same bits (row_math.cuh,
 // row_mixer.cuh).
@@ -26,11 +26,9 @@ __global__ void __launch_bounds__(kRowThreads + 32, 1) row_layers_kernel(const _
   if (threadIdx.x == 0) {
     shared.ahead.make();
     shared.slots.make();
-    barrier_init(&shared.head.there, 1);
     barriers_made();
   }
-  __syncwarp();
-  cluster_sync();  // nobody puts anything where no barrier is
+  __syncthreads();
   if (threadIdx.x >= kRowThreads) {
     RowFetcher(args, shared).run();
   } else {
@@ -39,17 +37,14 @@ __global__ void __launch_bounds__(kRowThreads + 32, 1) row_layers_kernel(const _
 }
 
 // `attributes` live as long as the configuration.
-cudaLaunchConfig_t configuration(cudaLaunchAttribute (&attributes)[3], Stream stream) {
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = kClusterBlocks;
-  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+cudaLaunchConfig_t configuration(cudaLaunchAttribute (&attributes)[2], Stream stream) {
   cudaLaunchConfig_t config = {};
   config.gridDim = kGridBlocks;
   config.blockDim = kRowThreads + 32;
   config.dynamicSmemBytes = sizeof(RowShared);
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = 1;
+  config.numAttrs = 0;
   const char* how = std::getenv("HYLAS_ROW_LAUNCH");  // DEV
   if (!how || how[0] == 'b' || how[0] == 'p') {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -66,13 +61,13 @@ template <class S>
 bool fits() {
   const auto kernel = row_layers_kernel<S>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(RowShared)), "row_layers");
-  cudaLaunchAttribute attributes[3] = {};
-  cudaLaunchConfig_t config = configuration(attributes, nullptr);
-  config.numAttrs = 1;  // the cluster
-  int clusters = 0;
-  check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "row_layers");
-  std::printf("row_layers: %d clusters of %d at once\n", clusters, kClusterBlocks);  // DEV
-  return clusters >= kGridBlocks / kClusterBlocks;
+  int device = 0, multiprocessors = 0, blocks = 0;
+  check(cudaGetDevice(&device), "row_layers");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "row_layers");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kRowThreads + 32, sizeof(RowShared)),
+        "row_layers");
+  std::printf("row_layers: room for %d blocks of %d\n", blocks * multiprocessors, kGridBlocks);  // DEV
+  return blocks * multiprocessors >= kGridBlocks;
 }
 
 }  // namespace
@@ -104,7 +99,7 @@ void row_trace_print() {  // DEV
 void row_layers(const RowLayersArgs& args, Stream stream) {
   const auto kernel = args.state_dtype == DType::kF16 ? row_layers_kernel<F16> : row_layers_kernel<Bf16>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(RowShared)), "row_layers");
-  cudaLaunchAttribute attributes[3] = {};
+  cudaLaunchAttribute attributes[2] = {};
   const cudaLaunchConfig_t config = configuration(attributes, stream);
   check(cudaLaunchKernelEx(&config, kernel, args), "row_layers");
 }

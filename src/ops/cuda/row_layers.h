@@ -66,12 +66,13 @@ struct RowLayersArgs {
   DType state_dtype = DType::kF16;
   const int32_t* state_read = nullptr;
   const int32_t* state_write = nullptr;
+  // Zeros at first, then what a launch leaves for the next one.
   void* scratch = nullptr;       // kRowLayersScratch bytes
-  unsigned* counters = nullptr;  // kRowLayersCounters bytes of zeros, and again when a launch is done
+  unsigned* counters = nullptr;  // kRowLayersCounters bytes
 };
-constexpr size_t kRowLayersScratch = 64 << 10, kRowLayersCounters = 256;
+constexpr size_t kRowLayersScratch = 128 << 10, kRowLayersCounters = 256;
 
-// The blocks all have to run at the same time, in clusters: whether the device has the room.
+// The blocks all have to run at the same time: whether the device has the room.
 bool row_layers_fit();
 void row_layers(const RowLayersArgs& args, Stream stream);
 

@@ -1,15 +1,17 @@
 #pragma once
-// A block's part of a Gated DeltaNet layer in row_layers.cu, with the arithmetic of delta_mixer.cu: the same bits. A
-// cluster of eight blocks has a key head and its two value heads. Block r makes channels [16 r, +16) of q and of k,
-// which all eight want, and has columns [32 (r % 4), +32) of value head r / 4: of v, of the gate and of the state.
-#include <type_traits>
-
+// A block's part of a Gated DeltaNet layer in row_layers.cu, with the arithmetic of delta_mixer.cu: the same bits.
+// Eight blocks have a key head and its two value heads. Block r of them makes channels [16 r, +16) of q and of k, which
+// all eight want, and has columns [32 (r % 4), +32) of value head r / 4: of v, of the gate and of the state.
 #include "ops/cuda/row_math.cuh"
+#include "ops/cuda/row_words.cuh"
 
 namespace hylas::cuda {
 
 // What the launch's multiprocessors hand each other.
 struct RowScratch {
+  // q and k of a key head, before the norm: f32. One of each is enough: who writes the next layer's has seen that all
+  // blocks are done with this layer, and they read these before.
+  uint64_t heads[row_shape::kKeyHeads][2 * row_shape::kDim];
   alignas(16) Bf16 results[row_shape::kValues];  // of the delta rule
   alignas(16) float gate[row_shape::kValues];    // silu of z
   alignas(16) Bf16 halves[row_shape::kChoices + 1][row_shape::kWidth];
@@ -21,24 +23,23 @@ constexpr int kRowGroups = 4;  // of keys: key i * 4 + g belongs to group g, whi
 constexpr int kRowHeld = row_shape::kDim / kRowGroups;
 constexpr int kRowKeys = kRowHeld + 8;  // a group's row: who goes through neighbouring keys meets no bank twice
 constexpr int kRowColumns = 32;         // of a block
+constexpr int kHeadBlocks = 8;          // of a key head
 static_assert(row_shape::kValueHeads == 2 * row_shape::kKeyHeads && row_shape::kDim == 4 * kRowColumns &&
-              kGridBlocks == row_shape::kKeyHeads * kClusterBlocks);
+              kGridBlocks == row_shape::kKeyHeads * kHeadBlocks);
 
 struct RowHead {
-  // By the blocks of the cluster, before the norm.
+  // Before the norm; a group's are written and read by its warp.
   alignas(16) float query[kRowGroups][kRowKeys];
   alignas(16) float key[kRowGroups][kRowKeys];
   float sums[2][kRowGroups][kRowColumns];
-  alignas(8) uint64_t there;  // both, one round a layer
-  static constexpr uint32_t kBytes = 2 * row_shape::kDim * sizeof(float);
 };
 
 // Which part the block has.
 struct RowPlace {
   int key_head, rank, head, column;  // `column`: of all value heads' columns, the first
   __device__ __forceinline__ RowPlace()
-      : key_head(static_cast<int>(blockIdx.x) / kClusterBlocks),
-        rank(static_cast<int>(blockIdx.x) % kClusterBlocks),
+      : key_head(static_cast<int>(blockIdx.x) / kHeadBlocks),
+        rank(static_cast<int>(blockIdx.x) % kHeadBlocks),
         head(2 * key_head + rank / 4),
         column(head * row_shape::kDim + rank % 4 * kRowColumns) {}
 };
@@ -77,11 +78,14 @@ struct RowWindow {
   }
 };
 
-// A thread's part. All working warps know the windows, the first four the state: a group of keys each, a column a lane.
+// A thread's part. The first four warps have the state, a group of keys each, a column a lane, and its values; what the
+// others make: kPutsHead, kMoves.
 template <class S>
 struct RowMixing {
+  static constexpr int kPutsHead = kRowGroups, kMoves = kRowGroups + 1;  // warps
+
   RowPlace place;
-  RowWindow shared, own;  // lanes 0-15: q, 16-31: k; and v
+  RowWindow window;  // of q (lanes 0-15) and k (16-31) in the warp that puts the head, of v in the others
   float bias, rate, value;
   S state[kRowHeld];
 
@@ -96,9 +100,9 @@ struct RowMixing {
   // What is there before the layer's row.
   __device__ __forceinline__ void read(const RowLayerArgs& layer, int slot) {
     using namespace row_shape;
-    const int lane = threadIdx.x % 32;
-    shared.channel = (lane / 16 * kKeyHeads + place.key_head) * kDim + place.rank * 16 + lane % 16;
-    own.channel = 2 * kKeyHeads * kDim + place.column + lane;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    window.channel = warp == kPutsHead ? (lane / 16 * kKeyHeads + place.key_head) * kDim + place.rank * 16 + lane % 16
+                                       : 2 * kKeyHeads * kDim + place.column + lane;
     if (renews()) {
       // The state comes near: to registers would be to wait for it at once, for there are not as many.
       const S* row = static_cast<const S*>(layer.delta_pool) + slot * layer.delta_stride +
@@ -107,52 +111,56 @@ struct RowMixing {
       bias = row_element(layer.dt_bias, place.head);
       rate = row_element(layer.a_log, place.head);
     }
-    shared.read(layer, slot);
-    own.read(layer, slot);
+    if (warp <= kMoves) window.read(layer, slot);
   }
   __device__ __forceinline__ void read_state(const RowLayerArgs& layer, int slot) {
     const S* from = state_in(layer, slot);
 #pragma unroll
     for (int i = 0; i < kRowHeld; ++i) state[i] = slot < 0 ? from_f32<S>(0.f) : from[i * kStep];
   }
-  // From the sums of the block's tiles q, k, v, v, z, z: q and k go to all blocks of the cluster, one from each warp.
-  __device__ __forceinline__ void hand_out(const RowLayerArgs& layer, const RowSums& sums, RowHead& head, int write,
-                                           RowScratch& scratch) {
+  // From the sums of the block's tiles q, k, v, v, z, z.
+  __device__ __forceinline__ void hand_out(const RowLayerArgs& layer, const RowSums& sums, int write,
+                                           RowScratch& scratch, uint32_t epoch) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tile = lane / 16, output = lane % 16;
-    if (threadIdx.x == 0) barrier_arrive_expecting(&head.there, RowHead::kBytes);
     const auto total = [&](int tiles) {
       return from_f32<Bf16>(total_of<kRowWarps>(sums, (tiles + tile) * kRowWarps, output));
     };
-    const Bf16 both = total(0), v = total(2);
-    const int channel = place.rank * 16 + output;
-    float* to = (tile == 0 ? head.query : head.key)[channel % kRowGroups] + channel / kRowGroups;
-    put_remote(to, shared.with(both), &head.there, warp);
-    value = own.with(v);
-    if (warp == 0) scratch.gate[place.column + lane] = silu(to_f32(total(4)));
-    if (warp == 4 && write >= 0) shared.move(layer, write, both);
-    if (warp == 5 && write >= 0) own.move(layer, write, v);
-  }
-  // A group's q or k of the head: the factor of its l2 norm.
-  static __device__ __forceinline__ float scale_of(const float (&of)[kRowGroups][kRowKeys], float factor) {
-    const int lane = threadIdx.x % 32;
-    float squares = 0.f;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {  // channel lane + 32 j
-      const float x = of[lane % kRowGroups][lane / kRowGroups + 32 / kRowGroups * j];
-      squares += x * x;
+    if (warp > kMoves) return;
+    const Bf16 newest = total(warp == kPutsHead ? 0 : 2);
+    value = window.with(newest);
+    if (warp == kPutsHead) {
+      uint64_t* to = scratch.heads[place.key_head] + tile * row_shape::kDim + place.rank * 16 + output;
+      put_word(to, __float_as_uint(value), epoch);
     }
-    return factor / sqrtf(warp_sum(squares) + 1e-6f);
+    if (warp == kRowGroups - 1) scratch.gate[place.column + lane] = silu(to_f32(total(4)));
+    if (warp >= kPutsHead && write >= 0) window.move(layer, write, newest);
+  }
+  // The head's q and k once they are there: the warp's group of keys to shared memory, and the factors of both norms.
+  static __device__ __forceinline__ float2 take_head(const uint64_t* words, RowHead& head, uint32_t epoch) {
+    const int lane = threadIdx.x % 32, group = threadIdx.x / 32;
+    uint32_t both[8];  // channels lane + 32 j of q and of k
+    take_words<32>(words + lane, both, epoch);
+    float squares[2] = {};
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float x = __uint_as_float(both[j]);
+      squares[j / 4] += x * x;
+      float* to = (j < 4 ? head.query : head.key)[group] + lane / kRowGroups + 32 / kRowGroups * (j % 4);
+      if (lane % kRowGroups == group) *to = x;
+    }
+    __syncwarp();
+    return {1.f / sqrtf(static_cast<float>(row_shape::kDim)) / sqrtf(warp_sum(squares[0]) + 1e-6f),
+            1.f / sqrtf(warp_sum(squares[1]) + 1e-6f)};
   }
   static __device__ __forceinline__ void sync() { asm volatile("bar.sync 2, %0;" ::"n"(32 * kRowGroups) : "memory"); }
   static __device__ __forceinline__ float sum_of(const float (&s)[kRowGroups][kRowColumns]) {
     const int lane = threadIdx.x % 32;
     return (s[0][lane] + s[1][lane]) + (s[2][lane] + s[3][lane]);
   }
-  // The first four warps, with q and k there; a, b: the gates' sums.
-  __device__ __forceinline__ void renew(RowHead& head, float decay, float beta, RowScratch& scratch) {
+  // The first four warps; `scale`: take_head.
+  __device__ __forceinline__ void renew(RowHead& head, float2 scale, float decay, float beta, RowScratch& scratch) {
     const int lane = threadIdx.x % 32, group = threadIdx.x / 32;
-    const float of_query = scale_of(head.query, 1.f / sqrtf(static_cast<float>(row_shape::kDim)));
-    const float of_key = scale_of(head.key, 1.f);
+    const float of_query = scale.x, of_key = scale.y;
     float old = 0.f, result = 0.f;
 #pragma unroll
     for (int i = 0; i < kRowHeld; i += 4) {

@@ -8,7 +8,7 @@ namespace hylas::cuda {
 
 constexpr int kRowWarps = 8, kRowThreads = 32 * kRowWarps;  // that work; one more warp fetches
 constexpr int kPieceBytes = 16 << 10, kPieceScales = 16;
-constexpr int kGridBlocks = 128, kClusterBlocks = 8;
+constexpr int kGridBlocks = 128;
 
 template <int kSlots>
 struct RowSlots {
@@ -102,36 +102,5 @@ struct RowGrid {
     row_sync();
   }
 };
-
-// All threads of the cluster.
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-// `value` to where `to` is in the shared memory of the cluster's block `rank`; its four bytes count in that block's
-// `barrier`.
-__device__ __forceinline__ void put_remote(float* to, float value, uint64_t* barrier, int rank) {
-  uint32_t address, counted;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(to)), "r"(rank));
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(counted) : "r"(shared_address(barrier)), "r"(rank));
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(address),
-               "r"(__float_as_uint(value)), "r"(counted)
-               : "memory");
-}
-// barrier_wait for what other blocks of the cluster have put.
-__device__ __forceinline__ void barrier_wait_cluster(uint64_t* barrier, uint32_t parity) {
-  uint32_t over = 0;
-  while (!over) {
-    asm volatile(
-        "{\n"
-        ".reg .pred over;\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, over;\n"
-        "}\n"
-        : "=r"(over)
-        : "r"(shared_address(barrier)), "r"(parity)
-        : "memory");
-  }
-}
 
 }  // namespace hylas::cuda

@@ -31,8 +31,9 @@ class RowWorker {
 
   __device__ void run() {
     asm volatile("griddepcontrol.wait;" ::: "memory");
+    epoch_ = first_epoch(args_.counters + 2);
 #pragma unroll 1
-    for (int i = 0; i < args_.layers; ++i) {
+    for (int i = 0; i < args_.layers; ++i, ++epoch_) {
       const RowLayerArgs& layer = args_.layer[i];
       const unsigned before = targets_.down;
       targets_.next(layer);
@@ -155,18 +156,17 @@ class RowWorker {
     from_.end();
     row_sync();
     mark(l_, 3);
-    part.hand_out(layer, shared_.sums, shared_.head, write, scratch_);
+    part.hand_out(layer, shared_.sums, write, scratch_, epoch_);
     if (part.renews()) {
       part.read_state(layer, read);  // while q and k are on their way
       const float decay = part.decay(small_total(shared_.small, 0)), beta = sigmoid(small_total(shared_.small, 1));
-      barrier_wait_cluster(&shared_.head.there, round_);
+      const float2 scale = part.take_head(scratch_.heads[part.place.key_head], shared_.head, epoch_);
       mark(l_, 4);
-      part.renew(shared_.head, decay, beta, scratch_);
+      part.renew(shared_.head, scale, decay, beta, scratch_);
       mark(l_, 15);
       if (warp_ == 0) grid_.arrive();
       if (write >= 0) part.store_state(layer, write);  // nobody in this launch waits for it
     }
-    round_ ^= 1;
   }
   __device__ void out(const RowLayerArgs& layer) {
     constexpr int kBlocks = 2 * kRowShare;
@@ -349,13 +349,14 @@ class RowWorker {
     norm_row(args_.hidden, weights, args_.eps, shared_.input);
     static_cast<uint4*>(args_.normed)[threadIdx.x] = reinterpret_cast<const uint4*>(shared_.input.values)[threadIdx.x];
   }
-  // One thread, behind the block's last look at the counter: who leaves last leaves it as it was.
+  // One thread, behind the block's last look at the counter: who leaves last leaves it as it was, and counts launches.
   __device__ void leave() const {
     unsigned left;
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(left) : "l"(args_.counters + 1) : "memory");
     if (left != kGridBlocks - 1) return;
     args_.counters[0] = 0;
     args_.counters[1] = 0;
+    ++args_.counters[2];
   }
 
   const RowLayersArgs& args_;
@@ -366,7 +367,7 @@ class RowWorker {
   RowGrid grid_;
   RowTargets targets_;
   int warp_, lane_, block_;
-  uint32_t round_ = 0;  // of what the cluster's blocks hand each other
+  uint32_t epoch_ = 0;  // of the layer
   Input x_;             // of the row that the experts read
   int l_ = 0;
 };
