@@ -16,31 +16,28 @@ class RowFetcher {
         first_(threadIdx.x % 32 == 0) {}
 
   __device__ void run() {
-    RowTargets targets;
-    const RowGrid grid{args_.counters};
-    auto& scratch = *static_cast<RowScratch*>(args_.scratch);
-    if (first_ && args_.layer[0].qkv.data) inputs_ahead(args_.layer[0]);
+    const auto& scratch = *static_cast<const RowScratch*>(args_.scratch);
+    uint32_t epoch = 0;
 #pragma unroll 1
-    for (int i = 0; i < args_.layers; ++i) {
+    for (int i = -1; i <= args_.layers; ++i) {
+      if (first_ && i >= 0) rest(i);
+      if (i == args_.layers) break;
+      if (first_ && i >= 0) out(args_.layer[i]);
+      if (first_) ahead(i + 1);
+      if (i < 0) continue;
       const RowLayerArgs& layer = args_.layer[i];
-      const bool more = i + 1 < args_.layers;
-      targets.next(layer);
       if (first_) {
-        if (layer.qkv.data) inputs(layer);
-        out(layer);
-        if (more) inputs_ahead(args_.layer[i + 1]);
-        if (!more && args_.products.matrix[0].data) products_ahead();
         middle(layer);
-        if (more) inputs_soon(args_.layer[i + 1]);
-        if (!more && args_.products.matrix[0].data) products_soon();
-        // The counters are those of a launch before, until that is done.
-        if (i == 0) asm volatile("griddepcontrol.wait;" ::: "memory");
-        grid.poll(targets.middle);
+        rest_soon(i + 1);
       }
       __syncwarp();
-      down(layer, route(layer, scratch));
+      if (i == 0) {  // what is read from here on may have been written by a launch before
+        asm volatile("griddepcontrol.wait;" ::: "memory");
+        epoch = first_epoch(args_.counters + 1);
+      }
+      down(layer, route(layer, scratch.logits, epoch + i, i));
+      if (first_) out_soon(i + 1);
     }
-    if (first_ && args_.products.matrix[0].data) products();
   }
 
  private:
@@ -53,35 +50,42 @@ class RowFetcher {
   }
   template <class To>
   __device__ static void tile(const RowRows& rows, To& to) {
-    piece(rows.of, rows.row, to);
-    piece(rows.of, rows.row + kRowPiece, to);
+#pragma unroll 1
+    for (int i = 0; i < 2; ++i) piece(rows.of, rows.row + i * kRowPiece, to);
   }
-  // To the second-level cache, while memory has nothing else to do.
-  __device__ static void soon(const RowRows& rows) {
-    prefetch_bytes(rows.of.data + static_cast<int64_t>(rows.row) * row_shape::kHidden, 2 * kPieceBytes);
+  // First products of layer `i`, or of what comes behind all layers: the block's tiles, and which rows they are of.
+  __device__ int tiles(int i) const {
+    if (i < args_.layers) return args_.layer[i].qkv.data ? kMixerTiles : 0;
+    return args_.products.matrix[0].data ? row_product_tiles() : 0;
   }
-  __device__ RowRows product(int i) const {
-    const RowProductPlace place(i);
+  __device__ RowRows rows(int i, int tile) const {
+    if (i < args_.layers) return row_mixer_tile(args_.layer[i], place_, tile);
+    const RowProductPlace place(tile);
     return {args_.products.matrix[place.matrix], place.row};
   }
-
-  __device__ void inputs_ahead(const RowLayerArgs& layer) {
+  __device__ void ahead(int i) {
+    const int count = min(tiles(i), kAheadTiles);
 #pragma unroll 1
-    for (int i = 0; i < kAheadTiles; ++i) tile(row_mixer_tile(layer, place_, i), ahead_);
+    for (int t = 0; t < count; ++t) tile(rows(i, t), ahead_);
   }
-  __device__ void products_ahead() {
+  __device__ void rest(int i) {
+    const int count = tiles(i);
+    if (i < args_.layers && count > 0) gates(args_.layer[i]);
 #pragma unroll 1
-    for (int i = 0; i < kAheadTiles; ++i) tile(product(i), ahead_);
+    for (int t = kAheadTiles; t < count; ++t) tile(rows(i, t), to_);
   }
-  __device__ void inputs_soon(const RowLayerArgs& layer) const {
+  // To the second-level cache, while memory has nothing else to do.
+  __device__ void rest_soon(int i) const {
+    const int count = tiles(i);
 #pragma unroll 1
-    for (int i = kAheadTiles; i < kMixerTiles; ++i) soon(row_mixer_tile(layer, place_, i));
+    for (int t = kAheadTiles; t < count; ++t) {
+      const RowRows of = rows(i, t);
+      prefetch_bytes(of.of.data + static_cast<int64_t>(of.row) * row_shape::kHidden, 2 * kPieceBytes);
+    }
   }
-  __device__ void products_soon() const {
-    if (row_product_tiles() > kAheadTiles) soon(product(kAheadTiles));
-  }
-  __device__ void products() {
-    if (row_product_tiles() > kAheadTiles) tile(product(kAheadTiles), to_);
+  __device__ void out_soon(int i) const {
+    constexpr int kBytes = kRowTile * row_shape::kValues;
+    if (i < args_.layers) prefetch_bytes(args_.layer[i].out.data + static_cast<int64_t>(block_) * kBytes, kBytes);
   }
   // The rows of bf16 from `row` on.
   __device__ void small(const void* from, int row, int rows) {
@@ -90,10 +94,8 @@ class RowFetcher {
     to_.data(0, static_cast<const unsigned char*>(from) + static_cast<int64_t>(row) * kRow, rows * kRow);
     to_.end();
   }
-  __device__ void inputs(const RowLayerArgs& layer) {
+  __device__ void gates(const RowLayerArgs& layer) {
     constexpr uint32_t kRow = row_shape::kHidden * sizeof(Bf16);
-#pragma unroll 1
-    for (int i = kAheadTiles; i < kMixerTiles; ++i) tile(row_mixer_tile(layer, place_, i), to_);
     const int64_t at = static_cast<int64_t>(place_.head) * kRow;
     to_.begin(2 * kRow);
     to_.data(0, static_cast<const unsigned char*>(layer.a) + at, kRow);
@@ -108,29 +110,32 @@ class RowFetcher {
       const int half = i / 2, row = block_ * kRowTile + i % 2 * kRowPiece;
       const unsigned char* from = layer.out.data + static_cast<int64_t>(row) * kValues + half * kHidden;
       to_.begin(kPieceBytes + kRowBlocks * sizeof(float));
+#pragma unroll 1
       for (int r = 0; r < kRowPiece; ++r) to_.data(r * kHidden, from + r * kValues, kHidden);
       to_.scale(0, layer.out.scale + (row / 128 * 2 + half) * kRowBlocks, kRowBlocks);
       to_.end();
     }
   }
   __device__ void middle(const RowLayerArgs& layer) {
-    if (block_ < kRouterTiles) {
-      small(layer.router, block_ * 8, 4);
-      small(layer.router, block_ * 8 + 4, 4);
-    } else if (block_ == kRouterTiles) {
-      small(layer.shared_gate, 0, 1);
+    if (block_ <= kRouterTiles) {
+      const bool router = block_ < kRouterTiles;
+#pragma unroll 1
+      for (int i = 0; i < (router ? 2 : 1); ++i) {
+        small(router ? layer.router : layer.shared_gate, router ? block_ * 8 + i * 4 : 0, router ? 4 : 1);
+      }
     } else if (block_ < kMiddleTiles) {
       const int row = (block_ - kRouterTiles - 1) * 8;
-      piece(layer.shared_gate_rows, row, to_);
-      piece(layer.shared_up, row, to_);
+#pragma unroll 1
+      for (int i = 0; i < 2; ++i) piece(i == 0 ? layer.shared_gate_rows : layer.shared_up, row, to_);
     }
   }
   __device__ void expert_up(const RowLayerArgs& layer, int expert, int tile) {
     using namespace row_shape;
-    const int64_t first = 2 * static_cast<int64_t>(expert);
-    const RowMatrix gate = {layer.experts.data + first * kWidth * kHidden, layer.experts.scale + first * kUpScales};
-    piece(gate, tile * 8, to_);
-    piece({gate.data + kWidth * kHidden, gate.scale + kUpScales}, tile * 8, to_);
+#pragma unroll 1
+    for (int i = 0; i < 2; ++i) {
+      const int64_t at = 2 * static_cast<int64_t>(expert) + i;
+      piece({layer.experts.data + at * kWidth * kHidden, layer.experts.scale + at * kUpScales}, tile * 8, to_);
+    }
   }
   // Of every chosen expert and the shared one behind them.
   __device__ void down(const RowLayerArgs& layer, int id) {
@@ -140,6 +145,7 @@ class RowFetcher {
     for (int from = 0; from <= kChoices; from += 2) {
       const int count = from < kChoices ? 2 : 1;
       if (first_) to_.begin(count * (kDownBytes + kDownBlocks * sizeof(float)));
+#pragma unroll 1
       for (int i = 0; i < count; ++i) {
         const int64_t expert = __shfl_sync(~0u, id, (from + i) % 32);
         const RowMatrix of = from + i == kChoices ? layer.shared_down
@@ -153,19 +159,20 @@ class RowFetcher {
     }
   }
   // As route.cu: lane j gets choice j's expert, whose tiles are fetched at once; the weights go to shared memory.
-  __device__ int route(const RowLayerArgs& layer, const RowScratch& scratch) {
+  __device__ int route(const RowLayerArgs& layer, const uint64_t* logits, uint32_t epoch, int l) {
     constexpr int kHeld = row_shape::kExperts / 32, kChoices = row_shape::kChoices;
     const int lane = threadIdx.x % 32;
     int tile = block_;
-    float value[kHeld], highest = -INFINITY;
+    uint32_t bits[kHeld];
+    take_words(bits, epoch, [&](int i) { return logits + lane + 32 * i; });
+    mark(l, 20);
+    float highest = -INFINITY;
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) value[i] = fresh<float>(scratch.logits + lane + 32 * i);
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) highest = fmaxf(highest, value[i]);
+    for (int i = 0; i < kHeld; ++i) highest = fmaxf(highest, __uint_as_float(bits[i]));
     for (int offset = 16; offset > 0; offset /= 2) highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, offset));
     unsigned key[kHeld];
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) key[i] = __float_as_uint(expf(fmaxf(value[i] - highest, -87.f)));
+    for (int i = 0; i < kHeld; ++i) key[i] = __float_as_uint(expf(fmaxf(__uint_as_float(bits[i]) - highest, -87.f)));
     float sum = 0.f, mine = 0.f;
     int chosen = 0;
 #pragma unroll 1
@@ -189,12 +196,14 @@ class RowFetcher {
         mine = __uint_as_float(best);
         chosen = static_cast<int>(id);
       }
+#pragma unroll 1
       for (; tile < (j + 1) * kWidthTiles; tile += kGridBlocks) {
         if (first_) expert_up(layer, static_cast<int>(id), tile % kWidthTiles);
       }
     }
     if (lane < kChoices) shared_.weight[lane] = mine / sum;
     __syncwarp();
+    mark(l, 21);
     return chosen;
   }
 

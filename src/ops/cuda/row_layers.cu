@@ -1,7 +1,7 @@
-// A decode row through some layers, in one launch of 128 blocks, one on a multiprocessor, which stay. Between products
-// the blocks meet at a counter; what a launch of its own for each would leave idle is used all the same: one warp of a
-// block fetches the weights that the block will want, up to 208 KiB ahead, in the order of their use. Only which experts
-// it will be has to be known first; the same warp finds it out.
+// A decode row through some layers, in one launch of 128 blocks, one on a multiprocessor, which stay. What a launch of
+// its own for each product would leave idle is used: one warp of a block fetches the weights that the block will want,
+// up to 208 KiB ahead, in the order of their use. Only which experts it will be has to be known first; the same warp
+// finds it out. Blocks never meet; what one hands to others they find in memory, word by word (row_words.cuh).
 //
 // The arithmetic is that of the kernels that have an operator each, in their order: the same bits (row_math.cuh,
 // row_mixer.cuh).
@@ -20,7 +20,7 @@ namespace {
 static_assert(sizeof(RowShared) <= 227 << 10);
 
 template <class S>
-__global__ void __launch_bounds__(kRowThreads + 32, 1) row_layers_kernel(const __grid_constant__ RowLayersArgs args) {
+__global__ void __launch_bounds__(kBlockThreads, 1) row_layers_kernel(const __grid_constant__ RowLayersArgs args) {
   extern __shared__ __align__(128) unsigned char memory[];
   RowShared& shared = *reinterpret_cast<RowShared*>(memory);
   if (threadIdx.x == 0) {
@@ -29,10 +29,15 @@ __global__ void __launch_bounds__(kRowThreads + 32, 1) row_layers_kernel(const _
     barriers_made();
   }
   __syncthreads();
-  if (threadIdx.x >= kRowThreads) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  if (warp < kRowWarps) {
+    RowWorker(args, shared).run();
+  } else if (warp == kFetchWarp) {
     RowFetcher(args, shared).run();
+  } else if (warp == kHandWarp) {
+    hand_out_row(args, shared);
   } else {
-    RowWorker<S>(args, shared).run();
+    RowRenewer<S>(args, shared).run();
   }
 }
 
@@ -40,7 +45,7 @@ __global__ void __launch_bounds__(kRowThreads + 32, 1) row_layers_kernel(const _
 cudaLaunchConfig_t configuration(cudaLaunchAttribute (&attributes)[2], Stream stream) {
   cudaLaunchConfig_t config = {};
   config.gridDim = kGridBlocks;
-  config.blockDim = kRowThreads + 32;
+  config.blockDim = kBlockThreads;
   config.dynamicSmemBytes = sizeof(RowShared);
   config.stream = stream;
   config.attrs = attributes;
@@ -64,7 +69,7 @@ bool fits() {
   int device = 0, multiprocessors = 0, blocks = 0;
   check(cudaGetDevice(&device), "row_layers");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "row_layers");
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kRowThreads + 32, sizeof(RowShared)),
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kBlockThreads, sizeof(RowShared)),
         "row_layers");
   std::printf("row_layers: room for %d blocks of %d\n", blocks * multiprocessors, kGridBlocks);  // DEV
   return blocks * multiprocessors >= kGridBlocks;
@@ -81,9 +86,9 @@ bool row_layers_fit() {
 void row_trace_print() {  // DEV
   static unsigned long long t[4][24][160];
   cudaMemcpyFromSymbol(t, row_trace, sizeof t);
-  const char* names[] = {"begin", "wait0", "norm", "inputs", "qk there", "mix", "wait2", "out", "wait3", "norm2", "middle", "route+load", "up", "wait5", "down", "renewed"};
+  const char* names[] = {"begin", "row there", "norm", "inputs", "", "z there", "results", "out", "mixed there", "norm2", "middle", "weights", "up", "halves", "down", "H qk sums", "H qk put", "R v sums", "R qk there", "R renewed", "F logits", "F chosen", "behind", "b row there"};
   for (int l = 0; l < 4; ++l) {
-    for (int m = 0; m < 16; ++m) {
+    for (int m = 0; m < 24; ++m) {
       double sum = 0, most = 0, least = 1e18;
       int n = 0;
       for (int b = 0; b < kGridBlocks; ++b) {

@@ -13,9 +13,10 @@ constexpr int kRowBlocks = row_shape::kHidden / 128;  // of K
 constexpr int kRowShare = kRowBlocks / kRowWarps;     // a warp's
 constexpr int kRowTile = 16;                          // outputs of the instruction
 
-// The warps' sums over tiles.
+// The warps' sums over tiles. Who writes some has not read them since the last time that all warps have met: first
+// products and an expert's gate and up have the tiles from 0 on, then down, and the others the last one.
 struct RowSums {
-  static constexpr int kTiles = 6;
+  static constexpr int kTiles = 9, kDown = 4, kOther = 8;
   float sum[kTiles * kRowWarps][kRowTile];
 };
 
@@ -144,12 +145,11 @@ __device__ __forceinline__ float small_total(const float* part, int output) {
   return total;
 }
 
-// The norm of `hidden` to `to`, eight neighbouring values a thread. `weight`: the thread's eight.
-__device__ __forceinline__ void norm_row(const void* hidden, const uint4& weight, float eps, RowInput& to) {
+// The norm of the row to `to`; `raw`, `weight`: the thread's eight neighbouring values.
+__device__ __forceinline__ void norm_row(const uint4& raw, const uint4& weight, float eps, RowInput& to) {
   static_assert(row_shape::kHidden == 8 * kRowThreads);
   const int i = threadIdx.x;
   float x[8], sum = 0.f;
-  const uint4 raw = fresh<uint4>(static_cast<const uint4*>(hidden) + i);
   const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w}, weights[4] = {weight.x, weight.y, weight.z, weight.w};
 #pragma unroll
   for (int j = 0; j < 8; ++j) x[j] = j % 2 ? high_bf16(words[j / 2]) : low_bf16(words[j / 2]);

@@ -2,51 +2,12 @@
 // A block's part of a Gated DeltaNet layer in row_layers.cu, with the arithmetic of delta_mixer.cu: the same bits.
 // Eight blocks have a key head and its two value heads. Block r of them makes channels [16 r, +16) of q and of k, which
 // all eight want, and has columns [32 (r % 4), +32) of value head r / 4: of v, of the gate and of the state.
-#include "ops/cuda/row_math.cuh"
-#include "ops/cuda/row_words.cuh"
+//
+// Warps that multiply nothing do what comes behind the first products: one hands out q and k, which come first, and the
+// gate, which is wanted last; two have the state in their registers before the row is there.
+#include "ops/cuda/row_plan.cuh"
 
 namespace hylas::cuda {
-
-// What the launch's multiprocessors hand each other.
-struct RowScratch {
-  // q and k of a key head, before the norm: f32. One of each is enough: who writes the next layer's has seen that all
-  // blocks are done with this layer, and they read these before.
-  uint64_t heads[row_shape::kKeyHeads][2 * row_shape::kDim];
-  alignas(16) Bf16 results[row_shape::kValues];  // of the delta rule
-  alignas(16) float gate[row_shape::kValues];    // silu of z
-  alignas(16) Bf16 halves[row_shape::kChoices + 1][row_shape::kWidth];
-  alignas(16) float logits[row_shape::kExperts + 1];  // the shared expert's behind them
-};
-static_assert(sizeof(RowScratch) <= kRowLayersScratch);
-
-constexpr int kRowGroups = 4;  // of keys: key i * 4 + g belongs to group g, which a warp has
-constexpr int kRowHeld = row_shape::kDim / kRowGroups;
-constexpr int kRowKeys = kRowHeld + 8;  // a group's row: who goes through neighbouring keys meets no bank twice
-constexpr int kRowColumns = 32;         // of a block
-constexpr int kHeadBlocks = 8;          // of a key head
-static_assert(row_shape::kValueHeads == 2 * row_shape::kKeyHeads && row_shape::kDim == 4 * kRowColumns &&
-              kGridBlocks == row_shape::kKeyHeads * kHeadBlocks);
-
-struct RowHead {
-  // Before the norm; a group's are written and read by its warp.
-  alignas(16) float query[kRowGroups][kRowKeys];
-  alignas(16) float key[kRowGroups][kRowKeys];
-  float sums[2][kRowGroups][kRowColumns];
-};
-
-// Which part the block has.
-struct RowPlace {
-  int key_head, rank, head, column;  // `column`: of all value heads' columns, the first
-  __device__ __forceinline__ RowPlace()
-      : key_head(static_cast<int>(blockIdx.x) / kHeadBlocks),
-        rank(static_cast<int>(blockIdx.x) % kHeadBlocks),
-        head(2 * key_head + rank / 4),
-        column(head * row_shape::kDim + rank % 4 * kRowColumns) {}
-};
-
-__device__ __forceinline__ float row_element(const RowVector& v, int at) {
-  return v.dtype == DType::kF32 ? static_cast<const float*>(v.data)[at] : to_f32(static_cast<const Bf16*>(v.data)[at]);
-}
 
 // A channel's convolution over its old inputs.
 struct RowWindow {
@@ -78,129 +39,187 @@ struct RowWindow {
   }
 };
 
-// A thread's part. The first four warps have the state, a group of keys each, a column a lane, and its values; what the
-// others make: kPutsHead, kMoves.
-template <class S>
-struct RowMixing {
-  static constexpr int kPutsHead = kRowGroups, kMoves = kRowGroups + 1;  // warps
+// Of two tiles of the block's, the lane's output.
+__device__ __forceinline__ float row_total(const RowSums& sums, int tiles) {
+  const int lane = threadIdx.x % 32;
+  return total_of<kRowWarps>(sums, (tiles + lane / kRowTile) * kRowWarps, lane % kRowTile);
+}
 
-  RowPlace place;
-  RowWindow window;  // of q (lanes 0-15) and k (16-31) in the warp that puts the head, of v in the others
-  float bias, rate, value;
-  S state[kRowHeld];
-
-  __device__ __forceinline__ bool renews() const { return threadIdx.x < 32 * kRowGroups; }
-  // The thread's first element; the others follow at this distance.
-  static constexpr int kStep = kRowGroups * row_shape::kDim;
-  __device__ __forceinline__ S* state_in(const RowLayerArgs& layer, int slot) const {
-    const int key = static_cast<int>(threadIdx.x) / 32, column = place.rank % 4 * kRowColumns + threadIdx.x % 32;
-    return static_cast<S*>(layer.delta_pool) + slot * layer.delta_stride +
-           (place.head * row_shape::kDim + key) * row_shape::kDim + column;
+// The warp that hands out q, k and the gate.
+__device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, const RowShared& shared) {
+  using namespace row_shape;
+  const RowPlace place;
+  const int lane = threadIdx.x % 32, channel = place.rank * kRowTile + lane % kRowTile;
+  auto& scratch = *static_cast<RowScratch*>(args.scratch);
+  uint64_t* const head = scratch.heads[place.key_head] + lane / kRowTile * kDim + channel;
+  uint64_t* const gate = scratch.gates + (place.column + lane) / 2;
+  RowWindow window;
+  window.channel = (lane / kRowTile * kKeyHeads + place.key_head) * kDim + channel;
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  uint32_t epoch = first_epoch(args.counters + 1);
+  const int read = args.state_read[0], write = args.state_write[0];
+#pragma unroll 1
+  for (int i = 0; i < args.layers; ++i, ++epoch) {
+    const RowLayerArgs& layer = args.layer[i];
+    if (!layer.qkv.data) continue;
+    window.read(layer, read);
+    wait_sums<kHeadSums, 1>();
+    mark(i, 15);
+    const Bf16 newest = from_f32<Bf16>(row_total(shared.sums, 0));
+    put_word(head, __float_as_uint(window.with(newest)), epoch);
+    mark(i, 16);
+    if (write >= 0) window.move(layer, write, newest);
+    wait_sums<kGateSums, 1>();
+    const uint32_t pair = pair_of(row_total(shared.sums, 4));
+    if (lane % 2 == 0) put_word(gate, pair, epoch);
   }
-  // What is there before the layer's row.
-  __device__ __forceinline__ void read(const RowLayerArgs& layer, int slot) {
-    using namespace row_shape;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    window.channel = warp == kPutsHead ? (lane / 16 * kKeyHeads + place.key_head) * kDim + place.rank * 16 + lane % 16
-                                       : 2 * kKeyHeads * kDim + place.column + lane;
-    if (renews()) {
-      // The state comes near: to registers would be to wait for it at once, for there are not as many.
-      const S* row = static_cast<const S*>(layer.delta_pool) + slot * layer.delta_stride +
-                     (place.head * kDim + static_cast<int>(threadIdx.x)) * kDim + place.rank % 4 * kRowColumns;
-      if (slot >= 0) asm volatile("prefetch.global.L2 [%0];" ::"l"(row));
-      bias = row_element(layer.dt_bias, place.head);
-      rate = row_element(layer.a_log, place.head);
+}
+
+// The warps that renew the state: two groups of keys each, a column a lane.
+template <class S>
+class RowRenewer {
+ public:
+  __device__ RowRenewer(const RowLayersArgs& args, RowShared& shared)
+      : args_(args),
+        shared_(shared),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        part_(static_cast<int>(threadIdx.x) / 32 - kRenewWarp) {}
+
+  __device__ void run() {
+    window_.channel = 2 * row_shape::kKeyHeads * row_shape::kDim + place_.column + lane_;
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    uint32_t epoch = first_epoch(args_.counters + 1);
+    const int read = args_.state_read[0], write = args_.state_write[0];
+    auto& scratch = *static_cast<RowScratch*>(args_.scratch);
+#pragma unroll 1
+    for (int i = 0; i < args_.layers; ++i, ++epoch) {
+      const RowLayerArgs& layer = args_.layer[i];
+      if (!layer.qkv.data) continue;
+      read_state(layer, read);
+      window_.read(layer, read);
+      const float bias = row_element(layer.dt_bias, place_.head), rate = row_element(layer.a_log, place_.head);
+      wait_sums<kValueSums, kRenewWarps>();
+      mark(i, 17);
+      const Bf16 newest = from_f32<Bf16>(row_total(shared_.sums, 2));
+      const float value = window_.with(newest), decay = this->decay(small_total(shared_.small, 0) + bias, rate);
+      const float beta = sigmoid(small_total(shared_.small, 1));
+      const float2 scale = take_head(scratch.heads[place_.key_head], epoch);
+      mark(i, 18);
+      const uint32_t pair = pair_of(renew(scale, value, decay, beta));
+      if (part_ == 0 && lane_ % 2 == 0) put_word(scratch.results + (place_.column + lane_) / 2, pair, epoch);
+      mark(i, 19);
+      if (write < 0) continue;
+      if (part_ == 1) window_.move(layer, write, newest);
+      store_state(layer, write);  // nobody in this launch waits for it
     }
-    if (warp <= kMoves) window.read(layer, slot);
+  }
+
+ private:
+  static constexpr int kGroups = kRowGroups / kRenewWarps;  // a warp's
+
+  __device__ static void sync() { asm volatile("bar.sync 2, %0;" ::"n"(32 * kRenewWarps) : "memory"); }
+  __device__ static float decay(float x, float rate) {
+    const float softplus = x > 20.f ? x : log1pf(expf(x));
+    return expf(-expf(rate) * softplus);
+  }
+  // The lane's first element; key `i` of group `g` follows at this distance.
+  static constexpr int distance(int g, int i) { return (i * kRowGroups + g) * row_shape::kDim; }
+  __device__ __forceinline__ S* state_in(const RowLayerArgs& layer, int slot) const {
+    const int row = place_.head * row_shape::kDim + part_ * kGroups;
+    return static_cast<S*>(layer.delta_pool) + slot * layer.delta_stride + row * row_shape::kDim +
+           place_.rank % 4 * kRowColumns + lane_;
   }
   __device__ __forceinline__ void read_state(const RowLayerArgs& layer, int slot) {
+    if (slot < 0) {
+#pragma unroll
+      for (int i = 0; i < kGroups * kRowHeld; ++i) state_[i / kRowHeld][i % kRowHeld] = from_f32<S>(0.f);
+      return;
+    }
     const S* from = state_in(layer, slot);
 #pragma unroll
-    for (int i = 0; i < kRowHeld; ++i) state[i] = slot < 0 ? from_f32<S>(0.f) : from[i * kStep];
-  }
-  // From the sums of the block's tiles q, k, v, v, z, z.
-  __device__ __forceinline__ void hand_out(const RowLayerArgs& layer, const RowSums& sums, int write,
-                                           RowScratch& scratch, uint32_t epoch) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tile = lane / 16, output = lane % 16;
-    const auto total = [&](int tiles) {
-      return from_f32<Bf16>(total_of<kRowWarps>(sums, (tiles + tile) * kRowWarps, output));
-    };
-    if (warp > kMoves) return;
-    const Bf16 newest = total(warp == kPutsHead ? 0 : 2);
-    value = window.with(newest);
-    if (warp == kPutsHead) {
-      uint64_t* to = scratch.heads[place.key_head] + tile * row_shape::kDim + place.rank * 16 + output;
-      put_word(to, __float_as_uint(value), epoch);
+    for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < kRowHeld; ++i) state_[g][i] = from[distance(g, i)];
     }
-    if (warp == kRowGroups - 1) scratch.gate[place.column + lane] = silu(to_f32(total(4)));
-    if (warp >= kPutsHead && write >= 0) window.move(layer, write, newest);
   }
-  // The head's q and k once they are there: the warp's group of keys to shared memory, and the factors of both norms.
-  static __device__ __forceinline__ float2 take_head(const uint64_t* words, RowHead& head, uint32_t epoch) {
-    const int lane = threadIdx.x % 32, group = threadIdx.x / 32;
+  __device__ __forceinline__ void store_state(const RowLayerArgs& layer, int slot) const {
+    S* to = state_in(layer, slot);
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < kRowHeld; ++i) to[distance(g, i)] = state_[g][i];
+    }
+  }
+  // The head's q and k once they are there: the warp's groups of keys to shared memory, and the factors of both norms.
+  __device__ __forceinline__ float2 take_head(const uint64_t* words, uint32_t epoch) {
     uint32_t both[8];  // channels lane + 32 j of q and of k
-    take_words<32>(words + lane, both, epoch);
+    take_words(both, epoch, [&](int i) { return words + lane_ + 32 * i; });
     float squares[2] = {};
+    const int group = lane_ % kRowGroups, at = lane_ / kRowGroups;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const float x = __uint_as_float(both[j]);
       squares[j / 4] += x * x;
-      float* to = (j < 4 ? head.query : head.key)[group] + lane / kRowGroups + 32 / kRowGroups * (j % 4);
-      if (lane % kRowGroups == group) *to = x;
+      float* to = (j < 4 ? shared_.head.query : shared_.head.key)[group] + at + 32 / kRowGroups * (j % 4);
+      if (group / kGroups == part_) *to = x;
     }
     __syncwarp();
     return {1.f / sqrtf(static_cast<float>(row_shape::kDim)) / sqrtf(warp_sum(squares[0]) + 1e-6f),
             1.f / sqrtf(warp_sum(squares[1]) + 1e-6f)};
   }
-  static __device__ __forceinline__ void sync() { asm volatile("bar.sync 2, %0;" ::"n"(32 * kRowGroups) : "memory"); }
-  static __device__ __forceinline__ float sum_of(const float (&s)[kRowGroups][kRowColumns]) {
-    const int lane = threadIdx.x % 32;
-    return (s[0][lane] + s[1][lane]) + (s[2][lane] + s[3][lane]);
-  }
-  // The first four warps; `scale`: take_head.
-  __device__ __forceinline__ void renew(RowHead& head, float2 scale, float decay, float beta, RowScratch& scratch) {
-    const int lane = threadIdx.x % 32, group = threadIdx.x / 32;
-    const float of_query = scale.x, of_key = scale.y;
-    float old = 0.f, result = 0.f;
-#pragma unroll
-    for (int i = 0; i < kRowHeld; i += 4) {
-      float k[4];
-      load<4>(head.key[group] + i, k);
-#pragma unroll
-      for (int n = 0; n < 4; ++n) old = fmaf(k[n] * of_key, to_f32(state[i + n]), old);
-    }
-    head.sums[0][group][lane] = old;
+  // Over the keys of all groups, from those over the warp's.
+  __device__ __forceinline__ float sum_of(const float (&sums)[kGroups], int round) {
+    static_assert(kGroups == 2 && kRenewWarps == 2);
+    const float mine = sums[0] + sums[1];
+    shared_.head.sums[round][part_][lane_] = mine;
     sync();
-    const float written = beta * (value - decay * sum_of(head.sums[0]));
+    return mine + shared_.head.sums[round][1 - part_][lane_];
+  }
+  // The column's result.
+  __device__ __forceinline__ float renew(float2 scale, float value, float decay, float beta) {
+    float old[kGroups] = {}, result[kGroups] = {};
 #pragma unroll
     for (int i = 0; i < kRowHeld; i += 4) {
-      float k[4], q[4];
-      load<4>(head.key[group] + i, k);
-      load<4>(head.query[group] + i, q);
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const float now = fmaf(k[n] * of_key, written, decay * to_f32(state[i + n]));
-        result = fmaf(q[n] * of_query, now, result);
-        state[i + n] = from_f32<S>(now);
+      for (int g = 0; g < kGroups; ++g) {
+        float k[4];
+        load<4>(shared_.head.key[part_ * kGroups + g] + i, k);
+#pragma unroll
+        for (int n = 0; n < 4; ++n) old[g] = fmaf(k[n] * scale.y, to_f32(state_[g][i + n]), old[g]);
       }
     }
-    head.sums[1][group][lane] = result;
-    sync();
-    if (group == 0) scratch.results[place.column + lane] = from_f32<Bf16>(sum_of(head.sums[1]));
-  }
-  __device__ __forceinline__ float decay(float a) const {
-    const float x = a + bias;
-    const float softplus = x > 20.f ? x : log1pf(expf(x));
-    return expf(-expf(rate) * softplus);
-  }
-  __device__ __forceinline__ void store_state(const RowLayerArgs& layer, int slot) const {
-    S* to = state_in(layer, slot);
+    const float written = beta * (value - decay * sum_of(old, 0));
 #pragma unroll
-    for (int i = 0; i < kRowHeld; ++i) to[i * kStep] = state[i];
+    for (int i = 0; i < kRowHeld; i += 4) {
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) {
+        float k[4], q[4];
+        load<4>(shared_.head.key[part_ * kGroups + g] + i, k);
+        load<4>(shared_.head.query[part_ * kGroups + g] + i, q);
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          const float now = fmaf(k[n] * scale.y, written, decay * to_f32(state_[g][i + n]));
+          result[g] = fmaf(q[n] * scale.x, now, result[g]);
+          state_[g][i + n] = from_f32<S>(now);
+        }
+      }
+    }
+    return sum_of(result, 1);
   }
+
+  const RowLayersArgs& args_;
+  RowShared& shared_;
+  RowPlace place_;
+  int lane_, part_;
+  RowWindow window_;
+  S state_[kGroups][kRowHeld];
 };
 
-// A head's results, of which a lane has four neighbouring, normed and gated as delta_inputs.cuh does.
+// A head's gates and results, of which a lane has four neighbouring.
+__device__ __forceinline__ float4 row_gate(const uint2& z) {
+  return {silu(low_bf16(z.x)), silu(high_bf16(z.x)), silu(low_bf16(z.y)), silu(high_bf16(z.y))};
+}
+// Normed and gated as delta_inputs.cuh does.
 __device__ __forceinline__ uint2 row_gated(const uint2& results, const float4& gate, const float (&norm)[4],
                                            float eps) {
   float x[4] = {low_bf16(results.x), high_bf16(results.x), low_bf16(results.y), high_bf16(results.y)}, squares = 0.f;

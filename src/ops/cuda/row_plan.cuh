@@ -1,7 +1,9 @@
 #pragma once
 // What the fetching warp of row_layers.cu and the working ones agree on: which block has which part of the products, in
-// which order their weights come, where in shared memory, and how often the blocks meet.
-#include "ops/cuda/row_mixer.cuh"
+// which order their weights come, and where in shared memory.
+#include "ops/cuda/row_math.cuh"
+#include "ops/cuda/row_trace.cuh"
+#include "ops/cuda/row_words.cuh"
 
 namespace hylas::cuda {
 
@@ -22,6 +24,34 @@ constexpr int kDownScales = row_shape::kHidden / 128 * kDownBlocks;
 constexpr int kDownBytes = kRowTile * row_shape::kWidth;  // of an expert
 constexpr int kDownPieces = row_shape::kChoices / 2 + 1;  // two experts each, and the shared one
 static_assert(2 * kDownBytes == kPieceBytes && 2 * kDownBlocks == kRowWarps);
+
+constexpr int kHeadBlocks = 8;  // of a key head
+constexpr int kRowGroups = 4;  // of keys: key i * 4 + g belongs to group g
+constexpr int kRowHeld = row_shape::kDim / kRowGroups;
+constexpr int kRowKeys = kRowHeld + 8;  // a group's row: who goes through neighbouring keys meets no bank twice
+constexpr int kRowColumns = 32;         // of a state, of a block
+static_assert(row_shape::kValueHeads == 2 * row_shape::kKeyHeads && row_shape::kDim == 4 * kRowColumns &&
+              kGridBlocks == row_shape::kKeyHeads * kHeadBlocks);
+
+// Which part of a Gated DeltaNet the block has.
+struct RowPlace {
+  int key_head, rank, head, column;  // `column`: of all value heads' columns, the first
+  __device__ __forceinline__ RowPlace()
+      : key_head(static_cast<int>(blockIdx.x) / kHeadBlocks),
+        rank(static_cast<int>(blockIdx.x) % kHeadBlocks),
+        head(2 * key_head + rank / 4),
+        column(head * row_shape::kDim + rank % 4 * kRowColumns) {}
+};
+struct RowHead {
+  // Before the norm; a group's are written and read by its warp.
+  alignas(16) float query[kRowGroups][kRowKeys];
+  alignas(16) float key[kRowGroups][kRowKeys];
+  float sums[2][kRenewWarps][kRowColumns];
+};
+
+__device__ __forceinline__ float row_element(const RowVector& v, int at) {
+  return v.dtype == DType::kF32 ? static_cast<const float*>(v.data)[at] : to_f32(static_cast<const Bf16*>(v.data)[at]);
+}
 
 // Rows of a matrix, from `row` on.
 struct RowRows {
@@ -63,18 +93,6 @@ struct RowShared {
   float small[8 * 8];
   alignas(16) unsigned char exchange[kRowWarps][5][128];
   float weight[row_shape::kChoices];
-};
-
-// Which counts the blocks have to reach together, in this order in every layer.
-struct RowTargets {
-  unsigned mixed = 0, out = 0, middle = 0, up = 0, down = 0;
-  __device__ __forceinline__ void next(const RowLayerArgs& layer) {
-    mixed = down + (layer.qkv.data ? kGridBlocks : 0);
-    out = mixed + kGridBlocks;
-    middle = out + kMiddleTiles;
-    up = middle + kGridBlocks;
-    down = up + kGridBlocks;
-  }
 };
 
 }  // namespace hylas::cuda

@@ -6,7 +6,10 @@
 
 namespace hylas::cuda {
 
-constexpr int kRowWarps = 8, kRowThreads = 32 * kRowWarps;  // that work; one more warp fetches
+// Of a block: warps that multiply, then one that fetches, one that hands out what comes first, two that renew a state.
+constexpr int kRowWarps = 8, kRowThreads = 32 * kRowWarps;
+constexpr int kFetchWarp = kRowWarps, kHandWarp = kFetchWarp + 1, kRenewWarp = kHandWarp + 1, kRenewWarps = 2;
+constexpr int kBlockThreads = 32 * (kRenewWarp + kRenewWarps);
 constexpr int kPieceBytes = 16 << 10, kPieceScales = 16;
 constexpr int kGridBlocks = 128;
 
@@ -79,28 +82,17 @@ struct RowTake {
   }
 };
 
+// The multiplying warps.
 __device__ __forceinline__ void row_sync() { asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory"); }
-
-// Blocks of a grid that are all there, and count arrivals: the counter only grows within a launch.
-struct RowGrid {
-  unsigned* counter;
-  // All lanes of a warp; what they wrote is seen by whoever waits for it.
-  __device__ __forceinline__ void arrive() const {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
-  }
-  // One thread.
-  __device__ __forceinline__ void poll(unsigned target) const {
-    unsigned value;
-    do {
-      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
-    } while (value < target);
-  }
-  // All working threads. The last warp looks: the first one has come from its arrival.
-  __device__ __forceinline__ void wait(unsigned target) const {
-    if (threadIdx.x == kRowThreads - 1) poll(target);
-    row_sync();
-  }
-};
+// They say that sums of theirs are there, and other warps, `kOthers` of them, wait for it.
+template <int kBarrier, int kOthers>
+__device__ __forceinline__ void say_sums() {
+  asm volatile("bar.arrive %0, %1;" ::"n"(kBarrier), "n"(kRowThreads + 32 * kOthers) : "memory");
+}
+template <int kBarrier, int kOthers>
+__device__ __forceinline__ void wait_sums() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kRowThreads + 32 * kOthers) : "memory");
+}
+constexpr int kHeadSums = 3, kValueSums = 4, kGateSums = 5;  // barriers; 2: who renews
 
 }  // namespace hylas::cuda

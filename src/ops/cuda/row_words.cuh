@@ -2,37 +2,119 @@
 // What blocks of row_layers.cu hand each other: a value and its epoch in one word of eight bytes, which is written and
 // read whole. Who reads it sees by the epoch whether the value is there: one trip through the second-level cache, no
 // counter and no fence (NCCL's LL protocol).
-#include <cstdint>
+//
+// One buffer of each kind is enough for all layers. Every block waits, in every layer, for something of each other one
+// (all of the residual, twice), and puts its own share of the next residual only after all its warps have read what
+// they wanted before. So who puts a word again has seen of every block that it has read the one before.
+#include "ops/cuda/element.cuh"
+#include "ops/cuda/row_layers.h"
 
 namespace hylas::cuda {
+
+// Epochs of a launch, from that of its first layer on. The number is that of launches before it, which the last block
+// of each counts; epochs are never 0, as memory is at first.
+constexpr uint32_t kLaunchEpochs = 8;
+static_assert(kLaunchEpochs > kRowLayersMax);
+__device__ __forceinline__ uint32_t first_epoch(const unsigned* launches) {
+  return __ldcg(launches) * kLaunchEpochs + 1;
+}
 
 __device__ __forceinline__ void put_word(uint64_t* to, uint32_t value, uint32_t epoch) {
   asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(static_cast<uint64_t>(epoch) << 32 | value)
                : "memory");
 }
+// A value in bf16 and that of the odd lane behind it. All lanes of the warp; of even ones.
+__device__ __forceinline__ uint32_t pair_of(float value) {
+  const uint32_t mine = __bfloat16_as_ushort(from_f32<Bf16>(value));
+  return mine | __shfl_xor_sync(~0u, mine, 1) << 16;
+}
 
-// The thread's N values, kStep words from each other, once all of them are of this epoch.
-template <int kStep, int N>
-__device__ __forceinline__ void take_words(const uint64_t* from, uint32_t (&values)[N], uint32_t epoch) {
+// The thread's N values, from at(i) on, once all of them are of this epoch. What is there is not read again.
+template <int N, class At>
+__device__ __forceinline__ void take_words(uint32_t (&values)[N], uint32_t epoch, At at) {
+  uint64_t word[N] = {};
   bool there;
   do {
-    uint64_t word[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      asm volatile("ld.relaxed.gpu.global.b64 %0, [%1];" : "=l"(word[i]) : "l"(from + i * kStep) : "memory");
+      const uint32_t missing = static_cast<uint32_t>(word[i] >> 32) ^ epoch;
+      asm volatile(
+          "{\n"
+          ".reg .pred missing;\n"
+          "setp.ne.u32 missing, %1, 0;\n"
+          "@missing ld.relaxed.gpu.global.b64 %0, [%2];\n"
+          "}\n"
+          : "+l"(word[i])
+          : "r"(missing), "l"(at(i))
+          : "memory");
+    }
+    there = true;
+#pragma unroll
+    for (int i = 0; i < N; ++i) there = there && static_cast<uint32_t>(word[i] >> 32) == epoch;
+  } while (!there);
+#pragma unroll
+  for (int i = 0; i < N; ++i) values[i] = static_cast<uint32_t>(word[i]);
+}
+// The same of two neighbouring words each, 16 bytes.
+template <int N, class At>
+__device__ __forceinline__ void take_twins(uint2 (&values)[N], uint32_t epoch, At at) {
+  uint64_t word[N][2] = {};
+  bool there;
+  do {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const uint32_t missing =
+          (static_cast<uint32_t>(word[i][0] >> 32) ^ epoch) | (static_cast<uint32_t>(word[i][1] >> 32) ^ epoch);
+      asm volatile(
+          "{\n"
+          ".reg .pred missing;\n"
+          "setp.ne.u32 missing, %2, 0;\n"
+          "@missing ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%3];\n"
+          "}\n"
+          : "+l"(word[i][0]), "+l"(word[i][1])
+          : "r"(missing), "l"(at(i))
+          : "memory");
     }
     there = true;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      values[i] = static_cast<uint32_t>(word[i]);
-      there = there && static_cast<uint32_t>(word[i] >> 32) == epoch;
+      there = there && static_cast<uint32_t>(word[i][0] >> 32) == epoch &&
+              static_cast<uint32_t>(word[i][1] >> 32) == epoch;
     }
   } while (!there);
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    values[i] = {static_cast<uint32_t>(word[i][0]), static_cast<uint32_t>(word[i][1])};
+  }
 }
 
-// Epochs of a launch, from that of its first layer on. The number is that of launches before it, which the last block
-// of each counts; epochs are never 0, as memory is at first.
-constexpr uint32_t kLaunchEpochs = 8;
-__device__ __forceinline__ uint32_t first_epoch(const unsigned* launches) { return __ldcg(launches) * kLaunchEpochs + 1; }
+// The residual: of eight neighbouring values, which a thread reads, two twins of pairs of bf16.
+struct RowResidual {
+  alignas(16) uint64_t word[2][row_shape::kHidden / 8][2];
+
+  // Eight values of `thread`.
+  __device__ __forceinline__ uint4 take(int thread, uint32_t epoch) const {
+    uint2 of[2];
+    take_twins(of, epoch, [&](int i) { return word[i][thread]; });
+    return {of[0].x, of[0].y, of[1].x, of[1].y};
+  }
+  // Values from 16 * `tile` on of the warp's first 16 lanes. All lanes.
+  __device__ __forceinline__ void put(int tile, float value, uint32_t epoch) {
+    const uint32_t pair = pair_of(value);
+    const int lane = threadIdx.x % 32, n = lane / 2;
+    if (lane < 16 && lane % 2 == 0) put_word(&word[n % 4 / 2][2 * tile + n / 4][n % 2], pair, epoch);
+  }
+};
+
+// What the launch's multiprocessors hand each other. Pairs are of bf16.
+struct RowScratch {
+  alignas(16) uint64_t heads[row_shape::kKeyHeads][2 * row_shape::kDim];  // q and k, before the norm: f32
+  alignas(16) uint64_t gates[row_shape::kValues / 2];                    // z: pairs
+  alignas(16) uint64_t results[row_shape::kValues / 2];                  // of the delta rule: pairs
+  RowResidual mixed, fed;                                                // behind the mixer, behind the experts
+  alignas(16) uint64_t halves[row_shape::kChoices + 1][row_shape::kWidth / 2];  // the shared expert's last: pairs
+  uint64_t logits[row_shape::kExperts + 1];                                     // the shared expert's last: f32
+};
+static_assert(sizeof(RowScratch) <= kRowLayersScratch);
 
 }  // namespace hylas::cuda

@@ -1,21 +1,11 @@
 #pragma once
-// The working warps of row_layers.cu. A part of a layer begins with the weights that are there, in registers; then the
-// blocks meet, and what comes behind that is as little as can be: what the others wrote, products, sums. The first warp
-// writes the block's results and says that they are there.
-#include "ops/cuda/row_plan.cuh"
+// The multiplying warps of row_layers.cu. A part of a layer begins with the weights that are there, in registers; then
+// comes what other blocks wrote, and behind that is as little as can be: products, sums. The first warp hands the
+// block's results to the others.
+#include "ops/cuda/row_mixer.cuh"
 
 namespace hylas::cuda {
 
-static __device__ unsigned long long row_trace[4][24][160];  // DEV: [layer][mark][block]
-__device__ __forceinline__ void mark(int layer, int what) {  // DEV
-  if (threadIdx.x == 0) {
-    unsigned long long t;
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
-    row_trace[layer][what][blockIdx.x] = t;
-  }
-}
-
-template <class S>
 class RowWorker {
  public:
   __device__ RowWorker(const RowLayersArgs& args, RowShared& shared)
@@ -24,23 +14,24 @@ class RowWorker {
         ahead_(shared.ahead),
         from_(shared.slots),
         scratch_(*static_cast<RowScratch*>(args.scratch)),
-        grid_{args.counters},
         warp_(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0)),
         lane_(static_cast<int>(threadIdx.x) % 32),
         block_(static_cast<int>(blockIdx.x)) {}
 
   __device__ void run() {
     asm volatile("griddepcontrol.wait;" ::: "memory");
-    epoch_ = first_epoch(args_.counters + 2);
+    epoch_ = first_epoch(args_.counters + 1);
+    if (threadIdx.x < kRowTile) {
+      residual_ = to_f32(fresh<Bf16>(static_cast<const Bf16*>(args_.hidden) + block_ * kRowTile + threadIdx.x));
+    }
 #pragma unroll 1
-    for (int i = 0; i < args_.layers; ++i, ++epoch_) {
-      const RowLayerArgs& layer = args_.layer[i];
-      const unsigned before = targets_.down;
-      targets_.next(layer);
-      l_ = i;
-      mark(l_, 0);
-      if (layer.qkv.data) mix(layer, before);
-      mark(l_, 5);
+    for (l_ = 0;; ++l_, ++epoch_) {
+      mark(min(l_, 3), l_ < args_.layers ? 0 : 22);
+      if (l_ == args_.layers) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+      first();
+      if (l_ == args_.layers) break;
+      const RowLayerArgs& layer = args_.layer[l_];
+      mark(l_, 3);
       out(layer);
       mark(l_, 7);
       middle(layer);
@@ -49,12 +40,6 @@ class RowWorker {
       mark(l_, 12);
       down();
       mark(l_, 14);
-    }
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-    if (args_.products.matrix[0].data) {
-      products();
-    } else if (block_ == 0 && args_.next_norm) {
-      finish();
     }
     if (threadIdx.x == 0) leave();
   }
@@ -119,79 +104,92 @@ class RowWorker {
     put_sums(shared_.sums, at * kRowWarps + warp_, sums[0]);
     put_sums(shared_.sums, (at + 1) * kRowWarps + warp_, sums[1]);
   }
-  template <class From>
-  __device__ __forceinline__ void two(From& from, const Input& x, int at) {
-    const Tile first = tile(from), second = tile(from);
-    multiply_two(first, second, x, at);
-  }
-  // The norm of the row that the others have written, and its products over the tiles that came ahead.
-  __device__ __forceinline__ Input first_products(const void* norm, unsigned before) {
-    const uint4 weights = norm_weights(norm);
-    const Tile first = tile(ahead_), second = tile(ahead_);
-    grid_.wait(before);
-    mark(l_, 1);
-    norm_row(args_.hidden, weights, args_.eps, shared_.input);
-    mark(l_, 2);
-    const Input x = input();
-    multiply_two(first, second, x, 0);
-    two(ahead_, x, 2);
-    return x;
-  }
-  // The thread's element of the block's tile of the residual, which nobody else writes.
-  __device__ float residual() const {
-    return threadIdx.x < kRowTile ? fresh_bf16(args_.hidden, block_ * kRowTile + static_cast<int>(threadIdx.x)) : 0.f;
-  }
-  __device__ void put_residual(float value) const {
-    static_cast<Bf16*>(args_.hidden)[block_ * kRowTile + threadIdx.x] = from_f32<Bf16>(value);
-  }
 
-  __device__ void mix(const RowLayerArgs& layer, unsigned before) {
-    const int read = args_.state_read[0], write = args_.state_write[0];
-    RowMixing<S> part;
-    part.read(layer, read);
-    two(from_, first_products(layer.input_norm, before), kAheadTiles);
+  // The norm of what the layers before have made and its products: a mixer's, or those behind all layers; or the norm
+  // alone.
+  __device__ __forceinline__ void first() {
+    const bool behind = l_ == args_.layers;
+    const bool multiplies = behind ? args_.products.matrix[0].data != nullptr : args_.layer[l_].qkv.data != nullptr;
+    if (!multiplies && !(behind && block_ == 0 && args_.next_norm)) return;
+    const uint4 weights = norm_weights(behind ? args_.next_norm : args_.layer[l_].input_norm);
+    Tile one = {}, other = {};
+    if (multiplies) {
+      one = tile(ahead_);
+      other = tile(ahead_);
+    }
+    const int thread = static_cast<int>(threadIdx.x);
+    const uint4 raw = l_ == 0 ? fresh<uint4>(static_cast<const uint4*>(args_.hidden) + thread)
+                              : scratch_.fed.take(thread, epoch_ - 1);
+    mark(min(l_, 3), behind ? 23 : 1);
+    norm_row(raw, weights, args_.eps, shared_.input);
+    if (!behind) mark(l_, 2);
+    if (multiplies) {
+      first_products(one, other, behind);
+    } else {
+      static_cast<uint4*>(args_.normed)[thread] = reinterpret_cast<const uint4*>(shared_.input.values)[thread];
+    }
+  }
+  // Pairs of tiles: q and k; v; z. In between a and b.
+  __device__ __forceinline__ void first_products(Tile& one, Tile& other, bool behind) {
+    const int tiles = behind ? row_product_tiles() : kMixerTiles;
+    const Input x = input();
+#pragma unroll 1
+    for (int at = 0;; at += 2) {
+      multiply_two(one, other, x, at);
+      if (!behind && at == 0) say_sums<kHeadSums, 1>();
+      if (!behind && at == 2) gates();
+      if (at + 2 >= tiles) break;
+      if (at == 0) {
+        one = tile(ahead_);
+        other = tile(ahead_);
+      } else {
+        one = tile(from_);
+        if (!behind) other = tile(from_);  // else it counts for nothing
+      }
+    }
+    if (behind) {
+      put_products(tiles);
+    } else {
+      say_sums<kGateSums, 1>();
+    }
+  }
+  __device__ __forceinline__ void gates() {
     from_.begin();
     multiply_small(from_.data() + min(lane_ / 4, 1) * (row_shape::kHidden * sizeof(Bf16)), shared_.input.values,
                    shared_.small);
     from_.end();
-    row_sync();
-    mark(l_, 3);
-    part.hand_out(layer, shared_.sums, write, scratch_, epoch_);
-    if (part.renews()) {
-      part.read_state(layer, read);  // while q and k are on their way
-      const float decay = part.decay(small_total(shared_.small, 0)), beta = sigmoid(small_total(shared_.small, 1));
-      const float2 scale = part.take_head(scratch_.heads[part.place.key_head], shared_.head, epoch_);
-      mark(l_, 4);
-      part.renew(shared_.head, scale, decay, beta, scratch_);
-      mark(l_, 15);
-      if (warp_ == 0) grid_.arrive();
-      if (write >= 0) part.store_state(layer, write);  // nobody in this launch waits for it
-    }
+    say_sums<kValueSums, kRenewWarps>();
   }
-  __device__ void out(const RowLayerArgs& layer) {
+  __device__ __forceinline__ void put_products(int tiles) {
+    row_sync();
+    const int i = static_cast<int>(threadIdx.x) / kRowTile, output = static_cast<int>(threadIdx.x) % kRowTile;
+    if (i >= tiles) return;
+    const RowProductPlace place(i);
+    static_cast<Bf16*>(args_.products.out[place.matrix])[place.row + output] =
+        from_f32<Bf16>(total_of<kRowWarps>(shared_.sums, i * kRowWarps, output));
+  }
+
+  __device__ __forceinline__ void out(const RowLayerArgs& layer) {
     constexpr int kBlocks = 2 * kRowShare;
-    const bool mixes = layer.qkv.data != nullptr;
-    const float old = residual();
-    float norm[4] = {};
-    if (mixes) {
+    const Tile low = tile(from_), high = tile(from_);
+    uint2 raw[kBlocks];
+    const auto at = [&](int b) { return (warp_ + b * kRowWarps) * 128 + lane_ * 4; };
+    if (layer.qkv.data) {
+      float norm[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) norm[j] = row_element(layer.norm, lane_ * 4 + j);
-    }
-    const Tile low = tile(from_), high = tile(from_);
-    grid_.wait(targets_.mixed);
-    mark(l_, 6);
-    uint2 raw[kBlocks];
-    float4 gate[kBlocks];
-    const Bf16* mixed = mixes ? scratch_.results : static_cast<const Bf16*>(args_.mixed);
+      float4 gate[kBlocks];
+      take_twins(raw, epoch_, [&](int b) { return scratch_.gates + at(b) / 2; });
 #pragma unroll
-    for (int b = 0; b < kBlocks; ++b) {
-      const int at = (warp_ + b * kRowWarps) * 128 + lane_ * 4;
-      raw[b] = fresh<uint2>(mixed + at);
-      if (mixes) gate[b] = fresh<float4>(scratch_.gate + at);
-    }
-    if (mixes) {
+      for (int b = 0; b < kBlocks; ++b) gate[b] = row_gate(raw[b]);
+      mark(l_, 5);
+      take_twins(raw, epoch_, [&](int b) { return scratch_.results + at(b) / 2; });
+      mark(l_, 6);
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) raw[b] = row_gated(raw[b], gate[b], norm, layer.norm_eps);
+    } else {
+#pragma unroll
+      for (int b = 0; b < kBlocks; ++b) raw[b] = fresh<uint2>(static_cast<const Bf16*>(args_.mixed) + at(b));
     }
     float scale[kBlocks];
     quantize_blocks(raw, shared_.exchange[warp_], scale);
@@ -199,11 +197,11 @@ class RowWorker {
     multiply(low, exchanged(0, scale), sum);
     in_turn();
     multiply(high, exchanged(kRowShare, scale), sum);
-    put_sums(shared_.sums, warp_, sum);
+    put_sums(shared_.sums, RowSums::kOther * kRowWarps + warp_, sum);
     row_sync();
     if (warp_ != 0) return;
-    if (lane_ < kRowTile) put_residual(old + total_of<kRowWarps>(shared_.sums, 0, lane_));
-    grid_.arrive();
+    add_residual(total_of<kRowWarps>(shared_.sums, RowSums::kOther * kRowWarps, lane_ % kRowTile));
+    scratch_.mixed.put(block_, residual_, epoch_);
   }
   __device__ __forceinline__ Input exchanged(int first, const float (&scale)[2 * kRowShare]) const {
     Input x;
@@ -214,31 +212,35 @@ class RowWorker {
     }
     return x;
   }
-  __device__ void middle(const RowLayerArgs& layer) {
+  // To the lane's value of the block's tile, as memory would have it.
+  __device__ void add_residual(float value) { residual_ = to_f32(from_f32<Bf16>(value + residual_)); }
+
+  __device__ __forceinline__ void middle(const RowLayerArgs& layer) {
     const bool paired = block_ > kRouterTiles && block_ < kMiddleTiles;
     const uint4 weights = norm_weights(layer.post_norm);
     Tile shared = {};
     if (paired) shared = tile(from_);
-    grid_.wait(targets_.out);
+    const uint4 raw = scratch_.mixed.take(static_cast<int>(threadIdx.x), epoch_);
     mark(l_, 8);
-    norm_row(args_.hidden, weights, args_.eps, shared_.input);
+    norm_row(raw, weights, args_.eps, shared_.input);
     mark(l_, 9);
     x_ = input();
     if (block_ >= kMiddleTiles) return;
     if (paired) {
       float2 sum = {};
       multiply(shared, x_, sum);
-      put_sums(shared_.sums, warp_, sum);
+      put_sums(shared_.sums, RowSums::kOther * kRowWarps + warp_, sum);
     } else {
       small(block_ < kRouterTiles);
     }
     row_sync();
     if (warp_ != 0) return;
-    if (paired) put_halves(row_shape::kChoices, block_ - kRouterTiles - 1, 0);
-    if (!paired && lane_ < (block_ < kRouterTiles ? 8 : 1)) {
-      scratch_.logits[block_ * 8 + lane_] = small_total(shared_.small, lane_);
+    if (paired) {
+      const int tile = block_ - kRouterTiles - 1;
+      put_half(row_shape::kChoices, tile, RowSums::kOther * kRowWarps, lane_ < 8);
+    } else if (lane_ < (block_ < kRouterTiles ? 8 : 1)) {
+      put_word(scratch_.logits + block_ * 8 + lane_, __float_as_uint(small_total(shared_.small, lane_)), epoch_);
     }
-    grid_.arrive();
   }
   // Eight rows of bf16, of which the lane has its output's, or the only one.
   __device__ void small(bool eight) {
@@ -252,32 +254,32 @@ class RowWorker {
     from_.end();
     if (eight) from_.end();
   }
-  // silu(gate) * up of an expert's eight outputs of a tile; lanes 8 .. 31 have nothing to do.
-  __device__ void put_halves(int expert, int tile, int at) {
-    if (lane_ < 8) put_half(expert, tile, at, lane_);
-  }
-  __device__ void put_half(int expert, int tile, int at, int output) {
+  // silu(gate) * up of an expert's output of a tile, lane % 8, whose sums begin at `at`. All lanes of the warp; those
+  // that are not `wanted` put nothing.
+  __device__ __forceinline__ void put_half(int expert, int tile, int at, bool wanted) {
+    const int output = lane_ % 8;
     const float gate = to_f32(from_f32<Bf16>(total_of<kRowWarps>(shared_.sums, at, output)));
     const float up = to_f32(from_f32<Bf16>(total_of<kRowWarps>(shared_.sums, at, output + 8)));
-    scratch_.halves[expert][tile * 8 + output] = from_f32<Bf16>(silu(gate) * up);
+    const uint32_t pair = pair_of(silu(gate) * up);
+    if (wanted && lane_ % 2 == 0) put_word(scratch_.halves[expert] + tile * 4 + output / 2, pair, epoch_);
   }
-  // The fetching warp waits for the experts to be known, and so does who waits for their weights; so the sums before
-  // these have been read: the block has said what it made of them.
-  __device__ void up() {
+  __device__ __forceinline__ void up() {
     from_.begin();
     mark(l_, 11);
-    two(from_, x_, 0);
-    two(from_, x_, 2);
+#pragma unroll 1
+    for (int at = 0; at < kExpertTiles; at += 2) {
+      const Tile one = tile(from_), other = tile(from_);
+      multiply_two(one, other, x_, at);
+    }
     row_sync();
     if (warp_ != 0) return;
     const int i = lane_ / 8, t = block_ + i * kGridBlocks;
-    put_half(t / kWidthTiles, t % kWidthTiles, i * kRowWarps, lane_ % 8);
-    grid_.arrive();
+    put_half(t / kWidthTiles, t % kWidthTiles, i * kRowWarps, true);
   }
-  __device__ void down() {
+  __device__ __forceinline__ void down() {
+    constexpr int kSums = RowSums::kDown * kRowWarps;
     // Of a piece's two experts the warp has one, and of the last one's only one half of the warps.
     const int of = warp_ / kDownBlocks, block = warp_ % kDownBlocks;
-    const float old = residual();
     RowWeights w[kDownPieces];
     float factor[kDownPieces] = {};
 #pragma unroll
@@ -290,16 +292,14 @@ class RowWorker {
       factor[i] = from_.scale()[within * kDownBlocks + block];
       from_.end();
     }
-    grid_.wait(targets_.up);
-    mark(l_, 13);
-    const float logit = fresh<float>(scratch_.logits + row_shape::kExperts);
+    uint32_t logit[1];
+    take_words(logit, epoch_, [&](int) { return scratch_.logits + row_shape::kExperts; });
     uint2 raw[kDownPieces];
     float scale[kDownPieces];
-#pragma unroll
-    for (int i = 0; i < kDownPieces; ++i) {
-      const int expert = min(i * 2 + of, row_shape::kChoices);
-      raw[i] = fresh<uint2>(scratch_.halves[expert] + block * 128 + lane_ * 4);
-    }
+    take_twins(raw, epoch_, [&](int i) {
+      return scratch_.halves[min(i * 2 + of, row_shape::kChoices)] + block * 64 + lane_ * 2;
+    });
+    mark(l_, 13);
     quantize_blocks(raw, shared_.exchange[warp_], scale);
 #pragma unroll
     for (int i = 0; i < kDownPieces; ++i) {
@@ -310,53 +310,27 @@ class RowWorker {
       x.take(shared_.exchange[warp_][i]);
       const float2 part = multiply_block(w[i], x);
       const float by = factor[i] * scale[i];
-      put_sums(shared_.sums, expert * kDownBlocks + block, make_float2(fmaf(by, part.x, 0.f), fmaf(by, part.y, 0.f)));
+      put_sums(shared_.sums, kSums + expert * kDownBlocks + block,
+               make_float2(fmaf(by, part.x, 0.f), fmaf(by, part.y, 0.f)));
     }
     row_sync();
     if (warp_ != 0) return;
-    if (lane_ < kRowTile) put_residual(with_experts(logit) + old);
-    grid_.arrive();
-  }
-  __device__ float with_experts(float logit) const {
     float sum = 0.f;
 #pragma unroll
     for (int e = 0; e <= row_shape::kChoices; ++e) {
-      const float weight = e < row_shape::kChoices ? shared_.weight[e] : sigmoid(logit);
-      sum = fmaf(weight, total_of<kDownBlocks>(shared_.sums, e * kDownBlocks, lane_), sum);
+      const float weight = e < row_shape::kChoices ? shared_.weight[e] : sigmoid(__uint_as_float(logit[0]));
+      sum = fmaf(weight, total_of<kDownBlocks>(shared_.sums, kSums + e * kDownBlocks, lane_ % kRowTile), sum);
     }
-    return sum;
+    add_residual(sum);
+    scratch_.fed.put(block_, residual_, epoch_);
+    if (l_ + 1 < args_.layers || lane_ >= kRowTile) return;
+    static_cast<Bf16*>(args_.hidden)[block_ * kRowTile + lane_] = from_f32<Bf16>(residual_);
   }
-  // An attention's first products over the normed residual.
-  __device__ void products() {
-    const int tiles = row_product_tiles();
-    const Input x = first_products(args_.next_norm, targets_.down);
-    if (tiles > kAheadTiles) {
-      float2 sum = {};
-      multiply(tile(from_), x, sum);
-      put_sums(shared_.sums, kAheadTiles * kRowWarps + warp_, sum);
-    }
-    row_sync();
-    const int i = static_cast<int>(threadIdx.x) / kRowTile, output = static_cast<int>(threadIdx.x) % kRowTile;
-    if (i >= tiles) return;
-    const RowProductPlace place(i);
-    static_cast<Bf16*>(args_.products.out[place.matrix])[place.row + output] =
-        from_f32<Bf16>(total_of<kRowWarps>(shared_.sums, i * kRowWarps, output));
-  }
-  // Or only that norm.
-  __device__ void finish() {
-    const uint4 weights = norm_weights(args_.next_norm);
-    grid_.wait(targets_.down);
-    norm_row(args_.hidden, weights, args_.eps, shared_.input);
-    static_cast<uint4*>(args_.normed)[threadIdx.x] = reinterpret_cast<const uint4*>(shared_.input.values)[threadIdx.x];
-  }
-  // One thread, behind the block's last look at the counter: who leaves last leaves it as it was, and counts launches.
+  // One thread, when the block wants nothing more of the others: who leaves last counts the launch.
   __device__ void leave() const {
-    unsigned left;
-    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(left) : "l"(args_.counters + 1) : "memory");
-    if (left != kGridBlocks - 1) return;
+    if (atomicAdd(args_.counters, 1u) != kGridBlocks - 1) return;
     args_.counters[0] = 0;
-    args_.counters[1] = 0;
-    ++args_.counters[2];
+    ++args_.counters[1];
   }
 
   const RowLayersArgs& args_;
@@ -364,12 +338,11 @@ class RowWorker {
   RowTake<RowAhead> ahead_;
   RowTake<RowInTurn> from_;
   RowScratch& scratch_;
-  RowGrid grid_;
-  RowTargets targets_;
   int warp_, lane_, block_;
-  uint32_t epoch_ = 0;  // of the layer
-  Input x_;             // of the row that the experts read
   int l_ = 0;
+  uint32_t epoch_ = 0;   // of the layer
+  float residual_ = 0.f;  // of the block's tile, in the first warp
+  Input x_;              // of the row that the experts read
 };
 
 }  // namespace hylas::cuda
