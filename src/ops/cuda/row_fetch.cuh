@@ -22,21 +22,25 @@ class RowFetcher {
     for (int i = -1; i <= args_.layers; ++i) {
       if (first_ && i >= 0) rest(i);
       if (i == args_.layers) break;
-      if (first_ && i >= 0) out(args_.layer[i]);
+      if (first_ && i >= 0) {
+        out_soon(args_.layer[i]);
+        out(args_.layer[i]);
+        mark(i, 15);
+        middle(args_.layer[i]);
+        mark(i, 16);
+      }
       if (first_) ahead(i + 1);
       if (i < 0) continue;
       const RowLayerArgs& layer = args_.layer[i];
-      if (first_) {
-        middle(layer);
-        rest_soon(i + 1);
-      }
+      if (first_) rest_soon(i + 1);
+      mark(i, 17);
       __syncwarp();
       if (i == 0) {  // what is read from here on may have been written by a launch before
         asm volatile("griddepcontrol.wait;" ::: "memory");
         epoch = first_epoch(args_.counters + 1);
       }
       down(layer, route(layer, scratch.logits, epoch + i, i));
-      if (first_) out_soon(i + 1);
+      mark(i, 2);
     }
   }
 
@@ -83,9 +87,12 @@ class RowFetcher {
       prefetch_bytes(of.of.data + static_cast<int64_t>(of.row) * row_shape::kHidden, 2 * kPieceBytes);
     }
   }
-  __device__ void out_soon(int i) const {
+  __device__ void out_soon(const RowLayerArgs& layer) const {
     constexpr int kBytes = kRowTile * row_shape::kValues;
-    if (i < args_.layers) prefetch_bytes(args_.layer[i].out.data + static_cast<int64_t>(block_) * kBytes, kBytes);
+    prefetch_bytes(layer.out.data + static_cast<int64_t>(block_) * kBytes, kBytes);
+    const auto* norm = static_cast<const unsigned char*>(layer.norm.data);
+    const int bytes = row_shape::kDim * (layer.norm.dtype == DType::kF32 ? sizeof(float) : sizeof(Bf16));
+    for (int at = 0; norm && at < bytes; at += 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(norm + at));
   }
   // The rows of bf16 from `row` on.
   __device__ void small(const void* from, int row, int rows) {
@@ -102,18 +109,19 @@ class RowFetcher {
     to_.data(kRow, static_cast<const unsigned char*>(layer.b) + at, kRow);
     to_.end();
   }
-  // Half of K after the other, of each eight rows and the next eight.
+  // Half of K after the other, of each eight rows and the next eight. They take turns with what comes ahead, so that
+  // nothing but the first products has to be done before they are asked for.
   __device__ void out(const RowLayerArgs& layer) {
     using namespace row_shape;
 #pragma unroll 1
     for (int i = 0; i < 4; ++i) {
       const int half = i / 2, row = block_ * kRowTile + i % 2 * kRowPiece;
       const unsigned char* from = layer.out.data + static_cast<int64_t>(row) * kValues + half * kHidden;
-      to_.begin(kPieceBytes + kRowBlocks * sizeof(float));
+      ahead_.begin(kPieceBytes + kRowBlocks * sizeof(float));
 #pragma unroll 1
-      for (int r = 0; r < kRowPiece; ++r) to_.data(r * kHidden, from + r * kValues, kHidden);
-      to_.scale(0, layer.out.scale + (row / 128 * 2 + half) * kRowBlocks, kRowBlocks);
-      to_.end();
+      for (int r = 0; r < kRowPiece; ++r) ahead_.data(r * kHidden, from + r * kValues, kHidden);
+      ahead_.scale(0, layer.out.scale + (row / 128 * 2 + half) * kRowBlocks, kRowBlocks);
+      ahead_.end();
     }
   }
   __device__ void middle(const RowLayerArgs& layer) {
@@ -199,6 +207,7 @@ class RowFetcher {
 #pragma unroll 1
       for (; tile < (j + 1) * kWidthTiles; tile += kGridBlocks) {
         if (first_) expert_up(layer, static_cast<int>(id), tile % kWidthTiles);
+        if (tile == block_) mark(l, 18);
       }
     }
     if (lane < kChoices) shared_.weight[lane] = mine / sum;

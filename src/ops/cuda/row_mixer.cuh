@@ -64,10 +64,8 @@ __device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, const Ro
     if (!layer.qkv.data) continue;
     window.read(layer, read);
     wait_sums<kHeadSums, 1>();
-    mark(i, 15);
     const Bf16 newest = from_f32<Bf16>(row_total(shared.sums, 0));
     put_word(head, __float_as_uint(window.with(newest)), epoch);
-    mark(i, 16);
     if (write >= 0) window.move(layer, write, newest);
     wait_sums<kGateSums, 1>();
     const uint32_t pair = pair_of(row_total(shared.sums, 4));
@@ -99,15 +97,12 @@ class RowRenewer {
       window_.read(layer, read);
       const float bias = row_element(layer.dt_bias, place_.head), rate = row_element(layer.a_log, place_.head);
       wait_sums<kValueSums, kRenewWarps>();
-      mark(i, 17);
-      const Bf16 newest = from_f32<Bf16>(row_total(shared_.sums, 2));
+        const Bf16 newest = from_f32<Bf16>(row_total(shared_.sums, 2));
       const float value = window_.with(newest), decay = this->decay(small_total(shared_.small, 0) + bias, rate);
       const float beta = sigmoid(small_total(shared_.small, 1));
       const float2 scale = take_head(scratch.heads[place_.key_head], epoch);
-      mark(i, 18);
-      const uint32_t pair = pair_of(renew(scale, value, decay, beta));
+        const uint32_t pair = pair_of(renew(scale, value, decay, beta));
       if (part_ == 0 && lane_ % 2 == 0) put_word(scratch.results + (place_.column + lane_) / 2, pair, epoch);
-      mark(i, 19);
       if (write < 0) continue;
       if (part_ == 1) window_.move(layer, write, newest);
       store_state(layer, write);  // nobody in this launch waits for it

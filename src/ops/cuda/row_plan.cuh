@@ -79,8 +79,8 @@ __device__ __forceinline__ int row_product_tiles() {
   return kAheadTiles + (static_cast<int>(blockIdx.x) < kProductTiles - kAheadTiles * kGridBlocks);
 }
 
-// Pieces of the next layer's first products, fetched while it is not known yet which experts this one wants; and all
-// others in turn.
+// Pieces of the mixer's last product and the next layer's first ones, fetched while it is not known yet which experts
+// this one wants; and all others in turn.
 using RowAhead = RowSlots<2 * kAheadTiles>;
 using RowInTurn = RowSlots<5>;
 

@@ -19,6 +19,8 @@ class RowWorker {
         block_(static_cast<int>(blockIdx.x)) {}
 
   __device__ void run() {
+    weights_ = norm_weights(args_.layer[0].input_norm);
+    mark(0, 1);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     epoch_ = first_epoch(args_.counters + 1);
     if (threadIdx.x < kRowTile) {
@@ -45,7 +47,7 @@ class RowWorker {
   }
 
  private:
-  // The thread's weights of a norm over the row, fetched before the row is there.
+  // The thread's weights of a norm over the row, fetched long before the row is there.
   __device__ uint4 norm_weights(const void* weight) const { return static_cast<const uint4*>(weight)[threadIdx.x]; }
   // The row's blocks of the warp, and their scales.
   struct Input {
@@ -111,7 +113,6 @@ class RowWorker {
     const bool behind = l_ == args_.layers;
     const bool multiplies = behind ? args_.products.matrix[0].data != nullptr : args_.layer[l_].qkv.data != nullptr;
     if (!multiplies && !(behind && block_ == 0 && args_.next_norm)) return;
-    const uint4 weights = norm_weights(behind ? args_.next_norm : args_.layer[l_].input_norm);
     Tile one = {}, other = {};
     if (multiplies) {
       one = tile(ahead_);
@@ -120,9 +121,9 @@ class RowWorker {
     const int thread = static_cast<int>(threadIdx.x);
     const uint4 raw = l_ == 0 ? fresh<uint4>(static_cast<const uint4*>(args_.hidden) + thread)
                               : scratch_.fed.take(thread, epoch_ - 1);
-    mark(min(l_, 3), behind ? 23 : 1);
-    norm_row(raw, weights, args_.eps, shared_.input);
-    if (!behind) mark(l_, 2);
+    if (behind || l_ > 0) mark(min(l_, 3), behind ? 23 : 1);
+    norm_row(raw, weights_, args_.eps, shared_.input);
+    if (!behind) mark(l_, 4);
     if (multiplies) {
       first_products(one, other, behind);
     } else {
@@ -171,7 +172,9 @@ class RowWorker {
 
   __device__ __forceinline__ void out(const RowLayerArgs& layer) {
     constexpr int kBlocks = 2 * kRowShare;
-    const Tile low = tile(from_), high = tile(from_);
+    weights_ = norm_weights(layer.post_norm);
+    const Tile low = tile(ahead_), high = tile(ahead_);
+    mark(l_, 5);
     uint2 raw[kBlocks];
     const auto at = [&](int b) { return (warp_ + b * kRowWarps) * 128 + lane_ * 4; };
     if (layer.qkv.data) {
@@ -182,7 +185,7 @@ class RowWorker {
       take_twins(raw, epoch_, [&](int b) { return scratch_.gates + at(b) / 2; });
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) gate[b] = row_gate(raw[b]);
-      mark(l_, 5);
+      mark(l_, 19);
       take_twins(raw, epoch_, [&](int b) { return scratch_.results + at(b) / 2; });
       mark(l_, 6);
 #pragma unroll
@@ -217,12 +220,11 @@ class RowWorker {
 
   __device__ __forceinline__ void middle(const RowLayerArgs& layer) {
     const bool paired = block_ > kRouterTiles && block_ < kMiddleTiles;
-    const uint4 weights = norm_weights(layer.post_norm);
     Tile shared = {};
     if (paired) shared = tile(from_);
     const uint4 raw = scratch_.mixed.take(static_cast<int>(threadIdx.x), epoch_);
     mark(l_, 8);
-    norm_row(raw, weights, args_.eps, shared_.input);
+    norm_row(raw, weights_, args_.eps, shared_.input);
     mark(l_, 9);
     x_ = input();
     if (block_ >= kMiddleTiles) return;
@@ -264,6 +266,9 @@ class RowWorker {
     if (wanted && lane_ % 2 == 0) put_word(scratch_.halves[expert] + tile * 4 + output / 2, pair, epoch_);
   }
   __device__ __forceinline__ void up() {
+    if (l_ + 1 < args_.layers || args_.next_norm) {
+      weights_ = norm_weights(l_ + 1 < args_.layers ? args_.layer[l_ + 1].input_norm : args_.next_norm);
+    }
     from_.begin();
     mark(l_, 11);
 #pragma unroll 1
@@ -342,6 +347,7 @@ class RowWorker {
   int l_ = 0;
   uint32_t epoch_ = 0;   // of the layer
   float residual_ = 0.f;  // of the block's tile, in the first warp
+  uint4 weights_;         // of the norm that comes next
   Input x_;              // of the row that the experts read
 };
 
