@@ -49,7 +49,7 @@ class RowWorker {
  private:
   // The thread's weights of a norm over the row, fetched long before the row is there.
   __device__ uint4 norm_weights(const void* weight) const { return static_cast<const uint4*>(weight)[threadIdx.x]; }
-  // The row's blocks of the warp, and their scales.
+  // The row's blocks of the warp, and the scales of what multiply_block makes with them.
   struct Input {
     RowBlock block[kRowShare];
     float scale[kRowShare];
@@ -59,7 +59,7 @@ class RowWorker {
 #pragma unroll
     for (int b = 0; b < kRowShare; ++b) {
       x.block[b].take(shared_.input.e4m3 + (warp_ + b * kRowWarps) * 128);
-      x.scale[b] = shared_.input.scale[warp_ + b * kRowWarps];
+      x.scale[b] = shared_.input.scale[warp_ + b * kRowWarps] / kRowShrink;
     }
     return x;
   }
@@ -211,7 +211,7 @@ class RowWorker {
 #pragma unroll
     for (int b = 0; b < kRowShare; ++b) {
       x.block[b].take(shared_.exchange[warp_][first + b]);
-      x.scale[b] = scale[first + b];
+      x.scale[b] = scale[first + b] / kRowShrink;
     }
     return x;
   }
@@ -314,7 +314,7 @@ class RowWorker {
       RowBlock x;
       x.take(shared_.exchange[warp_][i]);
       const float2 part = multiply_block(w[i], x);
-      const float by = factor[i] * scale[i];
+      const float by = factor[i] * (scale[i] / kRowShrink);
       put_sums(shared_.sums, kSums + expert * kDownBlocks + block,
                make_float2(fmaf(by, part.x, 0.f), fmaf(by, part.y, 0.f)));
     }
