@@ -37,42 +37,20 @@ __device__ __forceinline__ float fresh_bf16(const void* from, int at) {
   return __uint_as_float(static_cast<uint32_t>(__ldcg(static_cast<const unsigned short*>(from) + at)) << 16);
 }
 
-// Four e4m3 values as two pairs in f16. The conversion of two takes eight cycles of a quarter of a multiprocessor, and
-// moving sign and magnitude to their places two for each of some five operations: half of the words go this way, half
-// that, at the same time. Moved values come out as 2^-8 of what they are, exactly; those on the other side that meet
-// converted ones are made that small instead.
-constexpr float kRowShrink = 0x1p-8f;
-__device__ __forceinline__ constexpr bool moves(int word) { return word % 2 == 0; }
-__device__ __forceinline__ uint32_t moved_even(uint32_t four) {
-  return ((four << 7) & 0x3f803f80u) | ((four << 8) & 0x80008000u);
-}
-__device__ __forceinline__ uint32_t moved_odd(uint32_t four) {
-  return ((four >> 1) & 0x3f803f80u) | (four & 0x80008000u);
-}
-
 // A block of 128 inputs on the side of the columns. Lanes of odd g have the two chunks of 64 in the other order, for
 // their columns and rows alike, so that reads of two neighbouring rows do not meet in shared memory's banks.
 struct RowBlock {
   uint32_t word[2][4][2];
   __device__ __forceinline__ void take(const unsigned char* e4m3) {
     const int lane = threadIdx.x % 32, odd = lane / 4 % 2, t = lane % 4;
-    const __half2 shrink = __float2half2_rn(kRowShrink);
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const uint4 chunk = *reinterpret_cast<const uint4*>(e4m3 + (c ^ odd) * 64 + t * 16);
       const uint32_t words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const uint32_t pair[2] = {e4m3_pair_to_f16(words[j]), e4m3_pair_to_f16(words[j] >> 16)};
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          if (moves(j)) {
-            word[c][j][i] = __byte_perm(pair[0], pair[1], i == 0 ? 0x5410 : 0x7632);
-          } else {
-            const __half2 small = __hmul2(*reinterpret_cast<const __half2*>(&pair[i]), shrink);
-            word[c][j][i] = *reinterpret_cast<const uint32_t*>(&small);
-          }
-        }
+        word[c][j][0] = e4m3_pair_to_f16(words[j]);
+        word[c][j][1] = e4m3_high_pair_to_f16(words[j]);
       }
     }
   }
@@ -108,7 +86,7 @@ struct RowWeights {
   }
 };
 
-// Sums over the block of outputs g and g + 8, the same in all lanes of a g; kRowShrink of them.
+// Sums over the block of outputs g and g + 8, the same in all lanes of a g.
 __device__ __forceinline__ float2 multiply_block(const RowWeights& w, const RowBlock& x) {
   float part[2][4] = {};
 #pragma unroll
@@ -117,14 +95,8 @@ __device__ __forceinline__ float2 multiply_block(const RowWeights& w, const RowB
     for (int c = 0; c < 2; ++c) {
       const uint32_t lows[4] = {w.low[c].x, w.low[c].y, w.low[c].z, w.low[c].w};
       const uint32_t highs[4] = {w.high[c].x, w.high[c].y, w.high[c].z, w.high[c].w};
-      const uint32_t low = lows[j], high = highs[j];
-      if (moves(j)) {
-        mma_f16(part[c], moved_even(low), moved_even(high), moved_odd(low), moved_odd(high), x.word[c][j][0],
-                x.word[c][j][1]);
-      } else {
-        mma_f16(part[c], e4m3_pair_to_f16(low), e4m3_pair_to_f16(high), e4m3_pair_to_f16(low >> 16),
-                e4m3_pair_to_f16(high >> 16), x.word[c][j][0], x.word[c][j][1]);
-      }
+      mma_f16(part[c], e4m3_pair_to_f16(lows[j]), e4m3_pair_to_f16(highs[j]), e4m3_high_pair_to_f16(lows[j]),
+              e4m3_high_pair_to_f16(highs[j]), x.word[c][j][0], x.word[c][j][1]);
     }
   }
   return threadIdx.x / 4 % 2 ? make_float2(part[0][1] + part[1][1], part[0][3] + part[1][3])

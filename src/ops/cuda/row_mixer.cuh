@@ -3,8 +3,10 @@
 // Eight blocks have a key head and its two value heads. Block r of them makes channels [16 r, +16) of q and of k, which
 // all eight want, and has columns [32 (r % 4), +32) of value head r / 4: of v, of the gate and of the state.
 //
-// Warps that multiply nothing do what comes behind the first products: one hands out q and k, which come first, and the
-// gate, which is wanted last; two have the state in their registers before the row is there.
+// Warps that multiply nothing do what comes behind the first products: one hands out q and k, which come first, and has
+// the gate, which is wanted last; two have the state in their registers before the row is there.
+#include <type_traits>
+
 #include "ops/cuda/row_plan.cuh"
 
 namespace hylas::cuda {
@@ -45,14 +47,13 @@ __device__ __forceinline__ float row_total(const RowSums& sums, int tiles) {
   return total_of<kRowWarps>(sums, (tiles + lane / kRowTile) * kRowWarps, lane % kRowTile);
 }
 
-// The warp that hands out q, k and the gate.
-__device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, const RowShared& shared) {
+// The warp that hands out q and k, and the gate to those that renew.
+__device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, RowShared& shared) {
   using namespace row_shape;
   const RowPlace place;
   const int lane = threadIdx.x % 32, channel = place.rank * kRowTile + lane % kRowTile;
   auto& scratch = *static_cast<RowScratch*>(args.scratch);
   uint64_t* const head = scratch.heads[place.key_head] + lane / kRowTile * kDim + channel;
-  uint64_t* const gate = scratch.gates + (place.column + lane) / 2;
   RowWindow window;
   window.channel = (lane / kRowTile * kKeyHeads + place.key_head) * kDim + channel;
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -68,8 +69,20 @@ __device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, const Ro
     put_word(head, __float_as_uint(window.with(newest)), epoch);
     if (write >= 0) window.move(layer, write, newest);
     wait_sums<kGateSums, 1>();
-    const uint32_t pair = pair_of(row_total(shared.sums, 4));
-    if (lane % 2 == 0) put_word(gate, pair, epoch);
+    shared.head.gate[lane] = silu(to_f32(from_f32<Bf16>(row_total(shared.sums, 4))));
+    asm volatile("bar.arrive 6, %0;" ::"n"(32 + 32 * kRenewWarps) : "memory");
+  }
+}
+
+// As from_f32, in fewer steps.
+template <class S>
+__device__ __forceinline__ S held(float x) {
+  if constexpr (std::is_same_v<S, F16>) {
+    asm("min.NaN.f32 %0, %0, 0f477fe000;" : "+f"(x));
+    asm("max.NaN.f32 %0, %0, 0fc77fe000;" : "+f"(x));
+    return __float2half_rn(x);
+  } else {
+    return from_f32<S>(x);
   }
 }
 
@@ -102,7 +115,12 @@ class RowRenewer {
       const float beta = sigmoid(small_total(shared_.small, 1));
       const float2 scale = take_head(scratch.heads[place_.key_head], epoch);
         const uint32_t pair = pair_of(renew(scale, value, decay, beta));
-      if (part_ == 0 && lane_ % 2 == 0) put_word(scratch.results + (place_.column + lane_) / 2, pair, epoch);
+      asm volatile("bar.sync 6, %0;" ::"n"(32 + 32 * kRenewWarps) : "memory");
+      if (part_ == 0 && lane_ % 2 == 0) {
+        const int word = (place_.rank % 4 * kRowColumns + lane_) / 2;
+        const float2 gate = *reinterpret_cast<const float2*>(shared_.head.gate + lane_);
+        put_result(scratch.results[place_.head] + word % 2 * kResultStep + word / 2, gate, pair, epoch);
+      }
       if (write < 0) continue;
       if (part_ == 1) window_.move(layer, write, newest);
       store_state(layer, write);  // nobody in this launch waits for it
@@ -195,7 +213,7 @@ class RowRenewer {
         for (int n = 0; n < 4; ++n) {
           const float now = fmaf(k[n] * scale.y, written, decay * to_f32(state_[g][i + n]));
           result[g] = fmaf(q[n] * scale.x, now, result[g]);
-          state_[g][i + n] = from_f32<S>(now);
+          state_[g][i + n] = held<S>(now);
         }
       }
     }
@@ -210,20 +228,16 @@ class RowRenewer {
   S state_[kGroups][kRowHeld];
 };
 
-// A head's gates and results, of which a lane has four neighbouring.
-__device__ __forceinline__ float4 row_gate(const uint2& z) {
-  return {silu(low_bf16(z.x)), silu(high_bf16(z.x)), silu(low_bf16(z.y)), silu(high_bf16(z.y))};
-}
-// Normed and gated as delta_inputs.cuh does.
-__device__ __forceinline__ uint2 row_gated(const uint2& results, const float4& gate, const float (&norm)[4],
-                                           float eps) {
-  float x[4] = {low_bf16(results.x), high_bf16(results.x), low_bf16(results.y), high_bf16(results.y)}, squares = 0.f;
-  const float gates[4] = {gate.x, gate.y, gate.z, gate.w};
+// A head's results, of which a lane has four neighbouring, normed and gated as delta_inputs.cuh does.
+__device__ __forceinline__ uint2 row_gated(const RowResult (&results)[2], const float (&norm)[4], float eps) {
+  float x[4] = {low_bf16(results[0].pair), high_bf16(results[0].pair), low_bf16(results[1].pair),
+                high_bf16(results[1].pair)};
+  float squares = 0.f;
 #pragma unroll
   for (int j = 0; j < 4; ++j) squares += x[j] * x[j];
   const float scale = 1.f / sqrtf(warp_sum(squares) / static_cast<float>(row_shape::kDim) + eps);
 #pragma unroll
-  for (int j = 0; j < 4; ++j) x[j] = norm[j] * (x[j] * scale) * gates[j];
+  for (int j = 0; j < 4; ++j) x[j] = norm[j] * (x[j] * scale) * results[j / 2].gate[j % 2];
   alignas(8) Bf16 rounded[4];
   store<4>(rounded, x);
   return *reinterpret_cast<const uint2*>(rounded);

@@ -47,6 +47,7 @@ struct RowHead {
   alignas(16) float query[kRowGroups][kRowKeys];
   alignas(16) float key[kRowGroups][kRowKeys];
   float sums[2][kRenewWarps][kRowColumns];
+  float gate[kRowColumns];
 };
 
 __device__ __forceinline__ float row_element(const RowVector& v, int at) {

@@ -93,6 +93,7 @@ template <int kBarrier, int kOthers>
 __device__ __forceinline__ void wait_sums() {
   asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kRowThreads + 32 * kOthers) : "memory");
 }
-constexpr int kHeadSums = 3, kValueSums = 4, kGateSums = 5;  // barriers; 2: who renews
+// Barriers; 2: who renews, 6: who renews and who hands them the gate.
+constexpr int kHeadSums = 3, kValueSums = 4, kGateSums = 5;
 
 }  // namespace hylas::cuda

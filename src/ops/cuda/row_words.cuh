@@ -88,6 +88,62 @@ __device__ __forceinline__ void take_twins(uint2 (&values)[N], uint32_t epoch, A
   }
 }
 
+// Two channels' results of the delta rule, a pair of bf16, and their gates, in one word of 16 bytes.
+struct alignas(16) RowResult {
+  float gate[2];
+  uint32_t pair, epoch;
+};
+__device__ __forceinline__ void put_result(RowResult* to, float2 gate, uint32_t pair, uint32_t epoch) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 low, high;\n"
+      ".reg .b128 word;\n"
+      "mov.b64 low, {%1, %2};\n"
+      "mov.b64 high, {%3, %4};\n"
+      "mov.b128 word, {low, high};\n"
+      "st.relaxed.gpu.global.b128 [%0], word;\n"
+      "}\n" ::"l"(to),
+      "f"(gate.x), "f"(gate.y), "r"(pair), "r"(epoch)
+      : "memory");
+}
+__device__ __forceinline__ void look_at_result(RowResult& word, const RowResult* from, uint32_t missing) {
+  asm volatile(
+      "{\n"
+      ".reg .pred missing;\n"
+      ".reg .b64 low, high;\n"
+      ".reg .b128 word;\n"
+      "mov.b64 low, {%0, %1};\n"
+      "mov.b64 high, {%2, %3};\n"
+      "mov.b128 word, {low, high};\n"
+      "setp.ne.u32 missing, %4, 0;\n"
+      "@missing ld.relaxed.gpu.global.b128 word, [%5];\n"
+      "mov.b128 {low, high}, word;\n"
+      "mov.b64 {%0, %1}, low;\n"
+      "mov.b64 {%2, %3}, high;\n"
+      "}\n"
+      : "+f"(word.gate[0]), "+f"(word.gate[1]), "+r"(word.pair), "+r"(word.epoch)
+      : "r"(missing), "l"(from)
+      : "memory");
+}
+// The lane's two words of each of N heads, from at(i) on: a head's even words come before its odd ones.
+constexpr int kResultStep = row_shape::kDim / 4;
+template <int N, class At>
+__device__ __forceinline__ void take_results(RowResult (&words)[N][2], uint32_t epoch, At at) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) words[i][0] = words[i][1] = {};
+  bool there;
+  do {
+    there = true;
+#pragma unroll
+    for (int i = 0; i < 2 * N; ++i) {
+      RowResult& word = words[i / 2][i % 2];
+      look_at_result(word, at(i / 2) + i % 2 * kResultStep, word.epoch ^ epoch);
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * N; ++i) there = there && words[i / 2][i % 2].epoch == epoch;
+  } while (!there);
+}
+
 // The residual: of eight neighbouring values, which a thread reads, two twins of pairs of bf16.
 struct RowResidual {
   alignas(16) uint64_t word[2][row_shape::kHidden / 8][2];
@@ -109,8 +165,7 @@ struct RowResidual {
 // What the launch's multiprocessors hand each other. Pairs are of bf16.
 struct RowScratch {
   alignas(16) uint64_t heads[row_shape::kKeyHeads][2 * row_shape::kDim];  // q and k, before the norm: f32
-  alignas(16) uint64_t gates[row_shape::kValues / 2];                    // z: pairs
-  alignas(16) uint64_t results[row_shape::kValues / 2];                  // of the delta rule: pairs
+  RowResult results[row_shape::kValueHeads][row_shape::kDim / 2];
   RowResidual mixed, fed;                                                // behind the mixer, behind the experts
   alignas(16) uint64_t halves[row_shape::kChoices + 1][row_shape::kWidth / 2];  // the shared expert's last: pairs
   uint64_t logits[row_shape::kExperts + 1];                                     // the shared expert's last: f32

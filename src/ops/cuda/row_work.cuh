@@ -49,7 +49,7 @@ class RowWorker {
  private:
   // The thread's weights of a norm over the row, fetched long before the row is there.
   __device__ uint4 norm_weights(const void* weight) const { return static_cast<const uint4*>(weight)[threadIdx.x]; }
-  // The row's blocks of the warp, and the scales of what multiply_block makes with them.
+  // The row's blocks of the warp, and their scales.
   struct Input {
     RowBlock block[kRowShare];
     float scale[kRowShare];
@@ -59,7 +59,7 @@ class RowWorker {
 #pragma unroll
     for (int b = 0; b < kRowShare; ++b) {
       x.block[b].take(shared_.input.e4m3 + (warp_ + b * kRowWarps) * 128);
-      x.scale[b] = shared_.input.scale[warp_ + b * kRowWarps] / kRowShrink;
+      x.scale[b] = shared_.input.scale[warp_ + b * kRowWarps];
     }
     return x;
   }
@@ -98,13 +98,11 @@ class RowWorker {
       sum.y = fmaf(t.high[b] * x.scale[b], part.y, sum.y);
     }
   }
-  // Tiles `at` and the next one of the block's.
-  __device__ __forceinline__ void multiply_two(const Tile& first, const Tile& second, const Input& x, int at) {
-    float2 sums[2] = {};
-    multiply(first, x, sums[0]);
-    multiply(second, x, sums[1]);
-    put_sums(shared_.sums, at * kRowWarps + warp_, sums[0]);
-    put_sums(shared_.sums, (at + 1) * kRowWarps + warp_, sums[1]);
+  // Of the block's tile `at`.
+  __device__ __forceinline__ void multiply_tile(const Tile& t, const Input& x, int at) {
+    float2 sum = {};
+    multiply(t, x, sum);
+    put_sums(shared_.sums, at * kRowWarps + warp_, sum);
   }
 
   // The norm of what the layers before have made and its products: a mixer's, or those behind all layers; or the norm
@@ -130,22 +128,24 @@ class RowWorker {
       static_cast<uint4*>(args_.normed)[thread] = reinterpret_cast<const uint4*>(shared_.input.values)[thread];
     }
   }
-  // Pairs of tiles: q and k; v; z. In between a and b.
+  // Pairs of tiles: q and k; v; z. In between a and b. While a tile is multiplied the next one comes to registers.
   __device__ __forceinline__ void first_products(Tile& one, Tile& other, bool behind) {
     const int tiles = behind ? row_product_tiles() : kMixerTiles;
     const Input x = input();
 #pragma unroll 1
     for (int at = 0;; at += 2) {
-      multiply_two(one, other, x, at);
-      if (!behind && at == 0) say_sums<kHeadSums, 1>();
+      const bool more = at + 2 < tiles;
+      multiply_tile(one, x, at);
       if (!behind && at == 2) gates();
-      if (at + 2 >= tiles) break;
+      if (more) one = at == 0 ? tile(ahead_) : tile(from_);
+      multiply_tile(other, x, at + 1);
+      if (!behind && at == 0) say_sums<kHeadSums, 1>();
+      if (!behind && at == 2) say_sums<kValueSums, kRenewWarps>();
+      if (!more) break;
       if (at == 0) {
-        one = tile(ahead_);
         other = tile(ahead_);
-      } else {
-        one = tile(from_);
-        if (!behind) other = tile(from_);  // else it counts for nothing
+      } else if (!behind) {  // else it counts for nothing
+        other = tile(from_);
       }
     }
     if (behind) {
@@ -159,7 +159,6 @@ class RowWorker {
     multiply_small(from_.data() + min(lane_ / 4, 1) * (row_shape::kHidden * sizeof(Bf16)), shared_.input.values,
                    shared_.small);
     from_.end();
-    say_sums<kValueSums, kRenewWarps>();
   }
   __device__ __forceinline__ void put_products(int tiles) {
     row_sync();
@@ -181,15 +180,11 @@ class RowWorker {
       float norm[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) norm[j] = row_element(layer.norm, lane_ * 4 + j);
-      float4 gate[kBlocks];
-      take_twins(raw, epoch_, [&](int b) { return scratch_.gates + at(b) / 2; });
-#pragma unroll
-      for (int b = 0; b < kBlocks; ++b) gate[b] = row_gate(raw[b]);
-      mark(l_, 19);
-      take_twins(raw, epoch_, [&](int b) { return scratch_.results + at(b) / 2; });
+      RowResult result[kBlocks][2];
+      take_results(result, epoch_, [&](int b) { return scratch_.results[warp_ + b * kRowWarps] + lane_; });
       mark(l_, 6);
 #pragma unroll
-      for (int b = 0; b < kBlocks; ++b) raw[b] = row_gated(raw[b], gate[b], norm, layer.norm_eps);
+      for (int b = 0; b < kBlocks; ++b) raw[b] = row_gated(result[b], norm, layer.norm_eps);
     } else {
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) raw[b] = fresh<uint2>(static_cast<const Bf16*>(args_.mixed) + at(b));
@@ -211,7 +206,7 @@ class RowWorker {
 #pragma unroll
     for (int b = 0; b < kRowShare; ++b) {
       x.block[b].take(shared_.exchange[warp_][first + b]);
-      x.scale[b] = scale[first + b] / kRowShrink;
+      x.scale[b] = scale[first + b];
     }
     return x;
   }
@@ -271,10 +266,13 @@ class RowWorker {
     }
     from_.begin();
     mark(l_, 11);
+    Tile one = tile(from_);
 #pragma unroll 1
     for (int at = 0; at < kExpertTiles; at += 2) {
-      const Tile one = tile(from_), other = tile(from_);
-      multiply_two(one, other, x_, at);
+      const Tile other = tile(from_);
+      multiply_tile(one, x_, at);
+      if (at + 2 < kExpertTiles) one = tile(from_);
+      multiply_tile(other, x_, at + 1);
     }
     row_sync();
     if (warp_ != 0) return;
@@ -314,7 +312,7 @@ class RowWorker {
       RowBlock x;
       x.take(shared_.exchange[warp_][i]);
       const float2 part = multiply_block(w[i], x);
-      const float by = factor[i] * (scale[i] / kRowShrink);
+      const float by = factor[i] * scale[i];
       put_sums(shared_.sums, kSums + expert * kDownBlocks + block,
                make_float2(fmaf(by, part.x, 0.f), fmaf(by, part.y, 0.f)));
     }
