@@ -172,6 +172,7 @@ class RowFetcher {
     const int lane = threadIdx.x % 32;
     int tile = block_;
     uint32_t bits[kHeld];
+    LogitsSoon::wait();
     take_words(bits, epoch, [&](int i) { return logits + lane + 32 * i; });
     mark(l, 20);
     float highest = -INFINITY;

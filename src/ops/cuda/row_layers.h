@@ -70,7 +70,7 @@ struct RowLayersArgs {
   void* scratch = nullptr;       // kRowLayersScratch bytes
   unsigned* counters = nullptr;  // kRowLayersCounters bytes
 };
-constexpr size_t kRowLayersScratch = 128 << 10, kRowLayersCounters = 256;
+constexpr size_t kRowLayersScratch = 160 << 10, kRowLayersCounters = 256;
 
 // The blocks all have to run at the same time: whether the device has the room.
 bool row_layers_fit();

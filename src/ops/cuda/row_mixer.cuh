@@ -64,13 +64,13 @@ __device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, RowShare
     const RowLayerArgs& layer = args.layer[i];
     if (!layer.qkv.data) continue;
     window.read(layer, read);
-    wait_sums<kHeadSums, 1>();
+    HeadSums::wait();
     const Bf16 newest = from_f32<Bf16>(row_total(shared.sums, 0));
     put_word(head, __float_as_uint(window.with(newest)), epoch);
     if (write >= 0) window.move(layer, write, newest);
-    wait_sums<kGateSums, 1>();
+    GateSums::wait();
     shared.head.gate[lane] = silu(to_f32(from_f32<Bf16>(row_total(shared.sums, 4))));
-    asm volatile("bar.arrive 6, %0;" ::"n"(32 + 32 * kRenewWarps) : "memory");
+    GatesMade::say();
   }
 }
 
@@ -109,18 +109,19 @@ class RowRenewer {
       read_state(layer, read);
       window_.read(layer, read);
       const float bias = row_element(layer.dt_bias, place_.head), rate = row_element(layer.a_log, place_.head);
-      wait_sums<kValueSums, kRenewWarps>();
+      ValueSums::wait();
         const Bf16 newest = from_f32<Bf16>(row_total(shared_.sums, 2));
       const float value = window_.with(newest), decay = this->decay(small_total(shared_.small, 0) + bias, rate);
       const float beta = sigmoid(small_total(shared_.small, 1));
       const float2 scale = take_head(scratch.heads[place_.key_head], epoch);
         const uint32_t pair = pair_of(renew(scale, value, decay, beta));
-      asm volatile("bar.sync 6, %0;" ::"n"(32 + 32 * kRenewWarps) : "memory");
+      GatesMade::wait();
       if (part_ == 0 && lane_ % 2 == 0) {
         const int word = (place_.rank % 4 * kRowColumns + lane_) / 2;
         const float2 gate = *reinterpret_cast<const float2*>(shared_.head.gate + lane_);
         put_result(scratch.results[place_.head] + word % 2 * kResultStep + word / 2, gate, pair, epoch);
       }
+      ResultsSoon::say();
       if (write < 0) continue;
       if (part_ == 1) window_.move(layer, write, newest);
       store_state(layer, write);  // nobody in this launch waits for it
@@ -130,7 +131,6 @@ class RowRenewer {
  private:
   static constexpr int kGroups = kRowGroups / kRenewWarps;  // a warp's
 
-  __device__ static void sync() { asm volatile("bar.sync 2, %0;" ::"n"(32 * kRenewWarps) : "memory"); }
   __device__ static float decay(float x, float rate) {
     const float softplus = x > 20.f ? x : log1pf(expf(x));
     return expf(-expf(rate) * softplus);
@@ -185,7 +185,7 @@ class RowRenewer {
     static_assert(kGroups == 2 && kRenewWarps == 2);
     const float mine = sums[0] + sums[1];
     shared_.head.sums[round][part_][lane_] = mine;
-    sync();
+    RenewSync::wait();
     return mine + shared_.head.sums[round][1 - part_][lane_];
   }
   // The column's result.

@@ -84,16 +84,25 @@ struct RowTake {
 
 // The multiplying warps.
 __device__ __forceinline__ void row_sync() { asm volatile("bar.sync 1, %0;" ::"n"(kRowThreads) : "memory"); }
-// They say that sums of theirs are there, and other warps, `kOthers` of them, wait for it.
-template <int kBarrier, int kOthers>
-__device__ __forceinline__ void say_sums() {
-  asm volatile("bar.arrive %0, %1;" ::"n"(kBarrier), "n"(kRowThreads + 32 * kOthers) : "memory");
-}
-template <int kBarrier, int kOthers>
-__device__ __forceinline__ void wait_sums() {
-  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kRowThreads + 32 * kOthers) : "memory");
-}
-// Barriers; 2: who renews, 6: who renews and who hands them the gate.
-constexpr int kHeadSums = 3, kValueSums = 4, kGateSums = 5;
+
+// Barriers of some warps that say something, and others that wait for it.
+template <int kId_, int kWarps>
+struct RowSignal {
+  __device__ __forceinline__ static void say() {
+    asm volatile("bar.arrive %0, %1;" ::"n"(kId_), "n"(32 * kWarps) : "memory");
+  }
+  __device__ __forceinline__ static void wait() {
+    asm volatile("bar.sync %0, %1;" ::"n"(kId_), "n"(32 * kWarps) : "memory");
+  }
+};
+using RenewSync = RowSignal<2, kRenewWarps>;
+// Sums of first products are there.
+using HeadSums = RowSignal<3, kRowWarps + 1>;
+using ValueSums = RowSignal<4, kRowWarps + kRenewWarps>;
+using GateSums = RowSignal<5, kRowWarps + 1>;
+using GatesMade = RowSignal<6, 1 + kRenewWarps>;
+// What others hand out will be there soon, since this block is as far: before, nobody looks.
+using ResultsSoon = RowSignal<7, kRowWarps + kRenewWarps>;
+using LogitsSoon = RowSignal<8, kRowWarps + 1>;
 
 }  // namespace hylas::cuda

@@ -144,21 +144,24 @@ __device__ __forceinline__ void take_results(RowResult (&words)[N][2], uint32_t 
   } while (!there);
 }
 
-// The residual: of eight neighbouring values, which a thread reads, two twins of pairs of bf16.
+// The residual: of eight neighbouring values, which a thread reads, two twins of pairs of bf16. All blocks look for the
+// same words at the same time; copies, each for some of the blocks, spread them over more of the cache.
 struct RowResidual {
-  alignas(16) uint64_t word[2][row_shape::kHidden / 8][2];
+  static constexpr int kCopies = 4;
+  alignas(16) uint64_t word[kCopies][2][row_shape::kHidden / 8][2];
 
   // Eight values of `thread`.
   __device__ __forceinline__ uint4 take(int thread, uint32_t epoch) const {
     uint2 of[2];
-    take_twins(of, epoch, [&](int i) { return word[i][thread]; });
+    take_twins(of, epoch, [&](int i) { return word[blockIdx.x % kCopies][i][thread]; });
     return {of[0].x, of[0].y, of[1].x, of[1].y};
   }
   // Values from 16 * `tile` on of the warp's first 16 lanes. All lanes.
   __device__ __forceinline__ void put(int tile, float value, uint32_t epoch) {
-    const uint32_t pair = pair_of(value);
-    const int lane = threadIdx.x % 32, n = lane / 2;
-    if (lane < 16 && lane % 2 == 0) put_word(&word[n % 4 / 2][2 * tile + n / 4][n % 2], pair, epoch);
+    static_assert(kCopies * 8 == 32);
+    const int lane = threadIdx.x % 32, n = lane % 8;
+    const uint32_t pair = __shfl_sync(~0u, pair_of(value), 2 * n);
+    put_word(&word[lane / 8][n / 2 % 2][2 * tile + n / 4][n % 2], pair, epoch);
   }
 };
 

@@ -139,8 +139,8 @@ class RowWorker {
       if (!behind && at == 2) gates();
       if (more) one = at == 0 ? tile(ahead_) : tile(from_);
       multiply_tile(other, x, at + 1);
-      if (!behind && at == 0) say_sums<kHeadSums, 1>();
-      if (!behind && at == 2) say_sums<kValueSums, kRenewWarps>();
+      if (!behind && at == 0) HeadSums::say();
+      if (!behind && at == 2) ValueSums::say();
       if (!more) break;
       if (at == 0) {
         other = tile(ahead_);
@@ -151,7 +151,7 @@ class RowWorker {
     if (behind) {
       put_products(tiles);
     } else {
-      say_sums<kGateSums, 1>();
+      GateSums::say();
     }
   }
   __device__ __forceinline__ void gates() {
@@ -180,6 +180,7 @@ class RowWorker {
       float norm[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) norm[j] = row_element(layer.norm, lane_ * 4 + j);
+      ResultsSoon::wait();
       RowResult result[kBlocks][2];
       take_results(result, epoch_, [&](int b) { return scratch_.results[warp_ + b * kRowWarps] + lane_; });
       mark(l_, 6);
@@ -219,6 +220,7 @@ class RowWorker {
     if (paired) shared = tile(from_);
     const uint4 raw = scratch_.mixed.take(static_cast<int>(threadIdx.x), epoch_);
     mark(l_, 8);
+    LogitsSoon::say();
     norm_row(raw, weights_, args_.eps, shared_.input);
     mark(l_, 9);
     x_ = input();
