@@ -1,5 +1,5 @@
-// Sums over GPUs of one host, in recorded steps: the engine's over peer memory beside NCCL's, for a step's sizes; and
-// tokens on their way to the experts of other GPUs and back.
+// Sums over GPUs of one host, in recorded steps: the engine's over peer memory beside NCCL's, for a step's sizes; many
+// rows' sums with the norms behind them; and tokens on their way to the experts of other GPUs and back.
 //   gpu_peer_bench [GPUS]        default: 2, 4, 8, as many as there are
 // The engine's sum takes f32 and adds in a fixed order, whatever the number of ranks; NCCL is asked for f32 and for
 // bf16. The bound: each rank sends and receives 2 (n - 1) / n of the bytes at 450 GB/s, NVLink's 18 links in one
@@ -60,6 +60,7 @@ class Group {
   }
 
   int32_t size() const { return static_cast<int32_t>(ops_.size()); }
+  Ops& ops(int32_t rank) { return *ops_[rank]; }
 
   // Microseconds of one call of what `make`(rank, device, handles) answers, the slowest rank's. It is called on the
   // rank's thread, and what it answers keeps the rank's memory.
@@ -137,6 +138,64 @@ void measure(int32_t gpus, const Nccl& nccl) {
     const double bound = 2.0 * (gpus - 1) / gpus * static_cast<double>(bytes) / kLinkBytesPerSecond * 1e6;
     fmt::print("| {} ({} KiB) | {:.1f} | {:.1f} | {:.1f} | {:.2f} | {:.1f} | {:.0f} % |\n", elements, bytes >> 10, ours,
                f32, bf16, f32 > 0 ? ours / f32 : 0, bound, 100 * bound / ours);
+  }
+}
+
+// A rank's rows behind a product that the ranks share.
+struct SharedProduct {
+  SharedProduct(CudaDevice& device, int64_t rows, int64_t columns, DType type) {
+    const auto take = [&](DType dtype, std::initializer_list<int64_t> dims) {
+      Tensor tensor(nullptr, dtype, dims);
+      memory.push_back(Buffer::make(device, tensor.bytes()).value());
+      tensor.data = memory.back().data();
+      return tensor;
+    };
+    sums = take(DType::kF32, {1, rows, columns});
+    product = type == DType::kF32 ? sums : take(type, {1, rows, columns});
+    residual = take(DType::kBF16, {rows, columns});
+    weight = take(DType::kBF16, {columns});
+    out = take(DType::kBF16, {rows, columns});
+    out.fp8 = take(DType::kF8E4M3, {rows, columns});
+    out.scales = take(DType::kF32, {columns / kFp8Block, (rows + 3) / 4 * 4});
+    out = out.in(RowForm::kBoth);
+  }
+  void add_and_norm(Ops& ops, Comm& comm) const {
+    comm.add_onto(product, residual);
+    ops.rms_norm(residual, weight, 1e-6f, out);
+  }
+  void sum_then_add_and_norm(Ops& ops, Comm& comm) const {
+    const Tensor first = sums.reshaped({sums.dim(1), sums.dim(2)});
+    if (product.dtype != DType::kF32) ops.convert(product.reshaped({sums.dim(1), sums.dim(2)}), first);
+    comm.all_reduce_slices(sums, first);
+    ops.add_rms_norm(sums, residual, weight, 1e-6f, out);
+  }
+  std::vector<Buffer> memory;
+  Tensor product, sums, residual, weight;
+  ActRows out;
+};
+
+void measure_norms(int32_t gpus) {
+  Group group(gpus);
+  fmt::print("\n| {} GPUs: product, its sum over them and norm | sum, then add and norm, us | added onto the rows, us ",
+             gpus);
+  fmt::print("| bound of the link, us | of it |\n|---|---|---|---|---|\n");
+  for (const auto& [rows, columns] : {std::pair{256, 4096}, {1024, 4096}, {3500, 2048}, {4096, 4096}, {16384, 4096}}) {
+    for (const DType type : {DType::kF32, DType::kBF16}) {
+      const auto us = [&, rows = rows, columns = columns](bool onto) {
+        return group.us([&](int32_t r, CudaDevice& device, const RankComms& handles) -> Group::Body {
+          const auto shared = std::make_shared<SharedProduct>(device, rows, columns, type);
+          Ops& ops = group.ops(r);
+          Comm& comm = *handles.stage;
+          return
+              [=, &ops, &comm] { onto ? shared->add_and_norm(ops, comm) : shared->sum_then_add_and_norm(ops, comm); };
+        });
+      };
+      const double before = us(false), now = us(true);
+      const double values = static_cast<double>(rows) * columns * (gpus - 1) / gpus;
+      const double bound = values * (dtype_bytes(type) + 2) / kLinkBytesPerSecond * 1e6;
+      fmt::print("| {} x {} {} | {:.1f} | {:.1f} | {:.1f} | {:.0f} % |\n", rows, columns, dtype_name(type), before, now,
+                 bound, 100 * bound / now);
+    }
   }
 }
 
@@ -219,6 +278,7 @@ int main_of(int count, char** arguments) {
   if (!nccl.all_reduce) fmt::print("no libnccl.so.2 here: without NCCL's figures\n");
   for (const int gpus : {2, 4, 8}) {
     if (asked ? gpus != asked : gpus > there) continue;
+    measure_norms(gpus);
     measure(gpus, nccl);
     measure_experts(gpus);
   }

@@ -7,10 +7,12 @@
 #include <optional>
 
 #include "app/commands.h"
+#include "app/disaggregation_options.h"
 #include "app/layer_costs.h"
 #include "app/model_path.h"
 #include "app/options.h"
 #include "base/progress.h"
+#include "engine/gpu_kernels.h"
 #include "engine/layout_name.h"
 #include "engine/layout_plan.h"
 #include "tensor/device.h"
@@ -39,7 +41,7 @@ struct PlanOptions {
 struct Plan {
   EngineConfiguration chosen;
   LayoutPlan layout;
-  int64_t rank_bytes = 0;
+  RankMemory memory;
   int32_t rows_max = 0;                    // --max-running-requests; 0: none given
   std::optional<PartitionCosts> measured;  // us of a step of `measured_tokens` tokens
   int32_t measured_tokens = 0;
@@ -67,11 +69,12 @@ Result<Plan> make_plan(const PlanOptions& options) {
     }
   }
   if (options.gpu_memory.empty()) {
-    plan.rank_bytes = static_cast<int64_t>(make_cpu_device()->bytes_free()) / plan.chosen.parallel.world();
+    plan.memory.bytes = static_cast<int64_t>(make_cpu_device()->bytes_free()) / plan.chosen.parallel.world();
   } else {
-    HYLAS_ASSIGN(plan.rank_bytes, parse_bytes("--gpu-memory", options.gpu_memory));
+    HYLAS_ASSIGN(plan.memory.bytes, parse_bytes("--gpu-memory", options.gpu_memory));
+    plan.memory.workspace_bytes = gpu_workspace_bytes(engine, plan.chosen, plan.memory.bytes);
   }
-  HYLAS_ASSIGN(plan.layout, plan_layout(plan.chosen, plan.rank_bytes, plan.measured.value_or(estimate_costs(model))));
+  HYLAS_ASSIGN(plan.layout, plan_layout(plan.chosen, plan.memory, plan.measured.value_or(estimate_costs(model))));
   return plan;
 }
 
@@ -101,7 +104,7 @@ boost::json::object to_json(const StagePlan& stage) {
 
 boost::json::object to_json(const Plan& plan) {
   const EngineConfiguration& chosen = plan.chosen;
-  int64_t cache = plan.rank_bytes;
+  int64_t cache = plan.memory.bytes;
   boost::json::array stages;
   boost::json::value measured;  // null unless --measure
   if (plan.measured) {
@@ -130,7 +133,8 @@ boost::json::object to_json(const Plan& plan) {
           {"weight_bytes", plan.layout.weight_bytes_total},
           {"kv_bytes_per_token", most(plan.layout, &StagePlan::kv_bytes_per_token)},
           {"state_bytes_per_sequence", most(plan.layout, &StagePlan::state_bytes_per_sequence)},
-          {"memory_bytes", plan.rank_bytes},
+          {"memory_bytes", plan.memory.bytes},
+          {"workspace_bytes", plan.memory.workspace_bytes},
           {"memory_fraction", chosen.memory_fraction},
           {"cache_bytes", cache},
           {"context_length", chosen.context_length},
@@ -197,8 +201,12 @@ void print(const Plan& plan) {
   print_stages(plan);
   if (plan.measured) print_measured(plan);
   print_links(plan);
-  fmt::print("\n{} of memory a rank; of what the weights leave, {} is for KV and states\n",
-             human_bytes(double(plan.rank_bytes)), chosen.memory_fraction);
+  const std::string workspace =
+      plan.memory.workspace_bytes > 0
+          ? fmt::format(", {} of it the kernels' workspace", human_bytes(double(plan.memory.workspace_bytes)))
+          : "";
+  fmt::print("\n{} of memory a rank{}; of what the weights leave, {} is for KV and states\n",
+             human_bytes(double(plan.memory.bytes)), workspace, chosen.memory_fraction);
   fmt::print("steps of {} prompt tokens, {} plans in flight\n", chosen.prefill_tokens_max * chosen.parallel.dp,
              chosen.plans_in_flight_max);
   for (const int32_t tokens : {kTypicalTokens, chosen.context_length}) {
@@ -233,6 +241,7 @@ void add_plan(CLI::App& app, Action& action) {
   options->common.log_level = "warn";  // of the small models that --measure runs
   add_engine_options(*command, options->common);
   add_server_options(*command, options->common);
+  add_disaggregation_options(*command, options->common.engine);
   command->remove_option(command->get_option("--model-path"));
   CLI::Option_group* which = command->add_option_group("Model (one of)");
   which->add_option("--model-path", options->common.engine.model_path, "Folder with a config.json, or the file");

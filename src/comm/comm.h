@@ -34,6 +34,16 @@ class Comm {
   // many; every rank gets the same answer.
   virtual const PeerPartials* show_partials(const Tensor& partials) { return static_cast<void>(partials), nullptr; }
 
+  // For many partial sums on devices that reach each other's memory: residual [T, N] f32|bf16, the same at every rank,
+  // += what all_reduce_slices gives, in place, so that what goes back over the link is no f32. partials [S, T, N] f32,
+  // whose first slice may be overwritten, or with S = 1 bf16. Only of ranks that add so for some number of elements.
+  virtual void add_onto(const Tensor& partials, const Tensor& residual) {
+    static_cast<void>(partials), static_cast<void>(residual);
+    HYLAS_CHECK(false, "these ranks add nothing onto rows");
+  }
+  // Whether so many elements of `partials` are many; every rank gets the same answer. show_partials() shows fewer.
+  virtual bool adds_onto(int64_t elements) const { return static_cast<void>(elements), false; }
+
   // out = the ranks' rows one after another; rank r brings row_counts[r] rows (may be 0).   in [rows, ...], contiguous
   virtual void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) = 0;
 

@@ -66,6 +66,10 @@ CudaOpsOptions cuda_ops_options(const EngineOptions& options, const EngineConfig
   return cuda;
 }
 
+int64_t gpu_workspace_bytes(const EngineOptions& options, const EngineConfiguration& chosen, int64_t gpu_bytes) {
+  return static_cast<int64_t>(workspace_bytes_on(cuda_ops_options(options, chosen, 0), static_cast<size_t>(gpu_bytes)));
+}
+
 void log_gpu_kernels(const EngineOptions& options, const ModelConfig& model) {
   if (options.device != "cuda") return;
   log_fp8_kernels(options, model);

@@ -131,6 +131,10 @@ double KernelTimes::sum_us(double bytes, int32_t ranks) const {
   return ranks == 1 ? 0 : send_us(2.0 * (ranks - 1) / ranks * bytes);
 }
 
+double KernelTimes::onto_us(double partial_bytes, double residual_bytes, int32_t ranks) const {
+  return send_us((ranks - 1.0) / ranks * (partial_bytes + residual_bytes));
+}
+
 double KernelTimes::gather_us(double bytes, int32_t ranks) const {
   return ranks == 1 ? 0 : send_us((ranks - 1.0) / ranks * bytes);
 }

@@ -73,6 +73,8 @@ class KernelTimes {
   double delta_rule_us(double tiles, double longest, double heads) const;
   // Each of `ranks` has a partial sum of `bytes` and wants all of the whole.
   double sum_us(double bytes, int32_t ranks) const;
+  // The same onto a residual of `residual_bytes` at every rank, which is what goes back.
+  double onto_us(double partial_bytes, double residual_bytes, int32_t ranks) const;
   // Of which every rank has a part and wants all.
   double gather_us(double bytes, int32_t ranks) const;
   double send_us(double bytes) const;

@@ -45,6 +45,14 @@ LinkBytes link_bytes(const EngineConfiguration& chosen, int32_t layers, bool is_
   return link;
 }
 
+Error weights_too_large(int32_t stage, int64_t weight_bytes, const RankMemory& memory) {
+  const auto gb = [](int64_t bytes) { return 1e-9 * static_cast<double>(bytes); };
+  const std::string workspace =
+      memory.workspace_bytes > 0 ? fmt::format(" (and {:.1f} GB of workspace)", gb(memory.workspace_bytes)) : "";
+  return error(ErrorCode::kUnsupported, "the weights of a rank of stage {} are {:.1f} GB{}, its memory is {:.1f} GB",
+               stage, gb(weight_bytes), workspace, gb(memory.bytes));
+}
+
 }  // namespace
 
 int64_t LayoutPlan::batch(int64_t tokens) const {
@@ -58,7 +66,8 @@ int64_t LayoutPlan::batch(int64_t tokens) const {
   return least * groups;
 }
 
-Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_bytes, const PartitionCosts& costs) {
+Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, const RankMemory& memory,
+                               const PartitionCosts& costs) {
   LayoutPlan plan;
   plan.context_length = chosen.context_length;
   plan.groups = chosen.parallel.dp;
@@ -83,12 +92,9 @@ Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_b
       stage.kv_bytes_per_token = std::max(stage.kv_bytes_per_token, layout.bytes_per_token());
       stage.state_bytes_per_sequence = std::max(stage.state_bytes_per_sequence, layout.bytes_per_sequence());
     }
-    if (stage.weight_bytes > rank_bytes) {
-      return error(ErrorCode::kExhausted, "the weights of a rank of stage {} are {:.1f} GB, its memory is {:.1f} GB", s,
-                   1e-9 * static_cast<double>(stage.weight_bytes), 1e-9 * static_cast<double>(rank_bytes));
-    }
-    stage.cache_bytes =
-        static_cast<int64_t>(static_cast<double>(rank_bytes - stage.weight_bytes) * chosen.memory_fraction);
+    const int64_t left = memory.bytes - memory.workspace_bytes - stage.weight_bytes;
+    if (left < 0) return weights_too_large(s, stage.weight_bytes, memory);
+    stage.cache_bytes = static_cast<int64_t>(static_cast<double>(left) * chosen.memory_fraction);
     stage.link = link_bytes(chosen, stage.layer_end - stage.layer_begin, s + 1 == chosen.parallel.pp);
     plan.stages.push_back(stage);
   }

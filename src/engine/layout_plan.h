@@ -48,9 +48,15 @@ struct LayoutPlan {
   int64_t kv_tokens_max = 0;  // of a group; 0: what fits
 };
 
-// `rank_bytes`: memory of one rank, weights included. Of what the weights leave, the configuration's memory fraction is
-// for KV and states. `costs`: of the parts, for the shares of the stages. kExhausted with the numbers when the weights
-// alone do not fit.
-Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, int64_t rank_bytes, const PartitionCosts& costs);
+// Memory of one rank: all of it, and what its kernels take first (gpu_kernels.h).
+struct RankMemory {
+  int64_t bytes = 0;
+  int64_t workspace_bytes = 0;
+};
+
+// Of what weights and workspace leave, the configuration's memory fraction is for KV and states. `costs`: of the parts,
+// for the shares of the stages. kUnsupported with the numbers when the weights do not fit.
+Result<LayoutPlan> plan_layout(const EngineConfiguration& chosen, const RankMemory& memory,
+                               const PartitionCosts& costs);
 
 }  // namespace hylas

@@ -118,6 +118,15 @@ Result<std::vector<std::unique_ptr<Ops>>> make_all_ops(const EngineOptions& opti
   return all;
 }
 
+// Weights of each memory's ranks.
+std::vector<int64_t> weight_bytes_of(const EngineConfiguration& chosen, int32_t first, const LoadedRanks& loaded) {
+  std::vector<int64_t> bytes(loaded.memories.size(), 0);
+  for (size_t i = 0; i < loaded.memory_of.size(); ++i) {
+    bytes[loaded.memory_of[i]] += shard_bytes(chosen.model, chosen.decoder_of(first + static_cast<int32_t>(i)));
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Result<std::vector<int32_t>> choose_gpus(const EngineOptions& options, int32_t ranks, int32_t gpus) {
@@ -140,6 +149,21 @@ bool ranks_share_gpus(const EngineOptions& options, int32_t ranks) {
   return options.device == "cuda" && options.ranks_share_gpu && ranks > cuda_device_count();
 }
 
+Status check_weights_fit(std::span<const MemoryUse> memories, std::span<const int64_t> weight_bytes, int64_t gpu_bytes,
+                         int64_t workspace_bytes) {
+  const auto gib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
+  for (size_t m = 0; m < memories.size(); ++m) {
+    if (weight_bytes[m] <= memories[m].free_bytes) continue;
+    const std::string ranks = memories[m].ranks == 1 ? "a rank" : fmt::format("{} ranks", memories[m].ranks);
+    return error(ErrorCode::kUnsupported,
+                 "the weights of {} are {:.1f} GiB, and {:.1f} of its GPU's {:.1f} GiB are free (a rank's kernels have "
+                 "taken {:.1f} for workspace, less with a lower --chunked-prefill-size): share the model among more "
+                 "GPUs (--tp-size, --pp-size)",
+                 ranks, gib(weight_bytes[m]), gib(memories[m].free_bytes), gib(gpu_bytes), gib(workspace_bytes));
+  }
+  return {};
+}
+
 Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen, Cluster* cluster) {
   LoadedRanks loaded;
   const bool cuda = options.device == "cuda";
@@ -157,7 +181,12 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
   // What the FP8 kernels for experts want; gpu_kernels.h says whether they are chosen.
   const bool experts_together = cuda && cuda_ops_options(options, chosen, 0).fp8.experts;
   std::unique_ptr<Progress> progress;
-  if (cuda) progress = show_placing(chosen, first, sources);
+  if (cuda) {
+    const auto gpu_bytes = static_cast<int64_t>(ops.front()->device().bytes_total());
+    HYLAS_TRY(check_weights_fit(loaded.memories, weight_bytes_of(chosen, first, loaded), gpu_bytes,
+                                gpu_workspace_bytes(options, chosen, gpu_bytes)));
+    progress = show_placing(chosen, first, sources);
+  }
   HYLAS_TRY(for_ranks(count, cuda, [&](size_t i) -> Status {
     if (cuda) sources[i]->place_on(ops[i]->device(), experts_together);
     const RankOptions rank_options{chosen.model, chosen.decoder_of(first + static_cast<int32_t>(i)), chosen.limits,

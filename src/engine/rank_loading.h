@@ -32,6 +32,11 @@ struct LoadedRanks {
 // options.ranks_share_gpu they take turns over those there are. `gpus`: how many this process sees.
 Result<std::vector<int32_t>> choose_gpus(const EngineOptions& options, int32_t ranks, int32_t gpus);
 
+// Before weights are read: whether those of each GPU's ranks, `weight_bytes`, fit in what is free beside a workspace of
+// each. kUnsupported with the sizes where they do not.
+Status check_weights_fit(std::span<const MemoryUse> memories, std::span<const int64_t> weight_bytes, int64_t gpu_bytes,
+                         int64_t workspace_bytes);
+
 // Whether some share one: then a kernel that waits for another rank could keep that one from running.
 bool ranks_share_gpus(const EngineOptions& options, int32_t ranks);
 

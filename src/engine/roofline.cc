@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "comm/sum_sizes.h"
 #include "engine/roofline_load.h"
 #include "model/sharding.h"
 
@@ -69,7 +70,7 @@ void Roofline::add_linear_attention(const Load& load, StepTime& time) const {
   const double rows = n * (kBf16Bytes * (channels + values) + in_bytes_ * values);
   if (load.prefill_tokens() == 0) {  // convolution, rule and gated norm in one
     time.mixer_us += times_.pieces_us(2 * load.decode_rows * state * state_bytes_ + rows);
-    return add_sum(n, sizes_.attn_tp(), time);
+    return;
   }
   if (load.decode_rows > 0) time.mixer_us += times_.pieces_us(2 * load.decode_rows * state * state_bytes_);
   time.mixer_us += times_.delta_rule_us(load.tiles, load.longest, heads);
@@ -78,7 +79,6 @@ void Roofline::add_linear_attention(const Load& load, StepTime& time) const {
   const double prefills = load.sequences - load.decode_rows;
   for (int i = 0; i < 2; ++i) time.glue_us += times_.pass_us(prefills * state * (kF32Bytes + state_bytes_));
   time.glue_us += times_.pass_us(n * values * (2 * kBf16Bytes + in_bytes_));
-  add_sum(n, sizes_.attn_tp(), time);
 }
 
 void Roofline::add_full_attention(const Load& load, StepTime& time) const {
@@ -97,7 +97,6 @@ void Roofline::add_full_attention(const Load& load, StepTime& time) const {
     time.mixer_us += times_.attention_us(load.pairs, q);
     if (model_.quantised) time.glue_us += times_.pass_us(tokens * q * (kBf16Bytes + 1));
   }
-  add_sum(n, sizes_.attn_tp(), time);
 }
 
 void Roofline::add_dense(const Load& load, StepTime& time) const {
@@ -106,7 +105,6 @@ void Roofline::add_dense(const Load& load, StepTime& time) const {
   time.gemm_us += product_us({n, 2 * width, hidden_});
   time.gemm_us += product_us({n, hidden_, width});
   if (n > kFusedSiluRows) time.glue_us += times_.pass_us(n * width * (2 * kBf16Bytes + in_bytes_));
-  add_sum(n, sizes_.tp, time);
 }
 
 // Sum and residual read; residual written, and the normed row in both types that are read.
@@ -130,6 +128,18 @@ void Roofline::add_gather(const Load& load, StepTime& time) const {
   time.comm_us += times_.gather_us(load.tokens_all * hidden_ * kBf16Bytes, sizes_.dp);
 }
 
+// A product's partial sums over `ranks`, and the norm behind them. Many are added where the residual is (step.h), those
+// of FP8 products in bf16, and the norm reads what came of it.
+void Roofline::add_sum_and_norm(double tokens, double partial_bytes, int32_t ranks, StepTime& time) const {
+  if (ranks == 1) return add_norm(tokens, kBf16Bytes, time);
+  if (!sums_go_onto(static_cast<int64_t>(tokens * hidden_), ranks)) {
+    add_sum(tokens, ranks, time);
+    return add_norm(tokens, kF32Bytes, time);
+  }
+  time.comm_us += times_.onto_us(tokens * hidden_ * partial_bytes, tokens * hidden_ * kBf16Bytes, ranks);
+  add_norm(tokens, -kBf16Bytes, time);  // the residual stays as it is
+}
+
 // Partial sums travel in f32.
 void Roofline::add_sum(double tokens, int32_t ranks, StepTime& time) const {
   time.comm_us += times_.sum_us(tokens * hidden_ * kF32Bytes, ranks);
@@ -139,18 +149,24 @@ StepTime Roofline::step(int32_t stage, std::span<const PlanRow> rows) const {
   StepTime time;
   if (rows.empty()) return time;
   const Load load = load_of_rows(rows);
+  const double product = model_.quantised ? kBf16Bytes : kF32Bytes;  // a value of its sums
   for (int32_t layer = stage_begins_.at(stage); layer < stage_begins_.at(stage + 1); ++layer) {
     if (model_.layer_types[layer] == LayerKind::kFull) {
       add_full_attention(load, time);
     } else {
       add_linear_attention(load, time);
     }
-    add_norm(load.tokens, sizes_.attn_tp() > 1 ? kF32Bytes : kBf16Bytes, time);
+    add_sum_and_norm(load.tokens, product, sizes_.attn_tp(), time);
     if (model_.experts > 0) {
       add_experts(load, time);
     } else {
       add_dense(load, time);
-      add_norm(load.tokens, sizes_.tp > 1 ? kF32Bytes : kBf16Bytes, time);
+      if (sizes_.dp == 1) {
+        add_sum_and_norm(load.tokens, product, sizes_.tp, time);
+      } else {
+        add_sum(load.tokens_all, sizes_.tp, time);
+        add_norm(load.tokens, kF32Bytes, time);
+      }
     }
   }
   if (stage + 2 == static_cast<int32_t>(stage_begins_.size())) add_head(load, time);

@@ -46,6 +46,7 @@ class Roofline {
   double experts_at_once(const Block& block) const;
   void add_dense(const Load& load, StepTime& time) const;
   void add_norm(double tokens, double sum_bytes, StepTime& time) const;
+  void add_sum_and_norm(double tokens, double partial_bytes, int32_t ranks, StepTime& time) const;
   void add_head(const Load& load, StepTime& time) const;
   void add_gather(const Load& load, StepTime& time) const;
   void add_sum(double tokens, int32_t ranks, StepTime& time) const;

@@ -69,6 +69,7 @@ void Roofline::add_experts(const Load& load, StepTime& time) const {
     }
   }
   if (alone) return add_norm(load.tokens, (k + 1) * sum_row_bytes / hidden_, time);
+  if (sizes_.ep == 1 && sizes_.dp == 1) return add_sum_and_norm(load.tokens, kF32Bytes, sizes_.tp, time);
   if (sizes_.ep == 1) add_sum(load.tokens_all, sizes_.tp, time);
   // Homes are shares of the group's tokens.
   if (sizes_.ep > 1) time.comm_us += times_.gather_us(load.tokens * hidden_ * kF32Bytes, sizes_.attn_tp());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/gpu_kernels.h"
 #include "engine/layout_plan.h"
 
 namespace hylas {
@@ -45,12 +46,14 @@ SchedulerOptions scheduler_options(const EngineConfiguration& chosen, const Layo
 
 Result<SimulatedRun> simulate_layout(const ModelConfig& model, const GpuKind& gpu, const KernelCosts& costs,
                                      const SimulatedLayout& layout, const SimulatedLoad& load) {
-  HYLAS_ASSIGN(const EngineConfiguration chosen, configure(engine_options(layout), model, GenerationConfig{}));
-  HYLAS_ASSIGN(const LayoutPlan plan, plan_layout(chosen, gpu.capacity_bytes, estimate_costs(chosen.model)));
+  const EngineOptions options = engine_options(layout);
+  HYLAS_ASSIGN(const EngineConfiguration chosen, configure(options, model, GenerationConfig{}));
+  const RankMemory memory = {gpu.capacity_bytes, gpu_workspace_bytes(options, chosen, gpu.capacity_bytes)};
+  HYLAS_ASSIGN(const LayoutPlan plan, plan_layout(chosen, memory, estimate_costs(chosen.model)));
   SimulatedPipeline pipeline;
   pipeline.scheduler = scheduler_options(chosen, plan);
   if (pipeline.scheduler.slots < 1) {
-    return error(ErrorCode::kExhausted, "{} ranks of {}: no request of {} tokens fits beside the weights",
+    return error(ErrorCode::kUnsupported, "{} ranks of {}: no request of {} tokens fits beside the weights",
                  layout.sizes.world(), gpu.name, chosen.context_length);
   }
   const Roofline roofline(model, gpu, layout.sizes, chosen.stage_begins, costs);

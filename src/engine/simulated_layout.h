@@ -18,7 +18,7 @@ struct SimulatedLayout {
   bool dynamic_chunking = false;
 };
 
-// FP8 KV and a float16 state, as benchmarks have them. Errors are those of the engine's start; kExhausted: no request
+// FP8 KV and a float16 state, as benchmarks have them. Errors are those of the engine's start; kUnsupported: no request
 // fits beside the weights.
 Result<SimulatedRun> simulate_layout(const ModelConfig& model, const GpuKind& gpu, const KernelCosts& costs,
                                      const SimulatedLayout& layout, const SimulatedLoad& load);

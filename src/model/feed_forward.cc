@@ -63,7 +63,8 @@ void Mlp::forward(const Step& step, const ActRows& own, const NormBehind& behind
   const ActRows x = gather_groups(step, own);
   const DType act = x.values.dtype;
   const int64_t tokens = x.values.dim(0);
-  const DType type = partial_type(step, step.comms.stage.get(), down_, act, tokens);
+  const DType type =
+      step.comms.dp ? DType::kF32 : partial_type(step, step.comms.stage.get(), down_, act, slices_, tokens);
   const Tensor partials = step.arena.allocate(type, {slices_, tokens, hidden_});
   ArenaScope scope(step.arena);
   const ActRows gate = allocate_rows(step.arena, act, tokens, width_).in(step.ops.silu_mul_form(down_, act, tokens));

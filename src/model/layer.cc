@@ -42,7 +42,7 @@ void Layer::forward(const Step& step, const Tensor& hidden, const ActRows& norme
     ArenaScope scope(step.arena);
     Comm* group = step.comms.attn.get();
     const LinearWeight& last = std::visit([](const auto& mixer) -> const LinearWeight& { return mixer.out(); }, mixer_);
-    const DType type = partial_type(step, group, last, hidden.dtype, step.batch.tokens);
+    const DType type = partial_type(step, group, last, hidden.dtype, slices_, step.batch.tokens);
     const Tensor partials = step.arena.allocate(type, {slices_, step.batch.tokens, hidden_size_});
     const NormBehind behind = {hidden, post_norm_, eps, inner};
     std::visit([&](const auto& mixer) { mixer.forward(step, normed, {partials, group}, behind); }, mixer_);

@@ -42,22 +42,30 @@ inline Tensor sum_over(Comm* group, const Tensor& partials) {
   return first;
 }
 
-// Of a product whose partial sums go to add_rms_norm, over the ranks of `group` if there is one.
-inline DType partial_type(const Step& step, Comm* group, const LinearWeight& weight, DType act, int64_t rows) {
-  return group ? DType::kF32 : step.ops.partial_type(weight, act, rows);
+// Of a product's partial sums [slices, rows, H] that go to add_rms_norm, over the ranks of `group` if there is one.
+inline DType partial_type(const Step& step, Comm* group, const LinearWeight& weight, DType act, int64_t slices,
+                          int64_t rows) {
+  if (!group) return step.ops.partial_type(weight, act, rows, SumOver::kRank);
+  if (!group->adds_onto(slices * rows * weight.weight.dim(0))) return DType::kF32;
+  return step.ops.partial_type(weight, act, rows, SumOver::kRanks);
 }
 
-// Partial sums [S, T, H] f32 (without a group also of partial_type) that are still to be added over the ranks of
-// `group`; null: they are complete.
+// Partial sums [S, T, H] f32 or of partial_type that are still to be added over the ranks of `group`; null: they are
+// complete.
 struct GroupSums {
   Tensor partials;
   Comm* group = nullptr;
 };
 
-// hidden += their sum, out = its norm (Ops::add_rms_norm).
+// hidden += their sum, out = its norm (Ops::add_rms_norm). Of few rows every rank adds all by itself; many are added
+// in parts where their rows are kept, and normed behind, with the same bits.
 inline void add_rms_norm(const Step& step, const GroupSums& sums, const NormBehind& behind) {
   const auto& [hidden, weight, eps, out] = behind;
   if (sums.group) {
+    if (sums.group->adds_onto(sums.partials.elements())) {
+      sums.group->add_onto(sums.partials, hidden);
+      return weight ? step.ops.rms_norm(hidden, weight, eps, out) : void();
+    }
     if (const PeerPartials* shown = sums.group->show_partials(sums.partials)) {
       return step.ops.add_rms_norm_over(*shown, hidden, weight, eps, out);
     }

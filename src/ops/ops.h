@@ -59,6 +59,9 @@ struct DeltaWeights {
   float eps = 0;
 };
 
+// Whose partial sums are added.
+enum class SumOver { kRank, kRanks };
+
 // What stands behind a product's partial sums: hidden += their sum, out = the norm of that; without `weight` no norm.
 struct NormBehind {
   Tensor hidden;  // [T, H] act
@@ -131,9 +134,10 @@ class Ops {
   virtual RowForm silu_mul_form(const LinearWeight& down, DType act, int64_t rows) const {
     return row_form(down, act, rows);
   }
-  // The type of linear_partial's sums, where they are one slice and no other rank's are added.
-  virtual DType partial_type(const LinearWeight& weight, DType act, int64_t rows) const {
-    static_cast<void>(weight), static_cast<void>(act), static_cast<void>(rows);
+  // The type of linear_partial's sums, where they are one slice; over ranks another than f32 only if it holds the
+  // product as f32 would.
+  virtual DType partial_type(const LinearWeight& weight, DType act, int64_t rows, SumOver over) const {
+    static_cast<void>(weight), static_cast<void>(act), static_cast<void>(rows), static_cast<void>(over);
     return DType::kF32;
   }
 

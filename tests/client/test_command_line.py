@@ -1,8 +1,10 @@
 """Exit codes and messages of the command line: 0 done, 1 failed, 2 wrong usage, 3 not what this build can take."""
 import json
+import re
+import shlex
 
 import pytest
-from server import MODEL, run
+from server import MODEL, ROOT, run
 
 SERVE = ["serve", "--model-path", MODEL]
 
@@ -92,8 +94,34 @@ def test_plan():
     assert 380e9 < plan["weight_bytes"] < 420e9
     used = plan["largest_batch"] * (4096 * plan["kv_bytes_per_token"] + plan["state_bytes_per_sequence"])
     assert 0 < used <= plan["cache_bytes"]
+    assert 2**30 <= plan["workspace_bytes"] <= plan["memory_bytes"] / 16
+    code, out, log = run("plan", "--model", "Qwen3.5-397B-A17B-FP8", "--gpu-memory", "80GB", "--tp-size", 2)
+    assert code == 3 and "199.4 GB (and 1.1 GB of workspace), its memory is 80.0 GB" in log
     code, out, log = run("plan", "--model-path", MODEL)
     assert code == 0 and "largest batch" in out
+
+
+def test_the_page_on_plans_shows_what_is_printed():
+    """docs/plan.md: a block is a command, or lines of what the last command prints; of 96 GB where the text before says so."""
+    shown, command, text = 0, None, ""
+    for piece in re.split(r"^```\n(.*?)^```\n", (ROOT / "docs/plan.md").read_text(), flags=re.S | re.M):
+        if "hylas plan" in piece.partition("\n")[0] and "[any flag" not in piece:
+            command = piece.replace("\\\n", " ")
+        elif piece.startswith(("Qwen3_5", "stage ")):
+            printed = output_of(command.replace("141GB", "96GB") if "On 96 GB" in text else command)
+            missing = [line for line in piece.splitlines() if line not in printed]
+            assert not missing, f"{command} prints\n" + "\n".join(printed)
+            shown += 1
+        text = piece
+    assert shown == 4
+
+
+def output_of(line):
+    words = shlex.split(line)
+    environment = dict(word.split("=", 1) for word in words[:words.index("hylas")])
+    code, out, log = run(*words[words.index("hylas") + 1:], environment=environment)
+    assert code == 0, log
+    return out.splitlines()
 
 
 def test_a_measured_plan_balances_the_stages_by_time():

@@ -193,15 +193,17 @@ TEST(CudaQuantizedProducts, SumsAndTheGatedMlp) {
   const WeightOnDevice gate(random_matrix(random, DType::kF8E4M3, 640, 1280, 0.05f)),
       up(random_matrix(random, DType::kF8E4M3, 640, 1280, 0.05f)),
       down(random_matrix(random, DType::kF8E4M3, 1280, 640, 0.05f));
-  for (int64_t rows : {1, 4, 5, 16, 17, 130}) {
+  for (int64_t rows : {1, 4, 5, 16, 17, 64, 65, 130}) {
     const RowsOnDevice x = normed_rows(random, rows, 1280);
     const RowForm form = engine_ops().row_form(gate.weight(), DType::kBF16, rows);
     const RowForm halves = engine_ops().silu_mul_form(down.weight(), DType::kBF16, rows);
     EXPECT_EQ(halves, rows > 16 ? RowForm::kFp8 : RowForm::kValues);
     const RowsOnDevice made({rows, 640}), plain({rows, 640});
     const OnDevice scratch(poisoned(DType::kBF16, {rows, 640}));
-    const DType type = engine_ops().partial_type(down.weight(), DType::kBF16, rows);
+    const DType type = engine_ops().partial_type(down.weight(), DType::kBF16, rows, SumOver::kRank);
     EXPECT_EQ(type, rows > 16 ? DType::kBF16 : DType::kF32);
+    EXPECT_EQ(engine_ops().partial_type(down.weight(), DType::kBF16, rows, SumOver::kRanks),
+              rows > 64 ? DType::kBF16 : DType::kF32);  // where f32 has the same values, as seen below
     const OnDevice sums(poisoned(type, {1, rows, 1280})), wanted(poisoned(DType::kF32, {1, rows, 1280}));
     run_on(engine_ops(), [&](Ops& ops) {
       ops.linear_silu_mul(x.in(form), gate.weight(), up.weight(), made.in(halves), scratch);
@@ -225,7 +227,7 @@ TEST(CudaQuantizedProducts, WhoReadsValues) {
     EXPECT_EQ(engine_ops().row_form(bf16.weight(), DType::kBF16, rows), RowForm::kValues);
     EXPECT_EQ(cuda_ops().row_form(fp8.weight(), DType::kBF16, rows), RowForm::kValues);
     EXPECT_EQ(cpu_ops().row_form(fp8.weight(), DType::kBF16, rows), RowForm::kValues);
-    EXPECT_EQ(cuda_ops().partial_type(fp8.weight(), DType::kBF16, rows), DType::kF32);
+    EXPECT_EQ(cuda_ops().partial_type(fp8.weight(), DType::kBF16, rows, SumOver::kRank), DType::kF32);
   }
 }
 

@@ -100,13 +100,14 @@ struct LayerRun {
         shape(data.c.shape) {}
 
   // One after the other, or as the backend likes it. The norm behind goes where x was; without it the sums are a rank's
-  // of several, in f32.
+  // of several.
   LayerResult run(const Batch& batch, bool apart, bool with_norm = true) {
     Ops& ops = layer_ops();
     const int64_t tokens = batch.tokens;
     const LinearWeight last_weight = last.weight();
     const bool fp8 = last_weight.weight.dtype == DType::kF8E4M3;
-    const DType type = with_norm ? ops.partial_type(last_weight, DType::kBF16, tokens) : DType::kF32;
+    const SumOver over = with_norm ? SumOver::kRank : SumOver::kRanks;
+    const DType type = ops.partial_type(last_weight, DType::kBF16, tokens, over);
     const OnDevice partials(poisoned(type, {fp8 ? 1 : 4, tokens, last_weight.weight.dim(0)}));
     const DeltaInputs inputs = {qkv.weight(), z.weight(), a.weight(), b.weight()};
     const DeltaWeights weights = {conv, a_log, dt_bias, norm, 1e-6f};

@@ -12,11 +12,6 @@
 namespace hylas::test {
 namespace {
 
-std::vector<RankComms> groups_on_devices(const std::vector<std::unique_ptr<Ops>>& ops) {
-  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(static_cast<int32_t>(ops.size()));
-  return on_devices_of(ops, [&](RankComms& handles, int32_t r) { handles.stage = std::move(comms[r]); });
-}
-
 // One collective of `ins` into `outs` by rank, over host memory and over the GPU's, several times; the outs must agree.
 using Collective = std::function<void(Comm&, const Tensor& in, const Tensor& out)>;
 void expect_same(const std::vector<HostTensor>& ins, const std::vector<HostTensor>& outs, const Collective& call) {

@@ -36,6 +36,12 @@ inline std::vector<RankComms> on_devices_of(const std::vector<std::unique_ptr<Op
   return handles;
 }
 
+// All of them one group, as those of a stage.
+inline std::vector<RankComms> groups_on_devices(const std::vector<std::unique_ptr<Ops>>& ops) {
+  std::vector<std::unique_ptr<Comm>> comms = make_local_comms(static_cast<int32_t>(ops.size()));
+  return on_devices_of(ops, [&](RankComms& handles, int32_t r) { handles.stage = std::move(comms[r]); });
+}
+
 inline void on_every_rank(int32_t ranks, const std::function<void(int32_t)>& body) {
   std::vector<std::thread> threads;
   for (int32_t r = 0; r < ranks; ++r) threads.emplace_back(body, r);

@@ -161,6 +161,17 @@ TEST(Configuration, RanksTakeAGpuEach) {
   EXPECT_THAT(choose_gpus(options, 3, 2).value(), ElementsAre(0, 1, 0));
 }
 
+TEST(Configuration, WeightsThatDoNotFitAreRefusedBeforeTheyAreRead) {
+  constexpr int64_t kGib = int64_t{1} << 30;
+  const std::vector<MemoryUse> gpus = {{.free_bytes = 130 * kGib, .ranks = 1}, {.free_bytes = 120 * kGib, .ranks = 2}};
+  EXPECT_TRUE(check_weights_fit(gpus, std::vector<int64_t>{130 * kGib, 120 * kGib}, 140 * kGib, 2 * kGib).ok());
+  const auto status = check_weights_fit(gpus, std::vector<int64_t>{130 * kGib, 121 * kGib}, 140 * kGib, 2 * kGib);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(status.error().message, HasSubstr("of 2 ranks are 121.0 GiB, and 120.0 of its GPU's 140.0 GiB are free"));
+  EXPECT_THAT(status.error().message, HasSubstr("2.0 for workspace, less with a lower --chunked-prefill-size"));
+}
+
 TEST(Configuration, AGpuPrefillsOrDecodesForOthers) {
   EngineOptions options;
   options.device = "cuda";

@@ -4,8 +4,10 @@
 #include <numeric>
 #include <type_traits>
 
+#include "comm/cuda/peer_add.h"
 #include "comm/cuda/peer_rows.h"
 #include "comm/cuda/sum_slices.h"
+#include "comm/sum_sizes.h"
 #include "tensor/cuda/cuda_error.h"
 
 namespace hylas::cuda {
@@ -26,10 +28,19 @@ Tensor bytes_of(void* data, int64_t rows, size_t row_size) {
   return Tensor(data, DType::kU8, {rows, static_cast<int64_t>(row_size)});
 }
 
+std::byte* element_at(const Tensor& tensor, int64_t index) {
+  return static_cast<std::byte*>(tensor.data) + index * dtype_bytes(tensor.dtype);
+}
+
+// With `args.adds` as it will be.
 void add_slices(SumArgs& args, const Tensor& slices) {
+  HYLAS_CHECK(args.count == 0 || args.type == slices.dtype, "a sum of {} and {}", dtype_name(args.type),
+              dtype_name(slices.dtype));
+  HYLAS_CHECK(args.adds || slices.dtype == DType::kF32, "a sum of {}", dtype_name(slices.dtype));
+  args.type = slices.dtype;
   for (int64_t s = 0; s < slices.dim(0); ++s) {
     HYLAS_CHECK(args.count < kSumSlicesMax, "more than {} slices", kSumSlicesMax);
-    args.slices[args.count++] = slices.row<float>(s);
+    args.slices[args.count++] = row_at(slices, s);
   }
 }
 
@@ -107,44 +118,45 @@ void DeviceComm::leave() {
   wait_for_all();
 }
 
-void DeviceComm::sum(int64_t begin, int64_t end, float* out) {
-  SumArgs args;
+void DeviceComm::sum(int64_t begin, int64_t end, const Tensor& out, bool adds) {
+  SumArgs args{.adds = adds};
   for (const Shown& peer : shown_) add_slices(args, peer.in);
   HYLAS_CHECK((args.count & (args.count - 1)) == 0, "{} slices", args.count);
   args.begin = begin;
   args.end = end;
-  args.out = out;
+  args.out = element_at(out, begin);
+  args.out_type = out.dtype;
   sum_slices(args, device_.stream());
 }
 
 void DeviceComm::copy(void* to, const void* from, size_t bytes) { device_.copy(to, from, bytes); }
 
 // Each rank sums one range of elements over slices that nobody else reads there, and the others fetch it.
-void DeviceComm::sum_by_events(const Tensor& partials, const Tensor& out) {
+void DeviceComm::sum_by_events(const Tensor& partials, const Tensor& out, bool adds) {
   const int64_t count = out.elements();
   meet(partials, out);
-  const int64_t begin = count * rank() / size(), end = count * (rank() + 1) / size();
-  sum(begin, end, out.as<float>() + begin);
+  sum(count * rank() / size(), count * (rank() + 1) / size(), out, adds);
   const std::vector<Shown>& shown = meet(partials, out);
   for (int32_t r = 0; r < size(); ++r) {
     if (r == rank()) continue;
     const int64_t from = count * r / size(), to = count * (r + 1) / size();
-    copy(out.as<float>() + from, shown[r].out.as<float>() + from, (to - from) * sizeof(float));
+    copy(element_at(out, from), element_at(shown[r].out, from), (to - from) * dtype_bytes(out.dtype));
   }
   leave();
 }
 
-// A rank's own slices are a branch of the tree: summed here, they travel once.
+Tensor DeviceComm::own_sum(const Tensor& partials, const Tensor& out) {
+  if (partials.dim(0) == 1 && size() > 1) return partials;
+  SumArgs own{.end = out.elements(), .out = out.data};
+  add_slices(own, partials);
+  sum_slices(own, device_.stream());
+  return out;
+}
+
 void DeviceComm::sum_by_signals(const Tensor& partials, const Tensor& out) {
   const bool takes_size = size() == 1 || size() == 2 || size() == 4 || size() == 8 || size() == 16;
   HYLAS_CHECK(takes_size, "a sum of {} ranks", size());
-  Tensor mine = partials;
-  if (partials.dim(0) > 1 || size() == 1) {
-    SumArgs own{.end = out.elements(), .out = out.as<float>()};
-    add_slices(own, partials);
-    sum_slices(own, device_.stream());
-    mine = out;
-  }
+  const Tensor mine = own_sum(partials, out);
   if (size() == 1) return;
   exchange(mine, out);
   PeerSumArgs args{.peers = peers_, .count = out.elements()};
@@ -155,11 +167,33 @@ void DeviceComm::sum_by_signals(const Tensor& partials, const Tensor& out) {
   peer_sum(args, device_.stream());
 }
 
-// With more elements two-shot sums, which every rank makes a part of, take less than each rank's reading all.
+bool DeviceComm::adds_onto(int64_t elements) const {
+  return signals_.data() ? sums_go_onto(elements, size()) : takes_onto(size()) && elements > 0;
+}
+
+void DeviceComm::add_onto(const Tensor& partials, const Tensor& residual) {
+  const int64_t count = residual.elements();
+  HYLAS_CHECK(takes_onto(size()), "{} ranks add onto rows", size());
+  HYLAS_CHECK(residual.contiguous() && partials.row_elements() == count, "{} elements onto {}", partials.row_elements(),
+              count);
+  HYLAS_CHECK(partials.dtype == DType::kF32 || partials.dim(0) == 1, "partial sums of type bf16 in {} slices",
+              partials.dim(0));
+  if (!signals_.data()) return sum_by_events(partials, residual, true);
+  exchange(own_sum(partials, partials.rows(0, 1)), residual);
+  PeerAddArgs args{.peers = peers_, .type = partials.dtype, .onto_type = residual.dtype, .count = count};
+  for (int32_t r = 0; r < size(); ++r) {
+    HYLAS_CHECK(shown_[r].in.dtype == partials.dtype && shown_[r].out.dtype == residual.dtype &&
+                    shown_[r].out.elements() == count,
+                "{} elements of rank {} onto {}", shown_[r].out.elements(), r, count);
+    args.in[r] = shown_[r].in.data;
+    args.onto[r] = shown_[r].out.data;
+  }
+  peer_add(args, device_.stream());
+}
+
 const PeerPartials* DeviceComm::show_partials(const Tensor& partials) {
-  constexpr int64_t kReadMax = int64_t{512} << 10;  // floats from other ranks
   const bool takes_size = size() == 2 || size() == 4 || size() == 8;
-  if (!signals_.data() || !takes_size || !is_on_device(partials) || partials.elements() * (size() - 1) > kReadMax) {
+  if (!signals_.data() || !takes_size || !is_on_device(partials) || partials.elements() * (size() - 1) > kReadAllMax) {
     return nullptr;
   }
   exchange(partials, {});

@@ -38,6 +38,8 @@ class DeviceComm final : public Comm {
   void all_reduce_slices(const Tensor& partials, const Tensor& out) override;
   int64_t sums_us() const override;
   const PeerPartials* show_partials(const Tensor& partials) override;
+  void add_onto(const Tensor& partials, const Tensor& residual) override;
+  bool adds_onto(int64_t elements) const override;
   void all_gather_rows(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out) override;
   void all_gather_columns(const Tensor& in, const Tensor& out) override;
   void all_to_all_rows(const Tensor& in, std::span<const int32_t> send_rows, const Tensor& out,
@@ -52,11 +54,14 @@ class DeviceComm final : public Comm {
   const std::vector<Shown>& meet(const Tensor& in, const Tensor& out, std::span<const int32_t> counts = {});
   // The others may overwrite what they showed once this rank has read it.
   void leave();
-  void sum_by_events(const Tensor& partials, const Tensor& out);
+  // With `adds` onto what `out` has.
+  void sum_by_events(const Tensor& partials, const Tensor& out, bool adds = false);
   void sum_by_signals(const Tensor& partials, const Tensor& out);
   void gather_by_signals(const Tensor& in, std::span<const int32_t> row_counts, const Tensor& out);
-  // The tree over all slices shown at the last meeting.
-  void sum(int64_t begin, int64_t end, float* out);
+  // The tree over all slices shown at the last meeting, elements [begin, end), to the same of `out`.
+  void sum(int64_t begin, int64_t end, const Tensor& out, bool adds);
+  // Of `partials` what the others are to read: a rank's own slices are a branch of the tree and travel as one.
+  Tensor own_sum(const Tensor& partials, const Tensor& out);
   void copy(void* to, const void* from, size_t bytes);
 
   std::unique_ptr<Comm> host_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "comm/sum_sizes.h"
 #include "tensor/cuda/cuda_error.h"
 #include "tensor/cuda/peer_meet.cuh"
 
@@ -9,8 +10,7 @@ namespace hylas::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kOwnVectors = 4;                           // that a thread keeps until all ranks have read
-constexpr int64_t kReadAllTraffic = int64_t{512} << 10;  // floats from other ranks
+constexpr int kOwnVectors = 4;  // that a thread keeps until all ranks have read
 
 __global__ void peer_barrier_kernel(const __grid_constant__ Peers peers) { meet(peers); }
 
@@ -79,7 +79,7 @@ template <int kRanks, class V>
 void launch(const PeerSumArgs& args, CUstream_st* stream) {
   const int64_t count = args.count / static_cast<int64_t>(sizeof(V) / sizeof(float));
   const bool read_all =
-      count <= int64_t{kSignalBlocks} * kThreads * kOwnVectors && args.count * (kRanks - 1) <= kReadAllTraffic;
+      count <= int64_t{kSignalBlocks} * kThreads * kOwnVectors && args.count * (kRanks - 1) <= kReadAllMax;
   const int64_t threads_wanted = read_all ? count : count / kRanks + 1;
   const int64_t blocks = std::min<int64_t>((threads_wanted + kThreads - 1) / kThreads, kSignalBlocks);
   const auto grid = static_cast<unsigned>(blocks);

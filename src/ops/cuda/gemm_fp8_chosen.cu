@@ -72,8 +72,8 @@ struct Run {
   int rows = 0;
 };
 
-// The run that begins with pair `first`. All lanes of a warp; every warp finds and writes the same, which racecheck
-// reports.
+// The run that begins with pair `first`. All lanes of a warp; every warp finds it for itself, and has a `pair` of its
+// own.
 __device__ __forceinline__ Run run_of(const Args& p, int first, int* pair) {
   static_assert(kChosenPairs <= 32);
   const int lane = threadIdx.x % 32, pairs = static_cast<int>(p.tokens) * p.k;
@@ -243,8 +243,9 @@ template <class S>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     chosen_fp8_kernel(const __grid_constant__ Args p, int shared_runs) {
   extern __shared__ __align__(16) unsigned char memory[];
-  __shared__ int pair[kRows];
+  __shared__ int pairs_of_warps[kWarps][kRows];
   __shared__ Sums sums;
+  int* const pair = pairs_of_warps[threadIdx.x / 32];
   const int index = static_cast<int>(blockIdx.y) - shared_runs;
   const bool known = index < 0 || !S::kPaired;  // the kernel before this one does not decide which weights it takes
   if (!known) follow();

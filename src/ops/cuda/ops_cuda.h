@@ -28,7 +28,7 @@ class OpsCuda final : public Ops {
   RowForm row_form(const LinearWeight& weight, DType act, int64_t rows) const override;
   RowForm row_form(const ExpertWeights& experts, int64_t choices, DType act, int64_t rows) const override;
   RowForm silu_mul_form(const LinearWeight& down, DType act, int64_t rows) const override;
-  DType partial_type(const LinearWeight& weight, DType act, int64_t rows) const override;
+  DType partial_type(const LinearWeight& weight, DType act, int64_t rows, SumOver over) const override;
   void replay(uint64_t key, const std::function<void()>& body) override { graphs_.replay(key, body); }
   void embed(const Tensor& ids, const Tensor& table, int32_t vocab_begin, const Tensor& out) override;
   void rms_norm(const Tensor& x, const Tensor& weight, float eps, const ActRows& out) override;

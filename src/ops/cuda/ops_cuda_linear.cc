@@ -6,6 +6,7 @@
 #include "ops/cuda/gemm_fp8_few.h"
 #include "ops/cuda/gemm_fp8_rows.h"
 #include "ops/cuda/ops_cuda.h"
+#include "ops/decode_plan.h"
 
 namespace hylas::cuda {
 namespace {
@@ -50,7 +51,9 @@ RowForm OpsCuda::silu_mul_form(const LinearWeight& down, DType act, int64_t rows
   return takes_fp8(planned(down, act, rows)) ? RowForm::kFp8 : RowForm::kValues;
 }
 
-DType OpsCuda::partial_type(const LinearWeight& weight, DType act, int64_t rows) const {
+// More rows than gemm_decode takes come from DeepGEMM, which rounds them.
+DType OpsCuda::partial_type(const LinearWeight& weight, DType act, int64_t rows, SumOver over) const {
+  if (over == SumOver::kRanks && rows <= kDecodeFp8RowsMax) return DType::kF32;
   return takes_fp8(planned(weight, act, rows)) ? DType::kBF16 : DType::kF32;
 }
 
