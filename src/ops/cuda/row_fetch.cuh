@@ -13,32 +13,32 @@ class RowFetcher {
         ahead_(shared.ahead),
         to_(shared.slots),
         block_(static_cast<int>(blockIdx.x)),
-        first_(threadIdx.x % 32 == 0) {}
+        lane_(static_cast<int>(threadIdx.x) % 32) {}
 
   __device__ void run() {
     const auto& scratch = *static_cast<const RowScratch*>(args_.scratch);
     uint32_t epoch = 0;
 #pragma unroll 1
     for (int i = -1; i <= args_.layers; ++i) {
-      if (first_ && i >= 0) rest(i);
+      if (i >= 0) rest(i);
       if (i == args_.layers) break;
-      if (first_ && i >= 0) {
-        out_soon(args_.layer[i]);
-        out(args_.layer[i]);
+      if (i >= 0) {
+        const RowLayerArgs& layer = args_.layer[i];
+        if (i > 0) out_soon(layer);
+        out(layer);
         mark(i, 15);
-        middle(args_.layer[i]);
+        middle(layer);
         mark(i, 16);
       }
-      if (first_) ahead(i + 1);
+      ahead(i + 1);
       if (i < 0) continue;
-      const RowLayerArgs& layer = args_.layer[i];
-      if (first_) rest_soon(i + 1);
+      rest_soon(i + 1);
       mark(i, 17);
-      __syncwarp();
       if (i == 0) {  // what is read from here on may have been written by a launch before
         asm volatile("griddepcontrol.wait;" ::: "memory");
         epoch = first_epoch(args_.counters + 1);
       }
+      const RowLayerArgs& layer = args_.layer[i];
       down(layer, route(layer, scratch.logits, epoch + i, i));
       mark(i, 2);
     }
@@ -46,16 +46,15 @@ class RowFetcher {
 
  private:
   template <class To>
-  __device__ static void piece(const RowMatrix& from, int row, To& to) {
+  __device__ __forceinline__ static void piece(const RowMatrix& from, int row, const To& to) {
     to.begin(kPieceBytes + kRowBlocks * sizeof(float));
     to.data(0, from.data + static_cast<int64_t>(row) * row_shape::kHidden, kPieceBytes);
     to.scale(0, from.scale + row / 128 * kRowBlocks, kRowBlocks);
-    to.end();
   }
+  // Half `half` of a tile.
   template <class To>
-  __device__ static void tile(const RowRows& rows, To& to) {
-#pragma unroll 1
-    for (int i = 0; i < 2; ++i) piece(rows.of, rows.row + i * kRowPiece, to);
+  __device__ __forceinline__ static void half_tile(const RowRows& rows, int half, const To& to) {
+    piece(rows.of, rows.row + half * kRowPiece, to);
   }
   // First products of layer `i`, or of what comes behind all layers: the block's tiles, and which rows they are of.
   __device__ int tiles(int i) const {
@@ -67,103 +66,98 @@ class RowFetcher {
     const RowProductPlace place(tile);
     return {args_.products.matrix[place.matrix], place.row};
   }
-  __device__ void ahead(int i) {
+  __device__ __forceinline__ void ahead(int i) {
     const int count = min(tiles(i), kAheadTiles);
 #pragma unroll 1
-    for (int t = 0; t < count; ++t) tile(rows(i, t), ahead_);
+    for (int t = 0; t < count; t += 2) {
+      ahead_.pieces(4, [&](int p) { half_tile(rows(i, t + p / 2), p % 2, ahead_); });
+    }
   }
-  __device__ void rest(int i) {
-    const int count = tiles(i);
-    if (i < args_.layers && count > 0) gates(args_.layer[i]);
-#pragma unroll 1
-    for (int t = kAheadTiles; t < count; ++t) tile(rows(i, t), to_);
+  // a and b, and the tiles behind those that came ahead.
+  __device__ __forceinline__ void rest(int i) {
+    const int gates = i < args_.layers ? 1 : 0, more = tiles(i) - kAheadTiles;
+    if (more <= 0) return;
+    to_.pieces(gates + 2 * more, [&](int p) {
+      if (p < gates) {
+        constexpr uint32_t kRow = row_shape::kHidden * sizeof(Bf16);
+        const int64_t at = static_cast<int64_t>(place_.head) * kRow;
+        to_.begin(2 * kRow);
+        to_.data(0, static_cast<const unsigned char*>(args_.layer[i].a) + at, kRow);
+        to_.data(kRow, static_cast<const unsigned char*>(args_.layer[i].b) + at, kRow);
+      } else {
+        half_tile(rows(i, kAheadTiles + (p - gates) / 2), (p - gates) % 2, to_);
+      }
+    });
   }
   // To the second-level cache, while memory has nothing else to do.
-  __device__ void rest_soon(int i) const {
-    const int count = tiles(i);
-#pragma unroll 1
-    for (int t = kAheadTiles; t < count; ++t) {
-      const RowRows of = rows(i, t);
-      prefetch_bytes(of.of.data + static_cast<int64_t>(of.row) * row_shape::kHidden, 2 * kPieceBytes);
-    }
+  __device__ __forceinline__ void rest_soon(int i) const {
+    if (lane_ >= tiles(i) - kAheadTiles) return;
+    const RowRows of = rows(i, kAheadTiles + lane_);
+    prefetch_bytes(of.of.data + static_cast<int64_t>(of.row) * row_shape::kHidden, 2 * kPieceBytes);
   }
-  __device__ void out_soon(const RowLayerArgs& layer) const {
-    constexpr int kBytes = kRowTile * row_shape::kValues;
-    prefetch_bytes(layer.out.data + static_cast<int64_t>(block_) * kBytes, kBytes);
-    const auto* norm = static_cast<const unsigned char*>(layer.norm.data);
+  __device__ __forceinline__ void out_soon(const RowLayerArgs& layer) const {
+    if (lane_ < 4) prefetch_bytes(out_piece(layer, lane_), kPieceBytes);
     const int bytes = row_shape::kDim * (layer.norm.dtype == DType::kF32 ? sizeof(float) : sizeof(Bf16));
-    for (int at = 0; norm && at < bytes; at += 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(norm + at));
-  }
-  // The rows of bf16 from `row` on.
-  __device__ void small(const void* from, int row, int rows) {
-    constexpr uint32_t kRow = row_shape::kHidden * sizeof(Bf16);
-    to_.begin(rows * kRow);
-    to_.data(0, static_cast<const unsigned char*>(from) + static_cast<int64_t>(row) * kRow, rows * kRow);
-    to_.end();
-  }
-  __device__ void gates(const RowLayerArgs& layer) {
-    constexpr uint32_t kRow = row_shape::kHidden * sizeof(Bf16);
-    const int64_t at = static_cast<int64_t>(place_.head) * kRow;
-    to_.begin(2 * kRow);
-    to_.data(0, static_cast<const unsigned char*>(layer.a) + at, kRow);
-    to_.data(kRow, static_cast<const unsigned char*>(layer.b) + at, kRow);
-    to_.end();
-  }
-  // Half of K after the other, of each eight rows and the next eight. They take turns with what comes ahead, so that
-  // nothing but the first products has to be done before they are asked for.
-  __device__ void out(const RowLayerArgs& layer) {
-    using namespace row_shape;
-#pragma unroll 1
-    for (int i = 0; i < 4; ++i) {
-      const int half = i / 2, row = block_ * kRowTile + i % 2 * kRowPiece;
-      const unsigned char* from = layer.out.data + static_cast<int64_t>(row) * kValues + half * kHidden;
-      ahead_.begin(kPieceBytes + kRowBlocks * sizeof(float));
-#pragma unroll 1
-      for (int r = 0; r < kRowPiece; ++r) ahead_.data(r * kHidden, from + r * kValues, kHidden);
-      ahead_.scale(0, layer.out.scale + (row / 128 * 2 + half) * kRowBlocks, kRowBlocks);
-      ahead_.end();
+    if (lane_ * 128 < bytes) {
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const unsigned char*>(layer.norm.data) + lane_ * 128));
     }
   }
-  __device__ void middle(const RowLayerArgs& layer) {
-    if (block_ <= kRouterTiles) {
-      const bool router = block_ < kRouterTiles;
-#pragma unroll 1
-      for (int i = 0; i < (router ? 2 : 1); ++i) {
-        small(router ? layer.router : layer.shared_gate, router ? block_ * 8 + i * 4 : 0, router ? 4 : 1);
+  // Four rows each. They take turns with what comes ahead, so that nothing but the first products has to be done before
+  // they are asked for.
+  __device__ __forceinline__ const unsigned char* out_piece(const RowLayerArgs& layer, int p) const {
+    return layer.out.data + static_cast<int64_t>(4 * block_ + p) * kPieceBytes;
+  }
+  __device__ __forceinline__ void out(const RowLayerArgs& layer) {
+    ahead_.pieces(4, [&](int p) {
+      ahead_.begin(kPieceBytes + (p < 2 ? kRowBlocks * sizeof(float) : 0));
+      ahead_.data(0, out_piece(layer, p), kPieceBytes);
+      if (p < 2) ahead_.scale(0, layer.out.scale + (block_ * kRowTile / 128 * 2 + p) * kRowBlocks, kRowBlocks);
+    });
+  }
+  __device__ __forceinline__ void middle(const RowLayerArgs& layer) {
+    if (block_ >= kMiddleTiles) return;
+    constexpr uint32_t kRow = row_shape::kHidden * sizeof(Bf16);
+    to_.pieces(block_ == kRouterTiles ? 1 : 2, [&](int p) {
+      if (block_ > kRouterTiles) {
+        piece(p == 0 ? layer.shared_gate_rows : layer.shared_up, (block_ - kRouterTiles - 1) * kRowPiece, to_);
+        return;
       }
-    } else if (block_ < kMiddleTiles) {
-      const int row = (block_ - kRouterTiles - 1) * 8;
-#pragma unroll 1
-      for (int i = 0; i < 2; ++i) piece(i == 0 ? layer.shared_gate_rows : layer.shared_up, row, to_);
-    }
+      const bool router = block_ < kRouterTiles;
+      const auto* from = static_cast<const unsigned char*>(router ? layer.router : layer.shared_gate);
+      const uint32_t bytes = (router ? 4 : 1) * kRow;
+      to_.begin(bytes);
+      to_.data(0, from + static_cast<int64_t>(router ? block_ * 2 + p : 0) * bytes, bytes);
+    });
   }
-  __device__ void expert_up(const RowLayerArgs& layer, int expert, int tile) {
+  __device__ __forceinline__ void expert_up(const RowLayerArgs& layer, int expert, int tile) {
     using namespace row_shape;
-#pragma unroll 1
-    for (int i = 0; i < 2; ++i) {
-      const int64_t at = 2 * static_cast<int64_t>(expert) + i;
+    to_.pieces(2, [&](int p) {
+      const int64_t at = 2 * static_cast<int64_t>(expert) + p;
       piece({layer.experts.data + at * kWidth * kHidden, layer.experts.scale + at * kUpScales}, tile * 8, to_);
-    }
+    });
   }
-  // Of every chosen expert and the shared one behind them.
-  __device__ void down(const RowLayerArgs& layer, int id) {
+  // Of every chosen expert, two a piece, and the shared one behind them; lane j knows choice j.
+  __device__ __forceinline__ void down(const RowLayerArgs& layer, int id) {
     using namespace row_shape;
     const int scale = block_ * kRowTile / 128 * kDownBlocks;
 #pragma unroll 1
-    for (int from = 0; from <= kChoices; from += 2) {
-      const int count = from < kChoices ? 2 : 1;
-      if (first_) to_.begin(count * (kDownBytes + kDownBlocks * sizeof(float)));
-#pragma unroll 1
-      for (int i = 0; i < count; ++i) {
-        const int64_t expert = __shfl_sync(~0u, id, (from + i) % 32);
-        const RowMatrix of = from + i == kChoices ? layer.shared_down
-                                                  : RowMatrix{layer.experts_down.data + expert * kHidden * kWidth,
-                                                              layer.experts_down.scale + expert * kDownScales};
-        if (!first_) continue;
-        to_.data(i * kDownBytes, of.data + static_cast<int64_t>(block_) * kDownBytes, kDownBytes);
-        to_.scale(i * kDownBlocks, of.scale + scale, kDownBlocks);
-      }
-      to_.end();
+    for (int from = 0; from < kDownPieces; from += 2) {
+      const int mine = 2 * (from + lane_);
+      const int ids[2] = {__shfl_sync(~0u, id, mine % 32), __shfl_sync(~0u, id, (mine + 1) % 32)};
+      to_.pieces(min(2, kDownPieces - from), [&](int p) {
+        const int count = min(2, kChoices + 1 - mine);
+        to_.begin(count * (kDownBytes + kDownBlocks * sizeof(float)));
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          if (i >= count) break;
+          const int64_t expert = ids[i];
+          const RowMatrix of = mine + i == kChoices ? layer.shared_down
+                                                    : RowMatrix{layer.experts_down.data + expert * kHidden * kWidth,
+                                                                layer.experts_down.scale + expert * kDownScales};
+          to_.data(i * kDownBytes, of.data + static_cast<int64_t>(block_) * kDownBytes, kDownBytes);
+          to_.scale(i * kDownBlocks, of.scale + scale, kDownBlocks);
+        }
+      });
     }
   }
   // As route.cu: lane j gets choice j's expert, whose tiles are fetched at once; the weights go to shared memory.
@@ -207,7 +201,7 @@ class RowFetcher {
       }
 #pragma unroll 1
       for (; tile < (j + 1) * kWidthTiles; tile += kGridBlocks) {
-        if (first_) expert_up(layer, static_cast<int>(id), tile % kWidthTiles);
+        expert_up(layer, static_cast<int>(id), tile % kWidthTiles);
         if (tile == block_) mark(l, 18);
       }
     }
@@ -222,8 +216,7 @@ class RowFetcher {
   RowFetch<RowAhead> ahead_;
   RowFetch<RowInTurn> to_;
   RowPlace place_;
-  int block_;
-  bool first_;
+  int block_, lane_;
 };
 
 }  // namespace hylas::cuda

@@ -84,10 +84,10 @@ bool row_layers_fit() {
 }
 
 void row_trace_print() {  // DEV
-  static unsigned long long t[4][24][160];
+  static unsigned long long t[4][32][160];
   cudaMemcpyFromSymbol(t, row_trace, sizeof t);
-  const char* names[] = {"begin", "row there", "F down sent", "inputs", "norm", "out w there", "results", "out", "mixed there", "norm2", "middle", "up w there", "up", "halves", "down", "F out sent", "F mid sent", "F ahead sent", "F first up", "z gates", "F logits", "F chosen", "behind", "b row there"};
-  const int order[] = {0, 1, 4, 15, 16, 3, 17, 5, 19, 6, 7, 8, 9, 10, 20, 18, 11, 21, 2, 12, 13, 14, 22, 23};
+  const char* names[] = {"begin", "row there", "F down sent", "inputs", "norm", "out w there", "results", "out", "mixed there", "norm2", "middle", "up w there", "up", "halves", "down", "F out sent", "F mid sent", "F ahead sent", "F first up", "z gates", "F logits", "F chosen", "behind", "b row there", "q k done", "v done", "R v there", "R q k there", "R renewed", "down w there", "gates there", "H put"};
+  const int order[] = {0, 1, 4, 24, 31, 30, 25, 3, 26, 27, 28, 15, 16, 17, 5, 6, 7, 8, 9, 10, 20, 18, 11, 21, 2, 12, 29, 13, 14, 22, 23};
   for (int l = 0; l < 4; ++l) {
     for (int m : order) {
       double sum = 0, most = 0, least = 1e18;

@@ -39,13 +39,16 @@ __device__ __forceinline__ void copy_piece(void* to, const void* from, uint32_t 
       : "memory");
 }
 
-// The fetching side: one thread.
+// The fetching side: one warp, whose lanes have a piece each of as many as are fetched at once.
 template <class Slots>
 struct RowFetch {
   Slots& slots;
-  Turns turns;
+  Turns turns;  // the lane's, as many slots on as its number
   uint64_t policy;
-  __device__ explicit RowFetch(Slots& s) : slots(s), turns{s.full, s.empty, Slots::kCount}, policy(read_once()) {}
+  __device__ explicit RowFetch(Slots& s) : slots(s), turns{s.full, s.empty, Slots::kCount}, policy(read_once()) {
+    turns.at = threadIdx.x % 32 % Slots::kCount;
+    turns.round = threadIdx.x % 32 / Slots::kCount % 2;
+  }
   // The next slot, empty; `bytes` will come.
   __device__ __forceinline__ void begin(uint32_t bytes) const {
     turns.wait_empty();
@@ -57,7 +60,18 @@ struct RowFetch {
   __device__ __forceinline__ void scale(int at, const float* from, uint32_t count) const {
     copy_piece(slots.scale[turns.at] + at, from, count * sizeof(float), turns.full + turns.at, policy);
   }
-  __device__ __forceinline__ void end() { turns.next(); }
+  // All lanes: fetch(i) of as many pieces, at most all slots.
+  template <class Fetch>
+  __device__ __forceinline__ void pieces(int count, Fetch fetch) {
+    const int lane = threadIdx.x % 32;
+    if (lane < count) fetch(lane);
+    turns.at += count;
+    if (turns.at >= Slots::kCount) {
+      turns.at -= Slots::kCount;
+      turns.round ^= 1;
+    }
+    __syncwarp();
+  }
 };
 
 // The working side: all lanes of every working warp take every slot.
@@ -69,10 +83,14 @@ struct RowTake {
   __device__ __forceinline__ void begin() const { turns.wait_full(); }
   __device__ __forceinline__ const unsigned char* data() const { return slots.data[turns.at]; }
   __device__ __forceinline__ const float* scale() const { return slots.scale[turns.at]; }
-  // The piece behind this one, for who wants both at once.
-  __device__ __forceinline__ RowTake behind() const {
+  // So many pieces behind this one, for who wants several at once.
+  __device__ __forceinline__ RowTake behind(int pieces) const {
     RowTake other = *this;
-    other.turns.next();
+    other.turns.at += pieces;
+    if (other.turns.at >= Slots::kCount) {
+      other.turns.at -= Slots::kCount;
+      other.turns.round ^= 1;
+    }
     return other;
   }
   // What the warp wanted is in its registers.

@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 namespace hylas::cuda {
-static __device__ unsigned long long row_trace[4][24][160];  // DEV: [layer][mark][block]
+static __device__ unsigned long long row_trace[4][32][160];  // DEV: [layer][mark][block]
 __device__ __forceinline__ void mark(int layer, int what) {  // DEV
   if (threadIdx.x == 0 || (threadIdx.x >= 256 && threadIdx.x % 32 == 0)) {
     unsigned long long t;

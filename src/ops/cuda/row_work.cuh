@@ -2,6 +2,8 @@
 // The multiplying warps of row_layers.cu. A part of a layer begins with the weights that are there, in registers; then
 // comes what other blocks wrote, and behind that is as little as can be: products, sums. The first warp hands the
 // block's results to the others.
+#include <array>
+
 #include "ops/cuda/row_mixer.cuh"
 
 namespace hylas::cuda {
@@ -140,7 +142,9 @@ class RowWorker {
       if (more) one = at == 0 ? tile(ahead_) : tile(from_);
       multiply_tile(other, x, at + 1);
       if (!behind && at == 0) HeadSums::say();
+      if (!behind && at == 0) mark(l_, 24);
       if (!behind && at == 2) ValueSums::say();
+      if (!behind && at == 2) mark(l_, 25);
       if (!more) break;
       if (at == 0) {
         other = tile(ahead_);
@@ -156,6 +160,7 @@ class RowWorker {
   }
   __device__ __forceinline__ void gates() {
     from_.begin();
+    mark(l_, 30);
     multiply_small(from_.data() + min(lane_ / 4, 1) * (row_shape::kHidden * sizeof(Bf16)), shared_.input.values,
                    shared_.small);
     from_.end();
@@ -172,7 +177,7 @@ class RowWorker {
   __device__ __forceinline__ void out(const RowLayerArgs& layer) {
     constexpr int kBlocks = 2 * kRowShare;
     weights_ = norm_weights(layer.post_norm);
-    const Tile low = tile(ahead_), high = tile(ahead_);
+    const auto [low, high] = out_tiles();
     mark(l_, 5);
     uint2 raw[kBlocks];
     const auto at = [&](int b) { return (warp_ + b * kRowWarps) * 128 + lane_ * 4; };
@@ -201,6 +206,28 @@ class RowWorker {
     if (warp_ != 0) return;
     add_residual(total_of<kRowWarps>(shared_.sums, RowSums::kOther * kRowWarps, lane_ % kRowTile));
     scratch_.mixed.put(block_, residual_, epoch_);
+  }
+  // Both halves of K of the mixer's last product: four pieces of four whole rows.
+  __device__ __forceinline__ std::array<Tile, 2> out_tiles() {
+    std::array<Tile, 2> t;
+    const int g = lane_ / 4;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) ahead_.behind(i).begin();
+    const unsigned char* low = ahead_.behind(g / 4).data() + g % 4 * row_shape::kValues;
+    const unsigned char* high = ahead_.behind(2 + g / 4).data() + g % 4 * row_shape::kValues;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int b = 0; b < kRowShare; ++b) {
+        const int block = warp_ + b * kRowWarps, at = (half * kRowBlocks + block) * 128;
+        RowWeights::take(t[half].weights[b].low, low + at);
+        RowWeights::take(t[half].weights[b].high, high + at);
+        t[half].low[b] = t[half].high[b] = ahead_.behind(half).scale()[block];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) ahead_.end();
+    return t;
   }
   __device__ __forceinline__ Input exchanged(int first, const float (&scale)[2 * kRowShare]) const {
     Input x;
@@ -244,7 +271,7 @@ class RowWorker {
   // Eight rows of bf16, of which the lane has its output's, or the only one.
   __device__ void small(bool eight) {
     constexpr int kRow = row_shape::kHidden * sizeof(Bf16);
-    const auto second = from_.behind();
+    const auto second = from_.behind(1);
     from_.begin();
     if (eight) second.begin();
     const int output = eight ? lane_ / 4 : 0;
@@ -297,6 +324,7 @@ class RowWorker {
       factor[i] = from_.scale()[within * kDownBlocks + block];
       from_.end();
     }
+    mark(l_, 29);
     uint32_t logit[1];
     take_words(logit, epoch_, [&](int) { return scratch_.logits + row_shape::kExperts; });
     uint2 raw[kDownPieces];
