@@ -15,7 +15,6 @@
 #include "weights/dummy_source.h"
 
 namespace hylas {
-namespace cuda { void row_trace_print(); }  // DEV
 namespace {
 
 constexpr int32_t kPage = 64;
@@ -154,7 +153,6 @@ int main_of(int count, char** arguments) {
   for (int32_t rows : decodes) {
     const double ms = model.step_ms(std::vector<Row>(static_cast<size_t>(rows), Row{1, 1024}), true);
     fmt::print("decode {:3} x 1k context: {:8.3f} ms, {:9.0f} tokens/s\n", rows, ms, rows / ms * 1e3);
-    if (rows == 1) cuda::row_trace_print();
   }
   for (const std::vector<Row>& rows : prefills) {
     const double ms = model.step_ms(rows, false);

@@ -26,21 +26,17 @@ class RowFetcher {
         const RowLayerArgs& layer = args_.layer[i];
         if (i > 0) out_soon(layer);
         out(layer);
-        mark(i, 15);
         middle(layer);
-        mark(i, 16);
       }
       ahead(i + 1);
       if (i < 0) continue;
       rest_soon(i + 1);
-      mark(i, 17);
       if (i == 0) {  // what is read from here on may have been written by a launch before
         asm volatile("griddepcontrol.wait;" ::: "memory");
         epoch = first_epoch(args_.counters + 1);
       }
       const RowLayerArgs& layer = args_.layer[i];
-      down(layer, route(layer, scratch.logits, epoch + i, i));
-      mark(i, 2);
+      down(layer, route(layer, scratch.logits, epoch + i));
     }
   }
 
@@ -161,14 +157,13 @@ class RowFetcher {
     }
   }
   // As route.cu: lane j gets choice j's expert, whose tiles are fetched at once; the weights go to shared memory.
-  __device__ int route(const RowLayerArgs& layer, const uint64_t* logits, uint32_t epoch, int l) {
+  __device__ int route(const RowLayerArgs& layer, const uint64_t* logits, uint32_t epoch) {
     constexpr int kHeld = row_shape::kExperts / 32, kChoices = row_shape::kChoices;
     const int lane = threadIdx.x % 32;
     int tile = block_;
     uint32_t bits[kHeld];
     LogitsSoon::wait();
     take_words(bits, epoch, [&](int i) { return logits + lane + 32 * i; });
-    mark(l, 20);
     float highest = -INFINITY;
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) highest = fmaxf(highest, __uint_as_float(bits[i]));
@@ -202,12 +197,10 @@ class RowFetcher {
 #pragma unroll 1
       for (; tile < (j + 1) * kWidthTiles; tile += kGridBlocks) {
         expert_up(layer, static_cast<int>(id), tile % kWidthTiles);
-        if (tile == block_) mark(l, 18);
       }
     }
     if (lane < kChoices) shared_.weight[lane] = mine / sum;
     __syncwarp();
-    mark(l, 21);
     return chosen;
   }
 

@@ -67,7 +67,6 @@ __device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, RowShare
     HeadSums::wait();
     const Bf16 newest = from_f32<Bf16>(row_total(shared.sums, 0));
     put_word(head, __float_as_uint(window.with(newest)), epoch);
-    mark(i, 31);
     if (write >= 0) window.move(layer, write, newest);
     GateSums::wait();
     shared.head.gate[lane] = silu(to_f32(from_f32<Bf16>(row_total(shared.sums, 4))));
@@ -111,12 +110,11 @@ class RowRenewer {
       window_.read(layer, read);
       const float bias = row_element(layer.dt_bias, place_.head), rate = row_element(layer.a_log, place_.head);
       ValueSums::wait();
-        const Bf16 newest = from_f32<Bf16>(row_total(shared_.sums, 2));
-      if (__bfloat16_as_ushort(newest) != 0x1234) mark(i, 26);
+      const Bf16 newest = from_f32<Bf16>(row_total(shared_.sums, 2));
       const float value = window_.with(newest), decay = this->decay(small_total(shared_.small, 0) + bias, rate);
       const float beta = sigmoid(small_total(shared_.small, 1));
       const float2 scale = take_head(scratch.heads[place_.key_head], epoch);
-        const uint32_t pair = pair_of(renew(scale, value, decay, beta));
+      const uint32_t pair = pair_of(renew(scale, value, decay, beta));
       GatesMade::wait();
       if (part_ == 0 && lane_ % 2 == 0) {
         const int word = (place_.rank % 4 * kRowColumns + lane_) / 2;
@@ -124,7 +122,6 @@ class RowRenewer {
         put_result(scratch.results[place_.head] + word % 2 * kResultStep + word / 2, gate, pair, epoch);
       }
       ResultsSoon::say();
-      mark(i, 28);
       if (write < 0) continue;
       if (part_ == 1) window_.move(layer, write, newest);
       store_state(layer, write);  // nobody in this launch waits for it

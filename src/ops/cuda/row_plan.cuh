@@ -2,7 +2,6 @@
 // What the fetching warp of row_layers.cu and the working ones agree on: which block has which part of the products, in
 // which order their weights come, and where in shared memory.
 #include "ops/cuda/row_math.cuh"
-#include "ops/cuda/row_trace.cuh"
 #include "ops/cuda/row_words.cuh"
 
 namespace hylas::cuda {
@@ -26,7 +25,7 @@ constexpr int kDownPieces = row_shape::kChoices / 2 + 1;  // two experts each, a
 static_assert(2 * kDownBytes == kPieceBytes && 2 * kDownBlocks == kRowWarps);
 
 constexpr int kHeadBlocks = 8;  // of a key head
-constexpr int kRowGroups = 4;  // of keys: key i * 4 + g belongs to group g
+constexpr int kRowGroups = 4;   // of keys: key i * 4 + g belongs to group g
 constexpr int kRowHeld = row_shape::kDim / kRowGroups;
 constexpr int kRowKeys = kRowHeld + 8;  // a group's row: who goes through neighbouring keys meets no bank twice
 constexpr int kRowColumns = 32;         // of a state, of a block

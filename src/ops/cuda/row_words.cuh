@@ -78,8 +78,8 @@ __device__ __forceinline__ void take_twins(uint2 (&values)[N], uint32_t epoch, A
     there = true;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      there = there && static_cast<uint32_t>(word[i][0] >> 32) == epoch &&
-              static_cast<uint32_t>(word[i][1] >> 32) == epoch;
+      there =
+          there && static_cast<uint32_t>(word[i][0] >> 32) == epoch && static_cast<uint32_t>(word[i][1] >> 32) == epoch;
     }
   } while (!there);
 #pragma unroll
@@ -169,7 +169,7 @@ struct RowResidual {
 struct RowScratch {
   alignas(16) uint64_t heads[row_shape::kKeyHeads][2 * row_shape::kDim];  // q and k, before the norm: f32
   RowResult results[row_shape::kValueHeads][row_shape::kDim / 2];
-  RowResidual mixed, fed;                                                // behind the mixer, behind the experts
+  RowResidual mixed, fed;                                                       // behind the mixer, behind the experts
   alignas(16) uint64_t halves[row_shape::kChoices + 1][row_shape::kWidth / 2];  // the shared expert's last: pairs
   uint64_t logits[row_shape::kExperts + 1];                                     // the shared expert's last: f32
 };

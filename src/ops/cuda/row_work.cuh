@@ -22,7 +22,6 @@ class RowWorker {
 
   __device__ void run() {
     weights_ = norm_weights(args_.layer[0].input_norm);
-    mark(0, 1);
     asm volatile("griddepcontrol.wait;" ::: "memory");
     epoch_ = first_epoch(args_.counters + 1);
     if (threadIdx.x < kRowTile) {
@@ -30,20 +29,14 @@ class RowWorker {
     }
 #pragma unroll 1
     for (l_ = 0;; ++l_, ++epoch_) {
-      mark(min(l_, 3), l_ < args_.layers ? 0 : 22);
       if (l_ == args_.layers) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
       first();
       if (l_ == args_.layers) break;
       const RowLayerArgs& layer = args_.layer[l_];
-      mark(l_, 3);
       out(layer);
-      mark(l_, 7);
       middle(layer);
-      mark(l_, 10);
       up();
-      mark(l_, 12);
       down();
-      mark(l_, 14);
     }
     if (threadIdx.x == 0) leave();
   }
@@ -121,9 +114,7 @@ class RowWorker {
     const int thread = static_cast<int>(threadIdx.x);
     const uint4 raw = l_ == 0 ? fresh<uint4>(static_cast<const uint4*>(args_.hidden) + thread)
                               : scratch_.fed.take(thread, epoch_ - 1);
-    if (behind || l_ > 0) mark(min(l_, 3), behind ? 23 : 1);
     norm_row(raw, weights_, args_.eps, shared_.input);
-    if (!behind) mark(l_, 4);
     if (multiplies) {
       first_products(one, other, behind);
     } else {
@@ -142,9 +133,7 @@ class RowWorker {
       if (more) one = at == 0 ? tile(ahead_) : tile(from_);
       multiply_tile(other, x, at + 1);
       if (!behind && at == 0) HeadSums::say();
-      if (!behind && at == 0) mark(l_, 24);
       if (!behind && at == 2) ValueSums::say();
-      if (!behind && at == 2) mark(l_, 25);
       if (!more) break;
       if (at == 0) {
         other = tile(ahead_);
@@ -160,7 +149,6 @@ class RowWorker {
   }
   __device__ __forceinline__ void gates() {
     from_.begin();
-    mark(l_, 30);
     multiply_small(from_.data() + min(lane_ / 4, 1) * (row_shape::kHidden * sizeof(Bf16)), shared_.input.values,
                    shared_.small);
     from_.end();
@@ -178,7 +166,6 @@ class RowWorker {
     constexpr int kBlocks = 2 * kRowShare;
     weights_ = norm_weights(layer.post_norm);
     const auto [low, high] = out_tiles();
-    mark(l_, 5);
     uint2 raw[kBlocks];
     const auto at = [&](int b) { return (warp_ + b * kRowWarps) * 128 + lane_ * 4; };
     if (layer.qkv.data) {
@@ -188,7 +175,6 @@ class RowWorker {
       ResultsSoon::wait();
       RowResult result[kBlocks][2];
       take_results(result, epoch_, [&](int b) { return scratch_.results[warp_ + b * kRowWarps] + lane_; });
-      mark(l_, 6);
 #pragma unroll
       for (int b = 0; b < kBlocks; ++b) raw[b] = row_gated(result[b], norm, layer.norm_eps);
     } else {
@@ -246,10 +232,8 @@ class RowWorker {
     Tile shared = {};
     if (paired) shared = tile(from_);
     const uint4 raw = scratch_.mixed.take(static_cast<int>(threadIdx.x), epoch_);
-    mark(l_, 8);
     LogitsSoon::say();
     norm_row(raw, weights_, args_.eps, shared_.input);
-    mark(l_, 9);
     x_ = input();
     if (block_ >= kMiddleTiles) return;
     if (paired) {
@@ -294,7 +278,6 @@ class RowWorker {
       weights_ = norm_weights(l_ + 1 < args_.layers ? args_.layer[l_ + 1].input_norm : args_.next_norm);
     }
     from_.begin();
-    mark(l_, 11);
     Tile one = tile(from_);
 #pragma unroll 1
     for (int at = 0; at < kExpertTiles; at += 2) {
@@ -324,15 +307,12 @@ class RowWorker {
       factor[i] = from_.scale()[within * kDownBlocks + block];
       from_.end();
     }
-    mark(l_, 29);
     uint32_t logit[1];
     take_words(logit, epoch_, [&](int) { return scratch_.logits + row_shape::kExperts; });
     uint2 raw[kDownPieces];
     float scale[kDownPieces];
-    take_twins(raw, epoch_, [&](int i) {
-      return scratch_.halves[min(i * 2 + of, row_shape::kChoices)] + block * 64 + lane_ * 2;
-    });
-    mark(l_, 13);
+    take_twins(raw, epoch_,
+               [&](int i) { return scratch_.halves[min(i * 2 + of, row_shape::kChoices)] + block * 64 + lane_ * 2; });
     quantize_blocks(raw, shared_.exchange[warp_], scale);
 #pragma unroll
     for (int i = 0; i < kDownPieces; ++i) {
@@ -373,10 +353,10 @@ class RowWorker {
   RowScratch& scratch_;
   int warp_, lane_, block_;
   int l_ = 0;
-  uint32_t epoch_ = 0;   // of the layer
+  uint32_t epoch_ = 0;    // of the layer
   float residual_ = 0.f;  // of the block's tile, in the first warp
   uint4 weights_;         // of the norm that comes next
-  Input x_;              // of the row that the experts read
+  Input x_;               // of the row that the experts read
 };
 
 }  // namespace hylas::cuda
