@@ -8,8 +8,6 @@
 namespace hylas::cuda {
 namespace {
 
-using namespace row_shape;
-
 bool at_16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 // FP8, whole and without gaps.
@@ -22,14 +20,18 @@ bool fits_bf16(const Tensor& t, int64_t rows, int64_t columns) {
   return t.dtype == DType::kBF16 && t.elements() == rows * columns && t.dim(0) == rows && t.contiguous() &&
          at_16(t.data);
 }
-bool fits_norm(const Tensor& t) { return t.dtype == DType::kBF16 && t.elements() == kHidden && at_16(t.data); }
+bool fits_norm(const Tensor& t) {
+  return t.dtype == DType::kBF16 && t.elements() == row_shape::kHidden && at_16(t.data);
+}
 
 bool fits(const RowMixer& m) {
-  return fits(m.qkv, kChannels, kHidden) && fits(m.z, kValues, kHidden) &&
-         fits_bf16(m.a.weight, kValueHeads, kHidden) && fits_bf16(m.b.weight, kValueHeads, kHidden) &&
-         m.shape.key_heads == kKeyHeads && m.shape.value_heads == kValueHeads && m.shape.key_dim == kDim &&
-         m.shape.value_dim == kDim && m.weights.conv.contiguous() && m.conv_pool.dtype == DType::kBF16 &&
-         m.delta_pool.dtype != DType::kF32 && m.delta_pool.row_stride % 8 == 0 && at_16(m.delta_pool.data);
+  return fits(m.qkv, row_shape::kChannels, row_shape::kHidden) && fits(m.z, row_shape::kValues, row_shape::kHidden) &&
+         fits_bf16(m.a.weight, row_shape::kValueHeads, row_shape::kHidden) &&
+         fits_bf16(m.b.weight, row_shape::kValueHeads, row_shape::kHidden) &&
+         m.shape.key_heads == row_shape::kKeyHeads && m.shape.value_heads == row_shape::kValueHeads &&
+         m.shape.key_dim == row_shape::kDim && m.shape.value_dim == row_shape::kDim && m.weights.conv.contiguous() &&
+         m.conv_pool.dtype == DType::kBF16 && m.delta_pool.dtype != DType::kF32 && m.delta_pool.row_stride % 8 == 0 &&
+         at_16(m.delta_pool.data);
 }
 
 RowMatrix matrix(const LinearWeight& w) {
@@ -57,18 +59,22 @@ void set_mixer(const RowMixer& m, RowLayerArgs& to) {
 
 bool OpsCuda::takes_row_layer(const RowLayer& layer) {
   const ExpertWeights& experts = *layer.experts;
-  if (layer.choices != kChoices || experts.gate.size() != kExperts || experts.expert_begin != 0) return false;
+  if (layer.choices != row_shape::kChoices || experts.gate.size() != row_shape::kExperts || experts.expert_begin != 0)
+    return false;
   const SharedExpertWeights& shared = *layer.shared;
   return (!layer.mixer || fits(*layer.mixer)) && fits_norm(layer.input_norm) && fits_norm(layer.post_norm) &&
-         fits(layer.out, kHidden, kValues) && fits_bf16(layer.router.weight, kExperts, kHidden) &&
-         fits_bf16(layer.shared_gate.weight, 1, kHidden) && fits(experts.gate[0], kWidth, kHidden) &&
-         fits(shared.gate, kWidth, kHidden) && fits(shared.up, kWidth, kHidden) && fits(shared.down, kHidden, kWidth) &&
-         moe_->together(experts);
+         fits(layer.out, row_shape::kHidden, row_shape::kValues) &&
+         fits_bf16(layer.router.weight, row_shape::kExperts, row_shape::kHidden) &&
+         fits_bf16(layer.shared_gate.weight, 1, row_shape::kHidden) &&
+         fits(experts.gate[0], row_shape::kWidth, row_shape::kHidden) &&
+         fits(shared.gate, row_shape::kWidth, row_shape::kHidden) &&
+         fits(shared.up, row_shape::kWidth, row_shape::kHidden) &&
+         fits(shared.down, row_shape::kHidden, row_shape::kWidth) && moe_->together(experts);
 }
 
 size_t OpsCuda::row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) {
   const bool one = batch.tokens == 1 && batch.rows == 1 && batch.decode_rows == 1;
-  if (!takes_row_layers_ || !one || !fits_bf16(hidden, 1, kHidden)) return 0;
+  if (!takes_row_layers_ || !one || !fits_bf16(hidden, 1, row_shape::kHidden)) return 0;
   size_t taken = 0;
   while (taken < std::min<size_t>(layers.size(), kRowLayersMax) && (taken == 0 || layers[taken].mixer) &&
          takes_row_layer(layers[taken])) {
@@ -78,8 +84,9 @@ size_t OpsCuda::row_layers_taken(std::span<const RowLayer> layers, const Tensor&
 }
 
 bool OpsCuda::row_products_taken(std::span<const LinearWeight> weights) {
-  return weights.size() == 3 && fits(weights[0], kQueryRows, kHidden) && fits(weights[1], kKvRows, kHidden) &&
-         fits(weights[2], kKvRows, kHidden);
+  return weights.size() == 3 && fits(weights[0], row_shape::kQueryRows, row_shape::kHidden) &&
+         fits(weights[1], row_shape::kKvRows, row_shape::kHidden) &&
+         fits(weights[2], row_shape::kKvRows, row_shape::kHidden);
 }
 
 void OpsCuda::row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden,

@@ -126,30 +126,31 @@ class RowFetcher {
     });
   }
   __device__ __forceinline__ void expert_up(const RowLayerArgs& layer, int expert, int tile) {
-    using namespace row_shape;
     to_.pieces(2, [&](int p) {
       const int64_t at = 2 * static_cast<int64_t>(expert) + p;
-      piece({layer.experts.data + at * kWidth * kHidden, layer.experts.scale + at * kUpScales}, tile * 8, to_);
+      piece({layer.experts.data + at * row_shape::kWidth * row_shape::kHidden, layer.experts.scale + at * kUpScales},
+            tile * 8, to_);
     });
   }
   // Of every chosen expert, two a piece, and the shared one behind them; lane j knows choice j.
   __device__ __forceinline__ void down(const RowLayerArgs& layer, int id) {
-    using namespace row_shape;
     const int scale = block_ * kRowTile / 128 * kDownBlocks;
 #pragma unroll 1
     for (int from = 0; from < kDownPieces; from += 2) {
       const int mine = 2 * (from + lane_);
       const int ids[2] = {__shfl_sync(~0u, id, mine % 32), __shfl_sync(~0u, id, (mine + 1) % 32)};
       to_.pieces(min(2, kDownPieces - from), [&](int p) {
-        const int count = min(2, kChoices + 1 - mine);
+        const int count = min(2, row_shape::kChoices + 1 - mine);
         to_.begin(count * (kDownBytes + kDownBlocks * sizeof(float)));
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           if (i >= count) break;
           const int64_t expert = ids[i];
-          const RowMatrix of = mine + i == kChoices ? layer.shared_down
-                                                    : RowMatrix{layer.experts_down.data + expert * kHidden * kWidth,
-                                                                layer.experts_down.scale + expert * kDownScales};
+          const RowMatrix of =
+              mine + i == row_shape::kChoices
+                  ? layer.shared_down
+                  : RowMatrix{layer.experts_down.data + expert * row_shape::kHidden * row_shape::kWidth,
+                              layer.experts_down.scale + expert * kDownScales};
           to_.data(i * kDownBytes, of.data + static_cast<int64_t>(block_) * kDownBytes, kDownBytes);
           to_.scale(i * kDownBlocks, of.scale + scale, kDownBlocks);
         }

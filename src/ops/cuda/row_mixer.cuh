@@ -49,13 +49,12 @@ __device__ __forceinline__ float row_total(const RowSums& sums, int tiles) {
 
 // The warp that hands out q and k, and the gate to those that renew.
 __device__ __forceinline__ void hand_out_row(const RowLayersArgs& args, RowShared& shared) {
-  using namespace row_shape;
   const RowPlace place;
   const int lane = threadIdx.x % 32, channel = place.rank * kRowTile + lane % kRowTile;
   auto& scratch = *static_cast<RowScratch*>(args.scratch);
-  uint64_t* const head = scratch.heads[place.key_head] + lane / kRowTile * kDim + channel;
+  uint64_t* const head = scratch.heads[place.key_head] + lane / kRowTile * row_shape::kDim + channel;
   RowWindow window;
-  window.channel = (lane / kRowTile * kKeyHeads + place.key_head) * kDim + channel;
+  window.channel = (lane / kRowTile * row_shape::kKeyHeads + place.key_head) * row_shape::kDim + channel;
   asm volatile("griddepcontrol.wait;" ::: "memory");
   uint32_t epoch = first_epoch(args.counters + 1);
   const int read = args.state_read[0], write = args.state_write[0];

@@ -60,19 +60,17 @@ struct RowRows {
 };
 // The block's tile `i` of a mixer's first products.
 __device__ __forceinline__ RowRows row_mixer_tile(const RowLayerArgs& layer, const RowPlace& place, int i) {
-  using namespace row_shape;
-  if (i < 2) return {layer.qkv, (i * kKeyHeads + place.key_head) * kDim + place.rank * kRowTile};
+  if (i < 2) return {layer.qkv, (i * row_shape::kKeyHeads + place.key_head) * row_shape::kDim + place.rank * kRowTile};
   const int row = place.column + i % 2 * kRowTile;
-  return i < 4 ? RowRows{layer.qkv, 2 * kKeyHeads * kDim + row} : RowRows{layer.z, row};
+  return i < 4 ? RowRows{layer.qkv, 2 * row_shape::kKeyHeads * row_shape::kDim + row} : RowRows{layer.z, row};
 }
 // And of an attention's: which matrix, and the row in it.
 struct RowProductPlace {
   int matrix, row;
   __device__ __forceinline__ explicit RowProductPlace(int i) {
-    using namespace row_shape;
     const int at = (static_cast<int>(blockIdx.x) + i * kGridBlocks) * kRowTile;
-    matrix = at < kQueryRows ? 0 : at < kQueryRows + kKvRows ? 1 : 2;
-    row = matrix == 0 ? at : (at - kQueryRows) % kKvRows;
+    matrix = at < row_shape::kQueryRows ? 0 : at < row_shape::kQueryRows + row_shape::kKvRows ? 1 : 2;
+    row = matrix == 0 ? at : (at - row_shape::kQueryRows) % row_shape::kKvRows;
   }
 };
 __device__ __forceinline__ int row_product_tiles() {
