@@ -31,7 +31,7 @@ class Model {
  public:
   Model(const ModelConfig& config, int32_t layers) : config_(config) {
     CudaOpsOptions kernels{.workspace_bytes = size_t{1} << 30, .prefill = {.delta = true, .attention = true}};
-    kernels.fp8.linear = kernels.fp8.experts = true;
+    kernels.fp8.linear = kernels.fp8.experts = kernels.row_layers = true;
     if (config.experts > 0) {
       kernels.workspace_wanted_bytes = fp8_experts_bytes(kTokensMax, {.choices = config.experts_per_token,
                                                                       .experts = config.experts,

@@ -1,13 +1,25 @@
 #include "model/decoder.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
+#include <vector>
 
 #include "model/layer.h"
 #include "model/mtp.h"
 #include "model/token_embedding.h"
 
 namespace hylas {
+
+namespace {
+
+// What layers that run at once make for the attention layer behind them (Ops::row_products_taken).
+struct RowInputs {
+  std::optional<GatedAttention::Scratch> scratch;
+  bool made = false;
+};
+
+}  // namespace
 
 struct Decoder::Impl {
   ModelConfig config;
@@ -23,6 +35,13 @@ struct Decoder::Impl {
   bool first() const { return options.layer_begin == 0; }
   bool last() const { return options.layer_end == config.num_layers; }
   Status load(WeightSource& source);
+  // How many layers from `first` on ran at once (Ops::row_layers), `normed` as Layer::forward has it; 0: none.
+  size_t forward_row(const Step& step, size_t first, const Tensor& hidden, const ActRows& normed,
+                     RowInputs& inputs) const;
+  // Whether layer `i` may get its first products from those before it.
+  bool takes_row_inputs(const Step& step, size_t i, const Tensor& hidden) const;
+  void run_row(const Step& step, size_t first, std::span<const RowLayer> run, const Tensor& hidden,
+               const ActRows& normed, RowInputs& inputs) const;
   Step make_step(const Batch& batch, StatePools& pools, Arena& arena, std::span<const int32_t> group_tokens) const;
 };
 
@@ -83,6 +102,8 @@ size_t Decoder::arena_bytes(int64_t tokens, int64_t rows_logits) const {
   allocate_rows(arena, act, tokens, hidden);                        // its normed form
   arena.allocate(DType::kF32, {tokens, m.config.rope.rotary_dim});  // rope table
   if (m.first()) m.embedding.allocate(arena, tokens);
+  const auto attends = std::ranges::find_if(m.layers, [](const Layer& layer) { return layer.attention(); });
+  if (attends != m.layers.end()) attends->attention()->allocate(arena, 1, act);  // RowInputs
   for (const Layer& layer : m.layers) layer.allocate(arena, tokens, act);
   if (m.mtp) {
     arena.allocate(DType::kI32, {tokens});  // ids for it
@@ -115,6 +136,56 @@ Step Decoder::Impl::make_step(const Batch& batch, StatePools& pools, Arena& aren
   return Step{*ops, batch, pools, arena, *comms, group_tokens, rope};
 }
 
+bool Decoder::Impl::takes_row_inputs(const Step& step, size_t i, const Tensor& hidden) const {
+  if (i >= layers.size() || !layers[i].attention()) return false;
+  const std::optional<RowLayer> row = layers[i].row_layer(step);
+  return row && step.ops.row_layers_taken({&*row, 1}, hidden, step.batch) > 0 &&
+         step.ops.row_products_taken(layers[i].attention()->inputs());
+}
+
+void Decoder::Impl::run_row(const Step& step, size_t first, std::span<const RowLayer> run, const Tensor& hidden,
+                            const ActRows& normed, RowInputs& inputs) const {
+  const size_t next = first + run.size();
+  const RowsNorm norm = next < layers.size() ? layers[next].input_norm(step, hidden.dtype) : RowsNorm();
+  HYLAS_CHECK(norm.form == RowForm::kValues, "one row in e4m3");
+  const bool makes = takes_row_inputs(step, next, hidden);
+  if (makes && !inputs.scratch) inputs.scratch = layers[next].attention()->allocate(step.arena, 1, hidden.dtype);
+  ArenaScope scope(step.arena);
+  Tensor mixed;
+  if (const GatedAttention* attention = layers[first].attention()) {
+    const auto scratch = inputs.made ? *inputs.scratch : attention->allocate(step.arena, 1, hidden.dtype);
+    if (!inputs.made) step.ops.linear(normed, attention->inputs(), attention->inputs_of(scratch));
+    mixed = attention->attend(step, scratch).values;
+  }
+  RowBehind behind{.norm = norm.weight, .normed = normed.values};
+  std::array<LinearWeight, 3> weights;
+  std::array<Tensor, 3> outs;
+  if (makes) {
+    weights = layers[next].attention()->inputs();
+    outs = layers[next].attention()->inputs_of(*inputs.scratch);
+    behind.weights = weights;
+    behind.outs = outs;
+  }
+  step.ops.row_layers(run, mixed, hidden, behind, config.rms_eps, step.batch);
+  inputs.made = makes;
+}
+
+size_t Decoder::Impl::forward_row(const Step& step, size_t first, const Tensor& hidden, const ActRows& normed,
+                                  RowInputs& inputs) const {
+  const RankComms& comms = step.comms;
+  if (step.batch.tokens != 1 || comms.stage || comms.attn || comms.dp || comms.ep) return 0;
+  std::vector<RowLayer> run;
+  for (size_t i = first; i < layers.size(); ++i) {
+    std::optional<RowLayer> row = layers[i].row_layer(step);
+    if (!row || (i > first && !row->mixer)) break;
+    run.push_back(*std::move(row));
+  }
+  const size_t taken = step.ops.row_layers_taken(run, hidden, step.batch);
+  HYLAS_CHECK(taken > 0 || !inputs.made, "products for a layer that was not taken");
+  if (taken > 0) run_row(step, first, std::span(run).first(taken), hidden, normed, inputs);
+  return taken;
+}
+
 void Decoder::forward(const Batch& batch, StatePools& pools, const Tensor& hidden, Arena& arena,
                       std::span<const int32_t> group_tokens) {
   const Impl& m = *impl_;
@@ -125,7 +196,12 @@ void Decoder::forward(const Batch& batch, StatePools& pools, const Tensor& hidde
   RowsNorm norm = m.layers.front().input_norm(step, act);
   ActRows normed = room.in(norm.form);
   if (batch.tokens > 0) m.ops->rms_norm(hidden, norm.weight, m.config.rms_eps, normed);
+  RowInputs row_inputs;
   for (size_t i = 0; i < m.layers.size(); ++i) {
+    if (const size_t taken = m.forward_row(step, i, hidden, normed, row_inputs)) {
+      i += taken - 1;
+      continue;
+    }
     norm = i + 1 < m.layers.size() ? m.layers[i + 1].input_norm(step, act) : RowsNorm();
     m.layers[i].forward(step, hidden, normed, norm, m.config.rms_eps);
     normed = room.in(norm.form);

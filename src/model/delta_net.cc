@@ -59,6 +59,21 @@ RowForm DeltaNet::input_form(const Step& step, DType act) const {
   return form;
 }
 
+std::pair<Tensor, Tensor> DeltaNet::pools(const Step& step) const {
+  const StateKind* conv_kind = step.pools.layout().find("conv");
+  const StateKind* delta_kind = step.pools.layout().find("delta");
+  HYLAS_CHECK(conv_kind && delta_kind, "no state kinds for a linear layer");
+  const int64_t slots = step.pools.slots();
+  return {
+      step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3}),
+      step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim})};
+}
+
+RowMixer DeltaNet::row_mixer(const Step& step) const {
+  const auto [conv_pool, delta_pool] = pools(step);
+  return {inputs_.qkv, inputs_.z, inputs_.a, inputs_.b, mixer_, shape_, conv_pool, delta_pool};
+}
+
 void DeltaNet::forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const {
   ArenaScope scope(step.arena);
   const int64_t tokens = step.batch.tokens;
@@ -66,13 +81,7 @@ void DeltaNet::forward(const Step& step, const ActRows& x, const GroupSums& sums
   DeltaRows rows = allocate(step.arena, tokens, act);
   rows.out = rows.out.in(step.ops.row_form(out_, act, tokens));
 
-  const StateKind* conv_kind = step.pools.layout().find("conv");
-  const StateKind* delta_kind = step.pools.layout().find("delta");
-  HYLAS_CHECK(conv_kind && delta_kind, "no state kinds for a linear layer");
-  const int64_t slots = step.pools.slots();
-  const Tensor conv_pool = step.pools.slots_of(*conv_kind, layer_).reshaped({slots, shape_.channels(), 3});
-  const Tensor delta_pool =
-      step.pools.slots_of(*delta_kind, layer_).reshaped({slots, shape_.value_heads, shape_.key_dim, shape_.value_dim});
+  const auto [conv_pool, delta_pool] = pools(step);
   step.ops.delta_layer(x, inputs_, mixer_, shape_, conv_pool, delta_pool, step.batch, rows, out_, sums.partials,
                        sums.group ? nullptr : &behind);
   if (sums.group) add_rms_norm(step, sums, behind);

@@ -2,9 +2,11 @@
 // Gated DeltaNet (model.md section 3.2): a linear-attention layer whose whole memory is one matrix per value head and
 // the last three inputs of a short convolution.
 #include <string>
+#include <utility>
 
 #include "base/result.h"
 #include "model/step.h"
+#include "ops/row_layer.h"
 #include "weights/source.h"
 
 namespace hylas {
@@ -22,9 +24,14 @@ class DeltaNet {
   // which may lie where x does.
   void forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const;
 
+  RowMixer row_mixer(const Step& step) const;
+
   DeltaRows allocate(Arena& arena, int64_t tokens, DType act) const;
 
  private:
+  // [slots, channels, 3] and [slots, value_heads, key_dim, value_dim].
+  std::pair<Tensor, Tensor> pools(const Step& step) const;
+
   DeltaShape shape_{};  // of this rank
   int32_t layer_ = 0;
   DeltaInputs inputs_;

@@ -35,6 +35,7 @@ class Moe {
   RowForm input_form(const Step& step, DType act) const;
   void forward(const Step& step, const ActRows& x, const NormBehind& behind) const;
   void allocate(Arena& arena, int64_t tokens, DType act) const;
+  const MoeWeights& weights() const { return weights_; }
 
  private:
   int32_t dp_ = 1, dp_group_ = 0;
@@ -56,6 +57,11 @@ class FeedForward {
   }
   void allocate(Arena& arena, int64_t tokens, DType act) const {
     std::visit([&](const auto& ffn) { ffn.allocate(arena, tokens, act); }, ffn_);
+  }
+  // Null: it is dense.
+  const MoeWeights* experts() const {
+    const auto* moe = std::get_if<Moe>(&ffn_);
+    return moe ? &moe->weights() : nullptr;
   }
 
  private:

@@ -44,26 +44,30 @@ RowForm GatedAttention::input_form(const Step& step, DType act) const {
   return form;
 }
 
-void GatedAttention::forward(const Step& step, const ActRows& x, const GroupSums& sums,
-                             const NormBehind& behind) const {
-  ArenaScope scope(step.arena);
+std::array<Tensor, 3> GatedAttention::inputs_of(const Scratch& s) const {
+  const int64_t tokens = s.q.dim(0);
+  return {s.qg.reshaped({tokens, heads_ * 2 * head_dim_}), s.k.reshaped({tokens, kv_heads_ * head_dim_}),
+          s.v.reshaped({tokens, kv_heads_ * head_dim_})};
+}
+
+ActRows GatedAttention::attend(const Step& step, const Scratch& s) const {
   const int64_t tokens = step.batch.tokens;
-  const DType act = x.values.dtype;
-  const Scratch s = allocate(step.arena, tokens, act);
-
-  const LinearWeight weights[] = {q_, k_, v_};
-  const Tensor outs[] = {s.qg.reshaped({tokens, heads_ * 2 * head_dim_}), s.k.reshaped({tokens, kv_heads_ * head_dim_}),
-                         s.v.reshaped({tokens, kv_heads_ * head_dim_})};
-  step.ops.linear(x, weights, outs);
-
   const StateKind* kind = step.pools.layout().find(kind_);
   HYLAS_CHECK(kind != nullptr, "no state kind {}", kind_);
   const KvPool kv{step.pools.pages_of(*kind, layer_, 0), step.pools.pages_of(*kind, layer_, 1)};
   step.ops.qk_norm_rope_kv_write(s.qg, s.k, s.v, q_norm_, k_norm_, eps_, step.rope_table, step.batch, kv, s.q);
   const float scale = 1.f / std::sqrt(static_cast<float>(head_dim_));
-  const ActRows out = s.out.in(step.ops.row_form(o_, act, tokens));
+  const ActRows out = s.out.in(step.ops.row_form(o_, s.q.dtype, tokens));
   step.ops.attention(s.q, s.qg, step.batch, kv, scale, out.reshaped({tokens, heads_, head_dim_}));
-  step.ops.linear_partial(out, o_, sums.partials);
+  return out;
+}
+
+void GatedAttention::forward(const Step& step, const ActRows& x, const GroupSums& sums,
+                             const NormBehind& behind) const {
+  ArenaScope scope(step.arena);
+  const Scratch scratch = allocate(step.arena, step.batch.tokens, x.values.dtype);
+  step.ops.linear(x, inputs(), inputs_of(scratch));
+  step.ops.linear_partial(attend(step, scratch), o_, sums.partials);
   add_rms_norm(step, sums, behind);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // Gated full attention (model.md section 3.1): grouped-query attention with normalised queries and keys, partial rotary
 // embedding and an output gate that comes out of the query projection.
+#include <array>
 #include <string>
 
 #include "base/result.h"
@@ -22,7 +23,6 @@ class GatedAttention {
   // x [tokens, H] (normed) -> sums.partials [slices, tokens, H] f32 or of partial_type, then the norm behind them,
   // which may lie where x does.
   void forward(const Step& step, const ActRows& x, const GroupSums& sums, const NormBehind& behind) const;
-
   struct Scratch {
     Tensor qg;    // [tokens, heads, 2 * head_dim] act
     Tensor k;     // [tokens, kv_heads, head_dim] act
@@ -31,6 +31,11 @@ class GatedAttention {
     ActRows out;  // [tokens, heads * head_dim]
   };
   Scratch allocate(Arena& arena, int64_t tokens, DType act) const;
+
+  // In parts. The first products, and where forward() puts them; and from there to the rows that the last one reads.
+  std::array<LinearWeight, 3> inputs() const { return {q_, k_, v_}; }
+  std::array<Tensor, 3> inputs_of(const Scratch& scratch) const;
+  ActRows attend(const Step& step, const Scratch& scratch) const;
 
  private:
   int64_t heads_ = 0, kv_heads_ = 0;  // of this rank

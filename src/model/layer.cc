@@ -52,6 +52,21 @@ void Layer::forward(const Step& step, const Tensor& hidden, const ActRows& norme
   ffn_.forward(step, inner, {hidden, next_norm.weight, eps, out});
 }
 
+std::optional<RowLayer> Layer::row_layer(const Step& step) const {
+  const MoeWeights* moe = ffn_.experts();
+  if (!moe) return {};
+  RowLayer row{.input_norm = input_norm_,
+               .out = std::visit([](const auto& mixer) { return mixer.out(); }, mixer_),
+               .post_norm = post_norm_,
+               .router = moe->router,
+               .shared_gate = moe->shared_gate,
+               .choices = moe->experts_per_token,
+               .experts = &moe->experts,
+               .shared = &moe->shared};
+  if (const auto* net = std::get_if<DeltaNet>(&mixer_)) row.mixer = net->row_mixer(step);
+  return row;
+}
+
 void Layer::allocate(Arena& arena, int64_t tokens, DType act) const {
   {
     ArenaScope scope(arena);

@@ -1,5 +1,6 @@
 #pragma once
 // One decoder layer: norm, mixer, norm, feed-forward, around the residual stream.
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -30,6 +31,11 @@ class Layer {
   // input_norm(hidden) on entry, in its form; next_norm(hidden) on return, where next_norm is given.
   void forward(const Step& step, const Tensor& hidden, const ActRows& normed, const RowsNorm& next_norm,
                float eps) const;
+
+  // The layer as Ops::row_layers takes it; none if it is dense.
+  std::optional<RowLayer> row_layer(const Step& step) const;
+  // Null: it is a Gated DeltaNet layer.
+  const GatedAttention* attention() const { return std::get_if<GatedAttention>(&mixer_); }
 
   // Accounts in `arena` for what forward() allocates at most.
   void allocate(Arena& arena, int64_t tokens, DType act) const;

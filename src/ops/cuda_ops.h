@@ -32,6 +32,9 @@ struct CudaOpsOptions {
   size_t workspace_wanted_bytes = 0;
   CudaFp8Options fp8;
   CudaPrefillOptions prefill;
+  // A decode step of one sequence takes several layers at once where their shapes allow it. Ranks that share a GPU
+  // would wait for each other: such launches need all of it.
+  bool row_layers = false;
 };
 constexpr size_t kWorkspaceShare = 16;
 constexpr size_t workspace_bytes_on(const CudaOpsOptions& options, size_t gpu_bytes) {

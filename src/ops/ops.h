@@ -37,6 +37,8 @@ struct RopeConfig {
 };
 
 struct PeerPartials;  // tensor/cuda/peers.h
+struct RowLayer;      // ops/row_layer.h
+struct RowBehind;
 
 // Shapes of a Gated DeltaNet layer on this rank.
 struct DeltaShape {
@@ -273,6 +275,26 @@ class Ops {
   // partials [slices, T, H] f32
   virtual void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
+
+  // How many of these layers, from the first on, row_layers() takes at once for this batch; the first may be one
+  // without a mixer, the others are not. 0: none, as for every batch but one of a single decode row.
+  virtual size_t row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) {
+    static_cast<void>(layers), static_cast<void>(hidden), static_cast<void>(batch);
+    return 0;
+  }
+  // Those layers, bit for bit as the operators above do them one after the other. mixed [1, columns of the first one's
+  // `out`] act: the result of its mixer, if it has none here. hidden [1, H] act: the residual, in place.
+  virtual void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden,
+                          const RowBehind& behind, float eps, const Batch& batch) {
+    static_cast<void>(layers), static_cast<void>(mixed), static_cast<void>(hidden), static_cast<void>(behind);
+    static_cast<void>(eps), static_cast<void>(batch);
+    HYLAS_CHECK(false, "layers that were not taken");
+  }
+  // Whether they may end with products by these (RowBehind).
+  virtual bool row_products_taken(std::span<const LinearWeight> weights) {
+    static_cast<void>(weights);
+    return false;
+  }
 
   // out[i] = x[index[i]].                                            x [T, H], index [R] i32, out [R, H]
   virtual void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) = 0;

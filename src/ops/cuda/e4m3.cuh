@@ -15,6 +15,19 @@ __device__ __forceinline__ uint32_t e4m3_pair_to_f16(uint32_t low_bytes) {
   return pair;
 }
 
+// The same of the high bytes: the conversion takes them where they are.
+__device__ __forceinline__ uint32_t e4m3_high_pair_to_f16(uint32_t four_bytes) {
+  uint32_t pair;
+  asm("{\n"
+      ".reg .b16 low, high;\n"
+      "mov.b32 {low, high}, %1;\n"
+      "cvt.rn.f16x2.e4m3x2 %0, high;\n"
+      "}\n"
+      : "=r"(pair)
+      : "r"(four_bytes));
+  return pair;
+}
+
 __device__ __forceinline__ void mma_f16(float (&sum)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                         uint32_t b0, uint32_t b1) {
   asm volatile(

@@ -198,8 +198,8 @@ __device__ __forceinline__ void multiply(const Weights<S>& w, const QuantizedRow
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const uint32_t four = word(chunk[c], j), low = word(w.chunk[0][c], j), high = word(w.chunk[1][c], j);
-      mma_f16(part[c], e4m3_pair_to_f16(low), e4m3_pair_to_f16(high), e4m3_pair_to_f16(low >> 16),
-              e4m3_pair_to_f16(high >> 16), e4m3_pair_to_f16(four), e4m3_pair_to_f16(four >> 16));
+      mma_f16(part[c], e4m3_pair_to_f16(low), e4m3_pair_to_f16(high), e4m3_high_pair_to_f16(low),
+              e4m3_high_pair_to_f16(high), e4m3_pair_to_f16(four), e4m3_high_pair_to_f16(four));
     }
   }
 #pragma unroll

@@ -96,13 +96,13 @@ __device__ __forceinline__ void multiply(const Weights<S>& w, const Quantized<S>
 #pragma unroll
       for (int half = 0; half < S::kHalves; ++half) {
         b[half][0] = e4m3_pair_to_f16(x.word[half][c][j]);
-        b[half][1] = e4m3_pair_to_f16(x.word[half][c][j] >> 16);
+        b[half][1] = e4m3_high_pair_to_f16(x.word[half][c][j]);
       }
 #pragma unroll
       for (int n = 0; n < S::kGroups; ++n) {
         const uint32_t low = word(w.chunk[n][0][c], j), high = word(w.chunk[n][1][c], j);
-        const uint32_t a0 = e4m3_pair_to_f16(low), a1 = e4m3_pair_to_f16(high), a2 = e4m3_pair_to_f16(low >> 16),
-                       a3 = e4m3_pair_to_f16(high >> 16);
+        const uint32_t a0 = e4m3_pair_to_f16(low), a1 = e4m3_pair_to_f16(high), a2 = e4m3_high_pair_to_f16(low),
+                       a3 = e4m3_high_pair_to_f16(high);
 #pragma unroll
         for (int half = 0; half < S::kHalves; ++half) mma_f16(part[c][n][half], a0, a1, a2, a3, b[half][0], b[half][1]);
       }

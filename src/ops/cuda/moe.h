@@ -1,6 +1,8 @@
 #pragma once
 // Ops::moe and its two halves on the GPU: tokens sorted by expert, grouped products, a sum in top-k order.
+#include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "ops/cuda/fork.h"
@@ -39,6 +41,8 @@ class Moe {
   // whose experts are all here and the shared one like them. Data null: it is none of these, and nothing is done.
   View choice_rows(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
                    const SharedExpertWeights* shared);
+  // Gate and down matrix of the first expert, if all experts are FP8 and lie one behind the other; else none.
+  std::optional<std::pair<WeightView, WeightView>> together(const ExpertWeights& experts);
   ExpertRowForms row_forms(Workspace& workspace, const Tensor& x, int64_t k, const ExpertWeights& experts, int slices);
   void expert_rows(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
                    const Tensor& rows, const SharedRows& shared);

@@ -114,6 +114,12 @@ FewWeights few_weights(const WeightView& first, const WeightView* up, int64_t co
   return weights;
 }
 
+std::optional<std::pair<WeightView, WeightView>> Moe::together(const ExpertWeights& experts) {
+  const ExpertTable& table = this->table(experts);
+  if (!fp8_.experts || !table.together) return {};
+  return std::pair(table.host.front(), table.host[2 * experts.gate.size()]);
+}
+
 bool Moe::takes_few(const Tensor& x, int64_t choices, const ExpertWeights& experts) {
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t pairs = x.dim(0) * choices;

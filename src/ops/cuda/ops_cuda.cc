@@ -1,13 +1,26 @@
 #include "ops/cuda/ops_cuda.h"
 
 #include <cstdlib>
+#include <vector>
 
 #include "ops/cuda/norm.h"
 #include "ops/cuda/norm_experts.h"
 #include "ops/cuda/route.h"
+#include "ops/cuda/row_layers.h"
 #include "ops/cuda/rows.h"
 
 namespace hylas::cuda {
+namespace {
+
+// Scratch and counters of row_layers.
+Result<Buffer> make_row_memory(CudaDevice& device) {
+  const std::vector<std::byte> zeros(kRowLayersScratch + kRowLayersCounters);
+  HYLAS_ASSIGN(Buffer memory, Buffer::make(device, zeros.size()));
+  device.copy_from_host(memory.data(), zeros.data(), zeros.size());
+  return memory;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   HYLAS_ASSIGN(std::unique_ptr<CudaDevice> device, CudaDevice::make(options.device, options.multiprocessors_max));
@@ -15,6 +28,8 @@ Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   const size_t bytes = workspace_bytes_on(options, ops->device_->bytes_total());
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
+  HYLAS_ASSIGN(ops->row_memory_, make_row_memory(*ops->device_));
+  ops->takes_row_layers_ = options.row_layers && options.fp8.linear && row_layers_fit();
   HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_, options.fp8));
   HYLAS_ASSIGN(ops->large_, LargeGemm::make());
   return std::unique_ptr<Ops>(std::move(ops));

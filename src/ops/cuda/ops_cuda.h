@@ -70,6 +70,10 @@ class OpsCuda final : public Ops {
                        const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
+  size_t row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) override;
+  void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden, const RowBehind& behind,
+                  float eps, const Batch& batch) override;
+  bool row_products_taken(std::span<const LinearWeight> weights) override;
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
   void convert(const Tensor& x, const Tensor& out) override;
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
@@ -107,10 +111,13 @@ class OpsCuda final : public Ops {
   bool takes_fp8(const Product& product) const;
   bool takes_fp8_rows(const Product& product) const;
   bool takes_decode(const Product& product) const;
+  bool takes_row_layer(const RowLayer& layer);
 
   std::unique_ptr<CudaDevice> device_;  // before what lives on it
   CudaFp8Options fp8_;
   CudaPrefillOptions prefill_;
+  bool takes_row_layers_ = false;
+  Buffer row_memory_;  // what a launch of row_layers hands itself
   Buffer memory_;
   Workspace workspace_;
   std::unique_ptr<Moe> moe_;
