@@ -33,8 +33,9 @@ struct ExpertTokens {
 // ids[t][k]'s row), then + sigmoid(shared_logit[t]) * shared[s][t], as Ops::moe_combine has it.
 struct ExpertSums {
   // [slices, all * k, H] of the type of `returned`: row t * k + j is that of expert all_ids[t][j], if this rank holds
-  // it.
+  // it. With `index` [1, any, H], and row index[t][j] is; -1: this rank does not hold it.
   Tensor rows;
+  Tensor index;         // [all, k] i32; null: none
   Tensor weights;       // [own, k] f32
   Tensor shared;        // [slices, own, H] f32; null: none
   Tensor shared_logit;  // [own, 1] f32

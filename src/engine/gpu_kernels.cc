@@ -37,7 +37,8 @@ size_t experts_workspace_bytes(const EngineConfiguration& chosen) {
   Fp8Experts experts = {.choices = model.experts_per_token,
                         .experts = experts_held(model, shard).count,
                         .hidden = model.hidden_size,
-                        .width = expert_widths(model, shard).count};
+                        .width = expert_widths(model, shard).count,
+                        .experts_total = model.experts};
   int64_t tokens = int64_t{chosen.limits.tokens_max} * sizes.dp;
   if (sizes.ep > 1) {  // what arrives at once; the shared expert is not beside them
     tokens = std::min(tokens, int64_t{chosen.decoder.dispatch_tokens} * sizes.ep);

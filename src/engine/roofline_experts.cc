@@ -95,7 +95,8 @@ double Roofline::experts_at_once(const Block& block) const {
   Fp8Experts experts = {.choices = model_.experts_per_token,
                         .experts = static_cast<int64_t>(block.held),
                         .hidden = model_.hidden_size,
-                        .width = static_cast<int64_t>(block.width)};
+                        .width = static_cast<int64_t>(block.width),
+                        .experts_total = model_.experts};
   if (sizes_.ep == 1) experts.shared_width = model_.shared_intermediate_size / sizes_.moe_tp();
   return std::max<double>(1, fp8_experts_tokens(static_cast<int64_t>(block.tokens), experts, bytes));
 }
@@ -107,10 +108,10 @@ void Roofline::add_many_experts(const Block& block, StepTime& time) const {
   const double at_once = whole ? experts_at_once(block) : block.tokens;
   for (double from = 0; from < block.tokens; from += at_once) {
     const double tokens = std::min(at_once, block.tokens - from), pairs = block.pairs * tokens / block.tokens;
-    const auto choices = static_cast<int64_t>(tokens * k), held = static_cast<int64_t>(block.held);
+    const auto held = static_cast<int64_t>(block.held);
     ExpertRows rows;
     rows.touched = block.touched(k, model_.experts);
-    rows.tile_rows = whole ? fp8_grouped_tile(choices, held).rows : 128;
+    rows.tile_rows = whole ? fp8_grouped_tile(static_cast<int64_t>(pairs), held).rows : 128;
     rows.used = times_.expert_tiles(pairs, block.held, rows.tile_rows);
     if (model_.quantised) {
       time.experts_us += times_.expert_product_us(rows, 2 * block.width, hidden_);

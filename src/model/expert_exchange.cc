@@ -118,19 +118,20 @@ void ExpertExchange::run_block(const Step& step, const MoeWeights& w, const Tens
 }
 
 struct ExpertExchange::DeviceBuffers {
-  Tensor ids;             // [all, k] i32
-  Tensor rows, returned;  // [slices, all * k, H], [slices, own * k, H], as the operators make them
+  Tensor ids, index;      // [all, k] i32
+  Tensor rows, returned;  // [slices, all * k or sorted, H], [slices, own * k, H], as the operators make them
   Tensor shared;          // [slices, own, H] f32
   Tensor partials;        // the same
 };
 
 ExpertExchange::DeviceBuffers ExpertExchange::allocate_device_block(Arena& arena, const MoeWeights& w, int64_t own,
-                                                                    int64_t all, DType rows) const {
-  const int64_t k = w.experts_per_token;
+                                                                    int64_t all, const ExpertRowForms& forms) const {
+  const int64_t k = w.experts_per_token, rows = forms.sorted_rows > 0 ? forms.sorted_rows : all * k;
   return DeviceBuffers{
       .ids = arena.allocate(DType::kI32, {all, k}),
-      .rows = arena.allocate(rows, {w.slices, all * k, w.hidden}),
-      .returned = arena.allocate(rows, {w.slices, own * k, w.hidden}),
+      .index = arena.allocate(DType::kI32, {all, k}),
+      .rows = arena.allocate(forms.made, {w.slices, rows, w.hidden}),
+      .returned = arena.allocate(forms.made, {w.slices, own * k, w.hidden}),
       .shared = arena.allocate(DType::kF32, {w.slices, own, w.hidden}),
       .partials = arena.allocate(DType::kF32, {w.slices, own, w.hidden}),
   };
@@ -155,7 +156,7 @@ void ExpertExchange::run_device_block(const Step& step, const MoeWeights& w, con
   const ActRows all_x = x_is_all ? x
                         : fp8    ? allocate_fp8_rows(step.arena, values.dtype, all, w.hidden)
                                  : ActRows(step.arena.allocate(values.dtype, {all, w.hidden}));
-  const DeviceBuffers b = allocate_device_block(step.arena, w, own, all, forms.made);
+  const DeviceBuffers b = allocate_device_block(step.arena, w, own, all, forms);
   ExpertTokens tokens{.counts = counts,
                       .held = {w.experts.expert_begin, static_cast<int32_t>(w.experts.gate.size())},
                       .ids = routing.ids,
@@ -167,10 +168,17 @@ void ExpertExchange::run_device_block(const Step& step, const MoeWeights& w, con
     if (fp8) tokens.scales = x.scales.columns(begin, own), tokens.all_scales = all_x.scales;
   }
   dispatch.dispatch(tokens);
-  step.ops.moe_expert_rows(all_x, b.ids, w.experts, b.rows, {&w.shared, x.rows_or_values(begin, own), b.shared});
+  const SharedRows shared = {&w.shared, x.rows_or_values(begin, own), b.shared};
+  const bool sorted = forms.sorted_rows > 0;
+  if (sorted) {
+    step.ops.moe_sorted_expert_rows(all_x, b.ids, w.experts, b.rows, b.index, shared);
+  } else {
+    step.ops.moe_expert_rows(all_x, b.ids, w.experts, b.rows, shared);
+  }
   const bool whole = w.slices == 1 && step.comms.moe->size() == 1;  // nothing to add
   const Tensor partials = whole ? out.reshaped({1, own, w.hidden}) : b.partials;
   dispatch.combine({.rows = b.rows,
+                    .index = sorted ? b.index : Tensor(),
                     .weights = routing.weights,
                     .shared = b.shared,
                     .shared_logit = routing.shared_logit,
@@ -238,8 +246,8 @@ void ExpertExchange::allocate(Arena& arena, const MoeWeights& w, int64_t tokens,
   const int64_t received = std::min<int64_t>(everywhere, int64_t{dispatch_tokens_} * shard_.sizes.ep);
   allocate_routing(arena, w, sent);
   if (on_device_) {
-    arena.allocate(act, {received, w.hidden});  // rows in e4m3 take no more than these
-    allocate_device_block(arena, w, sent, received, DType::kF32);
+    arena.allocate(act, {received, w.hidden});            // rows in e4m3 take no more than these
+    allocate_device_block(arena, w, sent, received, {});  // rows in f32 take as much as any
   } else {
     allocate_block(arena, w, sent * w.experts_per_token, received * w.experts_per_token, act);
   }

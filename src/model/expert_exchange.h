@@ -52,7 +52,7 @@ class ExpertExchange {
   void run_block(const Step& step, const MoeWeights& weights, const Tensor& x, const Tensor& out) const;
   struct DeviceBuffers;
   DeviceBuffers allocate_device_block(Arena& arena, const MoeWeights& weights, int64_t own, int64_t all,
-                                      DType rows) const;
+                                      const ExpertRowForms& forms) const;
   // The same on the device alone, of rows [begin, begin + the own count) of x. `counts`: the block's tokens of every
   // rank; `x_is_all`: x has them already.
   void run_device_block(const Step& step, const MoeWeights& weights, const ActRows& x, int64_t begin,

@@ -52,6 +52,11 @@ Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts, int32_t blocks) {
   return {tall ? 128 : 64, 128, tall ? 5 : 8, 1, blocks};
 }
 
+int64_t expected_pairs(int64_t tokens, int64_t choices, int64_t experts, int64_t experts_total) {
+  const bool elsewhere = choices > 1 && experts_total > experts;
+  return elsewhere ? tokens * choices * experts / experts_total : tokens * choices;
+}
+
 int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows) {
   // Every expert with rows wastes at most a tile but one row.
   const int64_t with_rows = std::min(pairs, experts);
@@ -78,8 +83,9 @@ size_t fp8_experts_piece(int64_t rows, const Fp8Experts& e) {
 }
 
 size_t fp8_experts_bytes(int64_t tokens, const Fp8Experts& e) {
-  const int64_t pairs = tokens * e.choices;
-  const int64_t rows = fp8_grouped_rows(pairs, e.experts, fp8_grouped_tile(pairs, e.experts).rows);
+  const int64_t pairs = tokens * e.choices;  // all of them may be here
+  const Fp8Tile tile = fp8_grouped_tile(expected_pairs(tokens, e.choices, e.experts, e.experts_total), e.experts);
+  const int64_t rows = fp8_grouped_rows(pairs, e.experts, tile.rows);
   // Whose rows, of which tokens; where pairs lie; where experts begin.
   const size_t lists = elements_bytes(rows + 1, sizeof(int32_t)) + elements_bytes(rows, sizeof(int32_t)) +
                        elements_bytes(pairs, sizeof(int32_t)) + elements_bytes(e.experts, sizeof(int32_t));

@@ -63,8 +63,13 @@ constexpr int64_t fp8_tile_work(int64_t rows, int64_t outputs) {
 // The fewest rounds of all blocks, weighed by a tile's size; of equal ones the largest tile. Beside a delta rule: the
 // tile of the most blocks that are not more than it leaves. An output's bits are the same with all of them.
 Fp8Tile fp8_dense_tile(int64_t rows, int64_t outputs, Fp8Room room = {});
-// Tall tiles only where an expert has the rows for them: its rows are padded to whole tiles.
+// Tall tiles only where an expert has the rows for them: its rows are padded to whole tiles. `rows`: to be expected of
+// these experts.
 Fp8Tile fp8_grouped_tile(int64_t rows, int64_t experts, int32_t blocks = kFp8Blocks);
+
+// Of the choices of `tokens`, those to expect among `experts` of `experts_total` (0: these are all). A row with one
+// choice was sent here for it.
+int64_t expected_pairs(int64_t tokens, int64_t choices, int64_t experts, int64_t experts_total);
 
 // Rows of a buffer that holds `pairs` rows of `experts` experts, each expert's from a multiple of `tile_rows` on.
 int64_t fp8_grouped_rows(int64_t pairs, int64_t experts, int64_t tile_rows);
@@ -85,7 +90,8 @@ struct Fp8Experts {
   int64_t choices = 0;  // of a token
   int64_t experts = 0;  // of the rank
   int64_t hidden = 0, width = 0;
-  int64_t shared_width = 0;  // of the shared expert; 0: it is not beside them
+  int64_t shared_width = 0;   // of the shared expert; 0: it is not beside them
+  int64_t experts_total = 0;  // of all ranks; 0: no more than here
 };
 // Where `rows` quantized rows and their gate and up products lie, and the down products once these are done with.
 size_t fp8_experts_piece(int64_t rows, const Fp8Experts& experts);

@@ -108,6 +108,9 @@ struct SharedRows {
 struct ExpertRowForms {
   RowForm read = RowForm::kValues;
   DType made = DType::kF32;
+  // Room that they need where moe_sorted_expert_rows leaves them as they lie; no more bytes than rows by choice in f32
+  // would take. 0: they have to be laid by choice.
+  int64_t sorted_rows = 0;
 };
 
 class Ops {
@@ -269,6 +272,13 @@ class Ops {
   // x [T, H] act, ids [T, k] i32 (the model's), rows [slices, T * k, H] f32 or as expert_row_forms has them
   virtual void moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                                const SharedRows& shared) = 0;
+  // The same where the forms have sorted_rows, without a copy: row index[t][j] is that of choice j of token t; -1: its
+  // expert is elsewhere.           rows [1, sorted_rows, H] as the forms have them, index [T, k] i32
+  virtual void moe_sorted_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
+                                      const Tensor& rows, const Tensor& index, const SharedRows& shared) {
+    static_cast<void>(x), static_cast<void>(ids), static_cast<void>(experts), static_cast<void>(shared);
+    HYLAS_CHECK(false, "{} sorted rows of experts, {} indices", rows.dim(1), index.dim(0));
+  }
   // Then: partials[s][t] = sum over k in top-k order of weights[t][k] * rows[s][index[t][k]], then the shared expert as
   // in moe(). `shared` may be null; no tokens are fine.
   // rows [slices, P, H] f32, index [T, k] i32, weights [T, k] f32, x [T, H] act, shared_logit [T, 1] f32,

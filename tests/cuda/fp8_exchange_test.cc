@@ -47,6 +47,7 @@ class Side {
         shared_weights_(layer.shared),
         x_({c.tokens(rank), c.experts.hidden}),
         ids_(poisoned(DType::kI32, {c.experts.tokens, c.experts.choices})),
+        index_(poisoned(DType::kI32, {c.experts.tokens, c.experts.choices})),
         all_x_({c.experts.tokens, c.experts.hidden}),
         shared_(poisoned(DType::kF32, {1, c.tokens(rank), c.experts.hidden})) {
     experts_.experts_total = c.experts.experts;
@@ -58,7 +59,7 @@ class Side {
     const auto room = [&](DType type, int64_t rows) {
       return std::make_unique<OnDevice>(poisoned(type, {1, rows, hidden}));
     };
-    rows_ = room(forms_.made, c_.experts.tokens * k);
+    rows_ = room(forms_.made, forms_.sorted_rows > 0 ? forms_.sorted_rows : c_.experts.tokens * k);
     returned_ = room(forms_.made, c_.tokens(rank_) * k);
     sums_ = room(DType::kF32, c_.tokens(rank_));
   }
@@ -76,17 +77,39 @@ class Side {
   void multiply(Ops& ops) const {
     ActRows x = all_x_.in(RowForm::kFp8);
     x.values.data = nullptr;
-    ops.moe_expert_rows(x, ids_, experts_, *rows_, {&shared_weights_, x_.in(RowForm::kBoth), shared_});
+    const SharedRows shared = {&shared_weights_, x_.in(RowForm::kBoth), shared_};
+    if (forms_.sorted_rows > 0) {
+      ops.moe_sorted_expert_rows(x, ids_, experts_, *rows_, index_, shared);
+    } else {
+      ops.moe_expert_rows(x, ids_, experts_, *rows_, shared);
+    }
   }
   void combine(ExpertDispatch& to, const Tensor& weights, const Tensor& logit) const {
-    to.combine({.rows = *rows_, .weights = weights, .shared = shared_, .shared_logit = logit, .sums = *sums_});
+    to.combine({.rows = *rows_,
+                .index = forms_.sorted_rows > 0 ? index_.view : Tensor(),
+                .weights = weights,
+                .shared = shared_,
+                .shared_logit = logit,
+                .sums = *sums_});
   }
   bool holds(int32_t expert) const { return expert / half_ == rank_; }
   RowForm read() const { return forms_.read; }
   DType made() const { return forms_.made; }
   int32_t rank() const { return rank_; }
   const OnDevice& values() const { return x_.values; }
-  const OnDevice& rows() const { return *rows_; }
+  // Of every choice, where it is held here.
+  HostTensor rows() const {
+    HostTensor rows = rows_->host();
+    if (forms_.sorted_rows == 0) return rows;
+    const HostTensor index = index_.host();
+    HostTensor by_choice = poisoned(rows.view.dtype, {1, index.view.elements(), c_.experts.hidden});
+    const size_t bytes = static_cast<size_t>(c_.experts.hidden) * dtype_bytes(rows.view.dtype);
+    for (int64_t i = 0; i < index.view.elements(); ++i) {
+      const int32_t row = index.view.as<int32_t>()[i];
+      if (row >= 0) std::memcpy(&by_choice.bytes[i * bytes], &rows.bytes[row * bytes], bytes);
+    }
+    return by_choice;
+  }
   const OnDevice& sums() const { return *sums_; }
 
  private:
@@ -95,7 +118,7 @@ class Side {
   ExpertWeights experts_;
   SharedExpertWeights shared_weights_;
   RowsOnDevice x_;
-  OnDevice ids_;
+  OnDevice ids_, index_;
   RowsOnDevice all_x_;
   OnDevice shared_;
   ExpertRowForms forms_;
@@ -135,7 +158,7 @@ Lone lone(Ops& on, const ExpertLayer& layer, const HostTensor& values) {
 
 // Every choice that differs, with all that says whether its token travelled: NaN, even on both sides, is a difference.
 void expect_lone_rows(const ExchangeCase& c, const Side& side, const ExpertLayer& layer, const HostTensor& wanted) {
-  const HostTensor rows = side.rows().host();
+  const HostTensor rows = side.rows();
   ASSERT_EQ(wanted.view.dtype, side.made());
   const int64_t hidden = layer.c.hidden, k = layer.c.choices;
   const size_t bytes = static_cast<size_t>(hidden) * dtype_bytes(side.made());
@@ -176,12 +199,13 @@ void expect_lone_sums(const ExchangeCase& c, const HostTensor& sums, const HostT
 }
 
 class Fp8Exchange : public testing::TestWithParam<ExchangeCase> {};
-INSTANTIATE_TEST_SUITE_P(Shapes, Fp8Exchange,
-                         testing::Values(ExchangeCase{{30, 512, 128, 128, 8, 4, 8}, 20},
-                                         ExchangeCase{{31, 2048, 512, 512, 16, 8, 16}, 9},
-                                         ExchangeCase{{28, 256, 256, 128, 8, 2, 8}, 1},
-                                         ExchangeCase{{600, 256, 128, 128, 128, 2, 128}, 301},
-                                         ExchangeCase{{150, 256, 128, 128, 4, 4, 4}, 66}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Fp8Exchange,
+    testing::Values(ExchangeCase{{30, 512, 128, 128, 8, 4, 8}, 20}, ExchangeCase{{31, 2048, 512, 512, 16, 8, 16}, 9},
+                    ExchangeCase{{28, 256, 256, 128, 8, 2, 8}, 1}, ExchangeCase{{600, 256, 128, 128, 128, 2, 128}, 301},
+                    ExchangeCase{{150, 256, 128, 128, 4, 4, 4}, 66},
+                    // Tiles for 48 rows of an expert; for 50, of which one rank has 80.
+                    ExchangeCase{{96, 256, 128, 128, 8, 4, 8}, 40}, ExchangeCase{{100, 256, 128, 128, 8, 4, 5}, 51}));
 
 // Recorded at the first turn, replayed at the others.
 TEST_P(Fp8Exchange, SaysWhatExpertsSayThatQuantizeForThemselves) {

@@ -39,7 +39,7 @@ TEST(GpuKernels, TheWorkspaceHoldsTheExpertsRowsOfAWholeStep) {
 
 // What arrives is as much as the ranks send out at a time, and the shared expert is not beside them.
 TEST(GpuKernels, ARankOfExpertsNeedsNoMoreThanWhatArrivesAtOnce) {
-  const Fp8Experts part = {.choices = 10, .experts = 256, .hidden = 4096, .width = 1024};
+  const Fp8Experts part = {.choices = 10, .experts = 256, .hidden = 4096, .width = 1024, .experts_total = 512};
   const ParallelSizes sizes = {.tp = 2, .ep = 2};
   EXPECT_EQ(asked(k397BConfig, sizes, 16384).workspace_wanted_bytes, fp8_experts_bytes(2 * kCudaDispatchTokens, part));
   EXPECT_EQ(asked(k397BConfig, sizes, 16384, 128).workspace_wanted_bytes, fp8_experts_bytes(256, part));

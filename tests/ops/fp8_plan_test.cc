@@ -76,6 +76,16 @@ TEST(Fp8Plan, ExpertsTakeTallTilesWhereTheyHaveTheRows) {
   EXPECT_EQ(fp8_grouped_tile(0, 0).rows, 64);
 }
 
+// The choices of all ranks' tokens fall on all ranks' experts. A row of a single choice was sent to the rank that has
+// it.
+TEST(Fp8Plan, ARankExpectsItsShareOfTheChoices) {
+  EXPECT_EQ(expected_pairs(100, 10, 64, 512), 125);
+  EXPECT_EQ(expected_pairs(100, 10, 512, 512), 1000);
+  EXPECT_EQ(expected_pairs(100, 10, 512, 0), 1000);
+  EXPECT_EQ(expected_pairs(100, 1, 64, 512), 100);
+  EXPECT_EQ(expected_pairs(0, 10, 64, 512), 0);
+}
+
 // However the pairs fall on the experts, each expert's rows rounded up to tiles fit.
 TEST(Fp8Plan, PaddedRowsHoldEveryDistribution) {
   for (int64_t tile : {64, 128}) {
@@ -124,6 +134,18 @@ TEST(Fp8Plan, ExpertsTakeWhatTheirStepsLieIn) {
   EXPECT_EQ(fp8_experts_bytes(10, beside) - fp8_experts_bytes(10, alone), shared);
   // 228864 rows of 9384 bytes, and 17568 of each token for the shared expert.
   EXPECT_NEAR(static_cast<double>(fp8_experts_bytes(16384, k397B)), 228864 * 9384. + 16384 * 17568., 1e6);
+}
+
+// 64 of 512 experts have 40 rows of 2048 tokens each, so short tiles; and still there is room for all pairs.
+TEST(Fp8Plan, ARankOfExpertsHasRoomForAllPairsInTheTilesOfThoseItExpects) {
+  Fp8Experts part = k397B;
+  part.experts = 64, part.shared_width = 0, part.experts_total = 512;
+  const int64_t rows = fp8_grouped_rows(20480, 64, 64);
+  EXPECT_EQ(rows, 20480 + 64 * 63);
+  EXPECT_NEAR(static_cast<double>(fp8_experts_bytes(2048, part)), static_cast<double>(rows) * 9384, 2e5);
+  Fp8Experts all_here = part;
+  all_here.experts_total = 0;
+  EXPECT_GT(fp8_experts_bytes(2048, all_here), fp8_experts_bytes(2048, part)) << "320 rows of an expert, tall tiles";
 }
 
 TEST(Fp8Plan, BlocksOfExpertsAreAsFewAndAsEqualAsTheWorkspaceAllows) {

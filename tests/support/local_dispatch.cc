@@ -49,6 +49,7 @@ const float* LocalDispatch::row_of(const ExpertSums& sums, int64_t slice, int64_
 }
 
 void LocalDispatch::combine(const ExpertSums& sums) {
+  HYLAS_CHECK(!sums.index, "{} indices of sorted rows", sums.index.dim(0));
   const int64_t slices = sums.rows.dim(0), k = all_ids_.dim(1), hidden = sums.rows.dim(2);
   for (size_t r = 0; r < counts_.size(); ++r) {
     const int64_t first = first_of(r) * k, pairs = counts_[r] * k;

@@ -98,10 +98,11 @@ void DeviceDispatch::dispatch(const ExpertTokens& tokens) {
 
 void DeviceDispatch::combine(const ExpertSums& sums) {
   const Tensor& rows = sums.rows;
+  const int64_t all = combine_.rows.begin[group_.size()];
   const int64_t own = combine_.rows.begin[group_.rank() + 1] - combine_.rows.begin[group_.rank()];
   HYLAS_CHECK(rows.contiguous() && rows.dtype == (combine_.rows_are_bf16 ? DType::kBF16 : DType::kF32) &&
                   rows.dim(0) == combine_.slices && rows.dim(2) == combine_.columns &&
-                  rows.dim(1) == combine_.rows.begin[group_.size()] * int64_t{combine_.k},
+                  (sums.index || rows.dim(1) == all * combine_.k),
               "rows [{}, {}, {}]", rows.dim(0), rows.dim(1), rows.dim(2));
   check_place(rows);
   for (const Tensor& one : {sums.sums, sums.shared}) {
@@ -112,7 +113,11 @@ void DeviceDispatch::combine(const ExpertSums& sums) {
   }
   HYLAS_CHECK(sums.weights.contiguous() && sums.weights.dim(0) == own && sums.weights.dim(1) == combine_.k);
   HYLAS_CHECK(!sums.shared || (sums.shared_logit.contiguous() && sums.shared_logit.dim(0) == own));
+  HYLAS_CHECK(!sums.index || (sums.index.contiguous() && combine_.slices == 1 && sums.index.dim(0) == all &&
+                              sums.index.dim(1) == combine_.k),
+              "indices [{}, {}] of {} tokens", sums.index.dim(0), sums.index.dim(1), all);
   combine_.in = rows.data;
+  combine_.index = static_cast<const int32_t*>(sums.index.data);
   combine_.weights = sums.weights.as<float>();
   combine_.shared = sums.shared.as<float>();
   combine_.shared_logit = sums.shared_logit.as<float>();

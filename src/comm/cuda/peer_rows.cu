@@ -140,16 +140,19 @@ __device__ __forceinline__ void for_pieces(const PeerCombineArgs& args, const Bo
   });
 }
 
-__device__ __forceinline__ bool is_held(const PeerCombineArgs& args, int64_t token, int j) {
-  const int id = args.all_ids[token * args.k + j];
-  return id >= args.held_begin && id < args.held_end;
+// The row of a choice here; -1: its expert is elsewhere.
+__device__ __forceinline__ int row_of(const PeerCombineArgs& args, int64_t token, int j) {
+  const int64_t pair = token * args.k + j;
+  if (args.index) return args.index[pair];
+  const int id = args.all_ids[pair];
+  return id >= args.held_begin && id < args.held_end ? static_cast<int>(pair) : -1;
 }
 
 template <class V>
-__device__ __forceinline__ const V* row_here(const PeerCombineArgs& args, const Piece& piece, int j) {
+__device__ __forceinline__ const V* row_here(const PeerCombineArgs& args, const Piece& piece, int row) {
   const int64_t rows = args.rows.begin[args.rows.peers.size] * int64_t{args.k};
   const auto* in = static_cast<const typename Element<V>::Type*>(args.in);
-  return reinterpret_cast<const V*>(in + (piece.slice * rows + piece.token * args.k + j) * args.columns + piece.column);
+  return reinterpret_cast<const V*>(in + (piece.slice * rows + row) * args.columns + piece.column);
 }
 
 template <class V>
@@ -165,15 +168,15 @@ template <class V>
 __device__ __forceinline__ void send_piece(const PeerCombineArgs& args, const Piece& piece, int home) {
   for (int from = 0; from < args.k; from += kRowsAhead) {
     V value[kRowsAhead];
-    bool held[kRowsAhead];
+    int row[kRowsAhead];
 #pragma unroll
     for (int i = 0; i < kRowsAhead; ++i) {
-      held[i] = from + i < args.k && is_held(args, piece.token, from + i);
-      if (held[i]) value[i] = __ldcg(row_here<V>(args, piece, from + i));
+      row[i] = from + i < args.k ? row_of(args, piece.token, from + i) : -1;
+      if (row[i] >= 0) value[i] = __ldcg(row_here<V>(args, piece, row[i]));
     }
 #pragma unroll
     for (int i = 0; i < kRowsAhead; ++i) {
-      if (held[i]) *row_at_home<V>(args, piece, home, from + i) = value[i];
+      if (row[i] >= 0) *row_at_home<V>(args, piece, home, from + i) = value[i];
     }
   }
 }
@@ -197,9 +200,8 @@ __device__ __forceinline__ void sum_piece(const PeerCombineArgs& args, const Pie
 #pragma unroll
     for (int i = 0; i < kRowsAhead; ++i) {
       if (from + i >= args.k) continue;
-      const V* row = is_held(args, piece.token, from + i) ? row_here<V>(args, piece, from + i)
-                                                          : row_at_home<V>(args, piece, me, from + i);
-      value[i] = __ldcg(row);
+      const int row = row_of(args, piece.token, from + i);
+      value[i] = __ldcg(row >= 0 ? row_here<V>(args, piece, row) : row_at_home<V>(args, piece, me, from + i));
     }
 #pragma unroll
     for (int i = 0; i < kRowsAhead; ++i) {

@@ -61,6 +61,7 @@ struct PeerCombineArgs {
   int32_t held_begin = 0, held_end = 0;
   bool rows_are_bf16 = false;           // or f32
   const void* in = nullptr;             // [slices, all * k, columns]
+  const int32_t* index = nullptr;       // [all, k]: of one slice, row (t, j) is in[index[t][j]], if that is not -1
   void* returned[kPeersMax] = {};       // [slices, own of the rank * k, columns]
   const float* weights = nullptr;       // [own, k]
   const float* shared = nullptr;        // [slices, own, columns]; null: none

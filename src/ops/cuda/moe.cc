@@ -97,12 +97,6 @@ const ExpertTable& Moe::table(const ExpertWeights& experts) {
   return found;
 }
 
-int64_t pairs_here(int64_t tokens, int64_t k, const ExpertWeights& experts) {
-  const auto count = static_cast<int64_t>(experts.gate.size());
-  const bool elsewhere = k > 1 && experts.experts_total > count;
-  return elsewhere ? tokens * k * count / experts.experts_total : tokens * k;
-}
-
 // Down products of the tokens' experts; they may go to `out`, in the order of the tokens and their choices.
 Moe::Rows Moe::routed(Workspace& workspace, const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
                       int slices, const Tensor* out) {
@@ -265,7 +259,7 @@ void Moe::moe(Workspace& workspace, const ActRows& rows, const Tensor& ids, cons
     if (any) {
       const Rows rows = few       ? fp8_few(workspace, block_rows, block_ids, experts, joined ? shared : nullptr,
                                             chosen_fp8_takes(tokens, ids.dim(1)), nullptr, main)
-                        : fp8 > 0 ? fp8_routed(workspace, block_rows, block_ids, experts)
+                        : fp8 > 0 ? fp8_routed(workspace, block_rows, block_ids, experts, nullptr, nullptr)
                                   : routed(workspace, block, block_ids, experts, slices, nullptr);
       args.rows = rows.data;
       args.rows_slice_stride = rows.slice_stride;
@@ -307,6 +301,7 @@ Moe::RowsWay Moe::rows_way(Workspace& workspace, const Tensor& x, int64_t k, con
   RowsWay way;
   if (slices != 1 || experts.gate.empty() || x.dim(0) == 0) return way;
   way.tile_tokens = fp8_tokens(workspace, x, x.dim(0), k, experts, nullptr);
+  if (way.tile_tokens >= x.dim(0)) way.sorted_rows = fp8_sorted_rows(x.dim(0), k, experts);
   way.few = way.tile_tokens == 0 && takes_few(x, k, experts);
   way.chosen = way.few && chosen_fp8_takes(x.dim(0), k);
   return way;
@@ -315,24 +310,26 @@ Moe::RowsWay Moe::rows_way(Workspace& workspace, const Tensor& x, int64_t k, con
 ExpertRowForms Moe::row_forms(Workspace& workspace, const Tensor& x, int64_t k, const ExpertWeights& experts,
                               int slices) {
   const RowsWay way = rows_way(workspace, x, k, experts, slices);
-  return {way.takes_fp8() ? RowForm::kFp8 : RowForm::kValues, way.tile_tokens > 0 ? DType::kBF16 : DType::kF32};
+  return {way.takes_fp8() ? RowForm::kFp8 : RowForm::kValues, way.tile_tokens > 0 ? DType::kBF16 : DType::kF32,
+          way.sorted_rows};
 }
 
 // The shared expert beside the others if they are small and all fit the workspace at once, else before them.
 void Moe::expert_rows(Workspace& workspace, const ActRows& all, const Tensor& ids, const ExpertWeights& experts,
-                      const Tensor& rows, const SharedRows& shared) {
+                      const Tensor& rows, const Tensor& index, const SharedRows& shared) {
   const Tensor& x = all.values;
   check_act(x);
   const int64_t k = ids.dim(1), hidden = x.dim(1), count = experts.gate.empty() ? 0 : x.dim(0);
   const int slices = static_cast<int>(rows.dim(0));
-  HYLAS_CHECK(ids.dim(0) == x.dim(0) && rows.dim(1) == x.dim(0) * k && rows.dim(2) == hidden,
-              "rows [{}, {}, {}] of x [{}, {}] and ids [{}, {}]", slices, rows.dim(1), rows.dim(2), x.dim(0), hidden,
-              ids.dim(0), k);
   const RowsWay way = rows_way(workspace, x, k, experts, slices);
+  HYLAS_CHECK(ids.dim(0) == x.dim(0) && rows.dim(1) == (index ? way.sorted_rows : x.dim(0) * k) &&
+                  rows.dim(2) == hidden && (!index || index.dim(0) == x.dim(0)),
+              "rows [{}, {}, {}] of x [{}, {}] and ids [{}, {}], {} sorted", slices, rows.dim(1), rows.dim(2), x.dim(0),
+              hidden, ids.dim(0), k, way.sorted_rows);
   const int64_t fp8 = way.tile_tokens;
   SharedWay of_shared = shared_way(x.dim(0), k);
   if (fp8 > 0 || way.few) of_shared.tiles = fp8 > 0;  // as one rank's, beside the others
-  HYLAS_CHECK(fp8 > 0 || rows.dtype == DType::kF32);
+  HYLAS_CHECK(index ? rows.dtype == DType::kBF16 : fp8 > 0 || rows.dtype == DType::kF32);
   HYLAS_CHECK(all.has_values() || count == 0 || way.takes_fp8(), "{} tokens in e4m3 alone", count);
   const int64_t bytes = count > 0 ? rows_elements_bytes(x, experts.gate[0].weight.dim(0), 0, k) : 0;
   const int64_t own = shared.weights ? shared.x.values.dim(0) : 0, own_bytes = shared_bytes(shared.weights, x, 1);
@@ -354,8 +351,10 @@ void Moe::expert_rows(Workspace& workspace, const ActRows& all, const Tensor& id
     out.data = static_cast<std::byte*>(rows.data) + begin * k * hidden * dtype_bytes(rows.dtype);
     const ActRows block = all.rows_or_values(begin, tokens);
     const Tensor block_ids = ids.rows(begin, tokens);
-    if (fp8 > 0) {
-      const Rows found = fp8_routed(workspace, block, block_ids, experts);
+    if (index) {
+      fp8_routed(workspace, block, block_ids, experts, &rows, &index);
+    } else if (fp8 > 0) {
+      const Rows found = fp8_routed(workspace, block, block_ids, experts, nullptr, nullptr);
       take_rows_there(found.data, found.slice_stride / hidden, found.pair_of, tokens * k, hidden,
                       {out.data, out.dtype, hidden}, main);
     } else if (way.few) {

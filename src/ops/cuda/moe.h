@@ -10,6 +10,7 @@
 #include "ops/cuda/products.h"
 #include "ops/cuda/workspace.h"
 #include "ops/cuda_ops.h"
+#include "ops/fp8_plan.h"
 #include "tensor/cuda/cuda_device.h"
 
 namespace hylas::cuda {
@@ -24,8 +25,10 @@ struct ExpertTable {
   bool together = false;
 };
 
-// Of the choices of `tokens`, k each, those to expect here. A row with one choice was sent here for it.
-int64_t pairs_here(int64_t tokens, int64_t k, const ExpertWeights& experts);
+// Of the choices of `tokens`, k each, those to expect here.
+inline int64_t pairs_here(int64_t tokens, int64_t k, const ExpertWeights& experts) {
+  return expected_pairs(tokens, k, static_cast<int64_t>(experts.gate.size()), experts.experts_total);
+}
 
 // Not thread-safe. Holds a table per layer in memory taken at start; a table is made at a layer's first call.
 class Moe {
@@ -44,8 +47,9 @@ class Moe {
   // Gate and down matrix of the first expert, if all experts are FP8 and lie one behind the other; else none.
   std::optional<std::pair<WeightView, WeightView>> together(const ExpertWeights& experts);
   ExpertRowForms row_forms(Workspace& workspace, const Tensor& x, int64_t k, const ExpertWeights& experts, int slices);
+  // `index`: of rows that stay as they are sorted; or null.
   void expert_rows(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
-                   const Tensor& rows, const SharedRows& shared);
+                   const Tensor& rows, const Tensor& index, const SharedRows& shared);
   void combine(Workspace& workspace, const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials);
 
@@ -60,6 +64,7 @@ class Moe {
   // Who makes the rows of single experts: neither of these, `routed` does.
   struct RowsWay {
     int64_t tile_tokens = 0;  // by whole tiles, so many tokens at a time
+    int64_t sorted_rows = 0;  // ExpertRowForms::sorted_rows
     bool few = false;         // by fp8_few
     bool chosen = false;      // and of these by the kernel of few choices
     bool takes_fp8() const { return tile_tokens > 0 || (few && !chosen); }
@@ -91,7 +96,10 @@ class Moe {
   // not all; 0: it cannot or should not.
   int64_t fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tokens, int64_t k,
                      const ExpertWeights& experts, const SharedExpertWeights* shared);
-  Rows fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts);
+  // The rows and their index may go to memory that is given.
+  Rows fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
+                  const Tensor* out, const Tensor* index);
+  int64_t fp8_sorted_rows(int64_t tokens, int64_t k, const ExpertWeights& experts);
   Rows fp8_shared(Workspace& workspace, const ActRows& x, const SharedExpertWeights& experts, Stream stream);
   // moe_fp8.cc: the shared expert alone.
   bool takes_fp8(const Tensor& x, const SharedExpertWeights& shared) const;

@@ -31,7 +31,8 @@ Fp8Experts shape_of(const ExpertWeights& experts, int64_t choices, int64_t hidde
           .experts = static_cast<int64_t>(experts.gate.size()),
           .hidden = hidden,
           .width = experts.gate[0].weight.dim(0),
-          .shared_width = shared ? shared->gate.weight.dim(0) : 0};
+          .shared_width = shared ? shared->gate.weight.dim(0) : 0,
+          .experts_total = experts.experts_total};
 }
 
 }  // namespace
@@ -46,17 +47,26 @@ int64_t Moe::fp8_tokens(const Workspace& workspace, const Tensor& x, int64_t tok
   return fp8_experts_tokens(tokens, shape_of(experts, k, x.dim(1), shared), workspace.bytes_left());
 }
 
-Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts) {
+int64_t Moe::fp8_sorted_rows(int64_t tokens, int64_t k, const ExpertWeights& experts) {
+  const auto count = static_cast<int64_t>(experts.gate.size());
+  const Fp8Tile tile = fp8_grouped_tile(pairs_here(tokens, k, experts), count);
+  const int64_t rows = fp8_grouped_rows(tokens * k, count, tile.rows);
+  return rows <= 2 * tokens * k ? rows : 0;
+}
+
+Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
+                          const Tensor* out, const Tensor* index) {
   const ExpertTable& table = this->table(experts);
   const Stream stream = device_.stream();
   const auto count = static_cast<int64_t>(experts.gate.size());
   const int64_t tokens = x.values.dim(0), k = ids.dim(1), pairs = tokens * k, hidden = x.values.dim(1);
   const int64_t width = experts.gate[0].weight.dim(0);
-  const Fp8Tile tile = fp8_grouped_tile(pairs, count, fp8_blocks(device_.multiprocessors()));
+  const int32_t blocks = fp8_blocks(device_.multiprocessors());
+  const Fp8Tile tile = fp8_grouped_tile(pairs_here(tokens, k, experts), count, blocks);
   const int64_t rows = fp8_grouped_rows(pairs, count, tile.rows);
   const Fp8Rows ready = fp8_view(x);
   auto* row_expert = workspace.take<int32_t>(rows + 1);
-  auto* pair_of = workspace.take<int32_t>(pairs);
+  auto* pair_of = index ? index->as<int32_t>() : workspace.take<int32_t>(pairs);
   auto* row_token = ready.data ? workspace.take<int32_t>(rows) : nullptr;
   moe_sort_padded({.ids = view(ids),
                    .tokens = tokens,
@@ -74,7 +84,7 @@ Moe::Rows Moe::fp8_routed(Workspace& workspace, const ActRows& x, const Tensor& 
   Workspace inner(piece, piece_bytes);
   const Fp8Rows quantized = take_fp8_rows(inner, rows, hidden);
   const View gate_up = {inner.take<uint16_t>(rows * 2 * width), DType::kBF16, 2 * width};
-  const View down = {piece, DType::kBF16, hidden};
+  const View down = {out ? out->data : piece, DType::kBF16, hidden};
   const RowPlaces places = {pair_of, static_cast<int>(k), tokens};
   if (ready.data) {
     take_fp8(ready, row_expert, row_token, quantized, stream);

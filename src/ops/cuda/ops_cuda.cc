@@ -204,7 +204,12 @@ ExpertRowForms OpsCuda::expert_row_forms(const Tensor& x, const Tensor& ids, con
 
 void OpsCuda::moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                               const SharedRows& shared) {
-  moe_->expert_rows(workspace_, x, ids, experts, rows, shared);
+  moe_->expert_rows(workspace_, x, ids, experts, rows, Tensor(), shared);
+}
+
+void OpsCuda::moe_sorted_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts,
+                                     const Tensor& rows, const Tensor& index, const SharedRows& shared) {
+  moe_->expert_rows(workspace_, x, ids, experts, rows, index, shared);
 }
 
 void OpsCuda::moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,

@@ -66,6 +66,8 @@ class OpsCuda final : public Ops {
                         const Tensor& residual, const Tensor& norm, float eps, const ActRows& out) override;
   ExpertRowForms expert_row_forms(const Tensor& x, const Tensor& ids, const ExpertWeights& experts,
                                   int32_t slices) override;
+  void moe_sorted_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
+                              const Tensor& index, const SharedRows& shared) override;
   void moe_expert_rows(const ActRows& x, const Tensor& ids, const ExpertWeights& experts, const Tensor& rows,
                        const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
