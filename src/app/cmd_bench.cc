@@ -10,7 +10,7 @@ constexpr const char* kExamples = R"(Examples:
   hylas bench serve --num-prompts 200 --random-input-len 512 --random-output-len 128
   hylas bench offline --model-path models/hylas-tiny --num-prompts 64 --random-input-len 256 --random-output-len 64
   hylas bench simulate --model qwen3.5-397b-a17b-fp8
-`hylas bench COMMAND --help` lists a command's options; docs/benchmarking.md and docs/simulator.md say what they measure.)";
+`hylas bench COMMAND --help` lists a command's options. docs/benchmarking.md and docs/simulator.md explain them.)";
 
 }  // namespace
 

@@ -17,7 +17,7 @@ constexpr int32_t kOutputTokensMax = 512;
 constexpr const char* kExamplesOfAll = R"(Examples:
   hylas eval gsm8k --data-path models/hylas-tiny/eval/test.jsonl --shots-from models/hylas-tiny/eval/shots.jsonl
   hylas eval layouts --model-path models/hylas-tiny --num-shots 0 --data-path models/hylas-tiny/eval/test.jsonl
-`hylas eval COMMAND --help` lists a command's options; docs/benchmarking.md says what they measure.)";
+`hylas eval COMMAND --help` lists a command's options. docs/benchmarking.md explains the figures.)";
 constexpr const char* kExamples = R"(Examples:
   hylas eval gsm8k --data-path test.jsonl
   hylas eval gsm8k --data-path eval/test.jsonl --shots-from eval/shots.jsonl --num-questions 100 --out results.jsonl
