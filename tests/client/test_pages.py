@@ -53,6 +53,16 @@ def test_every_flag_is_one_of_ours():
     assert not unknown, "\n".join(unknown)
 
 
+def test_every_default_is_the_helps():
+    """`--flag` (5) or (5 s) in a page is the default."""
+    defaults = {(flag, default) for command in COMMANDS
+                for names, default in re.findall(r"^ +(--[a-z0-9,-]+) [^\n]*?=(\S+)(?: |$)", help_of(command), re.M)
+                for flag in names.split(",")}
+    told = [(page.name, *found) for page in PAGES for found in re.findall(r"`(--[a-z0-9-]+)` \(([\d.]+)", page.read_text())]
+    assert len(told) > 10
+    assert not [one for one in told if one[1:] not in defaults]
+
+
 def test_every_variable_is_read_somewhere():
     flags = {"HYLAS_" + flag[2:].upper().replace("-", "_") for command in COMMANDS for flag in flags_of(command)}
     readers = [path for folder in ("src", "tests", "scripts", "cmake", "bench") for path in (ROOT / folder).rglob("*")
