@@ -63,6 +63,20 @@ def test_every_default_is_the_helps():
     assert not [one for one in told if one[1:] not in defaults]
 
 
+def rows_of(text):
+    """Cells of the table's rows for a GPU and a layout."""
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if re.match(r"\| H\d+ ", line)]
+    return [row for row in rows if re.fullmatch(r"(?i)(tp|pp)[\dxtp]+", row[1])]
+
+
+def test_the_page_on_the_simulator_shows_what_is_printed():
+    """docs/simulator.md, the prediction: the table of a command, and one figure of the same command with --bound."""
+    printed, bound = (rows_of(run("bench", "simulate", "--model", "qwen3.5-397b-a17b-fp8", *more)[1]) for more in ([], ["--bound"]))
+    expected = [[*row, other[6]] for row, other in zip(printed, bound)]
+    shown = [[gpu, layout.lower().replace("x", ""), *rest] for gpu, layout, *rest in rows_of((ROOT / "docs/simulator.md").read_text())]
+    assert len(expected) == 9 and shown == expected
+
+
 def test_every_variable_is_read_somewhere():
     flags = {"HYLAS_" + flag[2:].upper().replace("-", "_") for command in COMMANDS for flag in flags_of(command)}
     readers = [path for folder in ("src", "tests", "scripts", "cmake", "bench") for path in (ROOT / folder).rglob("*")
