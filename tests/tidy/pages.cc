@@ -100,7 +100,7 @@ Findings check_commands(const Page& page, const Named& named) {
   static const std::regex kMake(R"((^|\n|`)make ([a-z][a-z-]*))");
   static const std::regex kProgram(R"(build/[a-z]+/test_([a-z]+))");
   static const std::regex kFilter(R"(--gtest_filter='([^']*)')");
-  static const std::regex kWord(R"(\w+)");
+  static const std::regex kWord(R"([A-Z]\w*)");  // of suites and tests; parameters' names are made when tests run
   Findings findings;
   each_match(page.text, kMake, [&](const std::smatch& match, int line) {
     if (("\n" + named.makefile).find("\n" + match[2].str() + ":") != std::string::npos) return;

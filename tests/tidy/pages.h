@@ -28,7 +28,7 @@ std::string anchor_of(std::string_view heading);
 Findings check_links(const Page& page, const Named& named);
 // Paths below a folder of ours, and names of sources, are those of files.
 Findings check_paths(const Page& page, const Named& named);
-// `make TARGET`, build/.../test_FOLDER and --gtest_filter name what there is.
+// `make TARGET`, build/.../test_FOLDER and --gtest_filter name what there is. Of scripts, too.
 Findings check_commands(const Page& page, const Named& named);
 
 }  // namespace hylas::tidy

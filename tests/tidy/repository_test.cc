@@ -119,6 +119,9 @@ TEST(Repository, HasWhatItsPagesName) {
   for (const Page& page : named.pages) {
     for (auto* rule : {check_links, check_paths, check_commands}) all += to_string(rule(page, named));
   }
+  for (const std::string& path : named.files) {
+    if (path.ends_with(".sh") || path == ".ci/run") all += to_string(check_commands({path, read(path)}, named));
+  }
   expect_none(all);
 }
 
