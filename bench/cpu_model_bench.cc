@@ -3,7 +3,7 @@
 // bandwidth counts the bytes of the weights that a step must read, the share of the FMA peak the multiply-adds of the
 // weight matrices, and the output head once per sequence: attention and states are extra. By the clock and by the
 // processors' time per thread, which a busy machine disturbs less.
-//   cpu_model_bench CONFIG_DIR [threads [rounds [prompt tokens, default 512]]]
+//   cpu_model_bench [CONFIG_DIR [threads [rounds [prompt tokens]]]]     models/configs/qwen3.5-0.8b, all cores, 5, 512
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -180,11 +180,7 @@ int main_of(const char* directory, int threads, int rounds, int32_t prompt) {
 }  // namespace hylas::bench
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    fmt::print(stderr, "usage: cpu_model_bench CONFIG_DIR [threads [rounds [prompt]]]\n");
-    return 2;
-  }
   int threads = argc > 2 ? std::atoi(argv[2]) : static_cast<int>(std::thread::hardware_concurrency());
-  return hylas::bench::main_of(argv[1], threads, argc > 3 ? std::atoi(argv[3]) : 5,
-                               argc > 4 ? std::atoi(argv[4]) : 512);
+  return hylas::bench::main_of(argc > 1 ? argv[1] : "models/configs/qwen3.5-0.8b", threads,
+                               argc > 3 ? std::atoi(argv[3]) : 5, argc > 4 ? std::atoi(argv[4]) : 512);
 }

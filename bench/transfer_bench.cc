@@ -1,8 +1,8 @@
 // A prompt's state from one process to another, over TCP and through shared memory, beside a raw UCX put of as many
 // bytes in one piece over the same, as UCX comes, and for shared memory beside a memcpy there, too, for TCP beside the
 // same put in segments as large as the link's:
-//   transfer_bench CONFIG_JSON [ROUNDS [TOKENS]]
-// CONFIG_JSON gives the shapes (models/configs/qwen3.5-0.8b/config.json). Raw and real transfers take turns, so that a
+//   transfer_bench [CONFIG_DIR [ROUNDS [TOKENS]]]
+// CONFIG_DIR gives the shapes (models/configs/qwen3.5-0.8b unless given). Raw and real transfers take turns, so that a
 // shared machine is equally kind to both; the ratio is the median over the turns. The receiving process checks the
 // sums.
 #include <fmt/format.h>
@@ -351,11 +351,7 @@ void run(const ModelConfig& model, int64_t pages, const Way& way, int rounds) {
 }  // namespace hylas::bench
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    fmt::print(stderr, "usage: transfer_bench CONFIG_JSON [ROUNDS [TOKENS]]\n");
-    return 2;
-  }
-  const auto model = hylas::parse_model_config(argv[1]);
+  const auto model = hylas::parse_model_config(argc > 1 ? argv[1] : "models/configs/qwen3.5-0.8b");
   HYLAS_CHECK(model.ok(), "{}", model.error().message);
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 20, tokens = argc > 3 ? std::atoi(argv[3]) : 4096;
   const int64_t pages = int64_t{hylas::bench::kSequences} * tokens / hylas::bench::kPageSize;

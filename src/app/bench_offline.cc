@@ -23,6 +23,7 @@ struct OfflineOptions {
   BenchOptions bench;
 };
 
+// `text` has a tokenizer if a prompt may be a text.
 Request request_of(const Task& task, const TextModel& text) {
   Request request;
   if (const auto* ids = std::get_if<std::vector<int32_t>>(&task.prompt)) {
@@ -65,7 +66,10 @@ RequestTiming time_request(Engine& engine, const TextModel& text, const Task& ta
 Status bench(const OfflineOptions& options) {
   HYLAS_TRY(check_engine_options(options.common));
   HYLAS_TRY(bench_points(options.bench));
-  HYLAS_ASSIGN(TextModel text, load_text(options.common));
+  TextModel text;
+  if (options.bench.dataset == "jsonl") {
+    HYLAS_ASSIGN(text, load_text(options.common));
+  }
   if (options.common.engine.node_rank > 0) return run_node(options.common.engine);
   HYLAS_ASSIGN(auto engine, Engine::start(options.common.engine));
   boost::json::object subject{{"model", engine->info().model_name}, {"dtype", engine->info().dtype}};

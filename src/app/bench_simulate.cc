@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
 #include <memory>
+#include <utility>
 
 #include "app/bench_commands.h"
 #include "app/model_path.h"
@@ -83,6 +84,12 @@ boost::json::object to_json(const Line& line) {
           {"bubble_ratio", bubbles}};
 }
 
+void print_head() {
+  fmt::print(
+      "| GPU   | layout     | TTFT mean |  p50 (s) |  p99 (s) |    tok/s | tok/s/GPU | bubble of each stage (%) |\n"
+      "|-------|------------|-----------|----------|----------|----------|-----------|--------------------------|\n");
+}
+
 void print(const Line& line) {
   std::string bubbles;
   for (size_t s = 0; s < line.run.busy_us.size(); ++s) {
@@ -98,11 +105,7 @@ Status run_simulations(const SimulateOptions& options) {
                options.model.empty() ? Result<std::string>(options.model_path) : find_model(options.model));
   HYLAS_ASSIGN(const ModelConfig model, parse_model_config(path));
   boost::json::array all;
-  if (!options.json) {
-    fmt::print(
-        "| GPU   | layout     | TTFT mean |  p50 (s) |  p99 (s) |    tok/s | tok/s/GPU | bubble of each stage (%) |\n"
-        "|-------|------------|-----------|----------|----------|----------|-----------|--------------------------|\n");
-  }
+  bool has_head = false;
   for (const std::string& name : options.gpus) {
     HYLAS_ASSIGN(const GpuKind gpu, find_gpu(name));
     for (const std::string& layout : options.layouts) {
@@ -110,6 +113,7 @@ Status run_simulations(const SimulateOptions& options) {
       if (options.json) {
         all.push_back(to_json(line));
       } else {
+        if (!std::exchange(has_head, true)) print_head();
         print(line);
       }
     }

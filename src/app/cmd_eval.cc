@@ -14,6 +14,10 @@ namespace hylas {
 namespace {
 
 constexpr int32_t kOutputTokensMax = 512;
+constexpr const char* kExamplesOfAll = R"(Examples:
+  hylas eval gsm8k --data-path models/hylas-tiny/eval/test.jsonl --shots-from models/hylas-tiny/eval/shots.jsonl
+  hylas eval layouts --model-path models/hylas-tiny --num-shots 0 --data-path models/hylas-tiny/eval/test.jsonl
+`hylas eval COMMAND --help` lists a command's options. docs/benchmarking.md explains the figures.)";
 constexpr const char* kExamples = R"(Examples:
   hylas eval gsm8k --data-path test.jsonl
   hylas eval gsm8k --data-path eval/test.jsonl --shots-from eval/shots.jsonl --num-questions 100 --out results.jsonl
@@ -83,6 +87,7 @@ Status evaluate(const EvalOptions& options) {
 void add_eval(CLI::App& app, Action& action) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* eval = app.add_subcommand("eval", "Measures accuracy: of a running server, or of every layout of a model");
+  eval->footer(kExamplesOfAll);
   eval->require_subcommand(1);
   add_eval_layouts(*eval, action);
   CLI::App* command = eval->add_subcommand("gsm8k", "Grade-school word problems, by SGLang's protocol");

@@ -221,7 +221,7 @@ void print(const Plan& plan) {
 Status run_plan(const PlanOptions& options) {
   Options common = options.common;
   // Memory and partition do not depend on parts that only serving needs.
-  if (common.refused) fmt::print(stderr, "hylas plan: {}; the plan is made without it\n", common.refused->message);
+  if (common.refused) fmt::print(stderr, "hylas plan: {}; the plan is made without them\n", common.refused->message);
   common.refused.reset();
   HYLAS_TRY(check_engine_options(common));
   HYLAS_ASSIGN(const Plan plan, make_plan(options));

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "app/commands.h"
+#include "app/options.h"
 #include "base/progress.h"
 #include "model/quantize_model.h"
 
@@ -26,6 +27,7 @@ struct QuantizeCommand {
 };
 
 int run_quantize(const QuantizeCommand& options) {
+  if (Status found = check_model_path(options.model_path); !found.ok()) return fail(found.error());
   std::optional<Progress> bar;
   size_t shown = 0;
   const auto progress = [&](size_t done_bytes, size_t total_bytes) {

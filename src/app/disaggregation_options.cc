@@ -10,10 +10,13 @@ void add_disaggregation_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "Prefill and decode on different instances (with hylas router in front)";
   static const std::map<std::string, InstanceRole> kRoles = {
       {"null", InstanceRole::kWhole}, {"prefill", InstanceRole::kPrefill}, {"decode", InstanceRole::kDecode}};
+  CLI::IsMember names(std::vector<std::string>{"null", "prefill", "decode"});
+  const auto take = [&engine](const std::string& name) { engine.role = kRoles.at(name); };
   command
-      .add_option("--disaggregation-mode", engine.role,
-                  "null: whole requests; prefill: prompts, whose state goes to a decoding instance; decode: the rest")
-      ->transform(CLI::CheckedTransformer(kRoles))
+      .add_option_function<std::string>(
+          "--disaggregation-mode", take,
+          "null: whole requests; prefill: prompts, whose state goes to a decoding instance; decode: the rest")
+      ->check(names)
       ->default_str("null")
       ->group(kGroup);
   command

@@ -6,7 +6,12 @@ namespace hylas {
 
 Result<TextModel> load_text(const Options& options) {
   TextModel text;
-  HYLAS_ASSIGN(text.tokenizer, Tokenizer::load(options.engine.model_path));
+  auto tokenizer = Tokenizer::load(options.engine.model_path);
+  if (!tokenizer.ok() && tokenizer.error().code == ErrorCode::kNotFound) {
+    return error(ErrorCode::kNotFound, "{}; text needs the checkpoint's tokenizer, also with --load-format dummy",
+                 tokenizer.error().message);
+  }
+  HYLAS_ASSIGN(text.tokenizer, std::move(tokenizer));
   if (!options.chat_template.empty()) {
     HYLAS_ASSIGN(std::string source, read_text_file(options.chat_template));
     auto parsed = ChatTemplate::parse(std::move(source));

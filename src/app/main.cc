@@ -6,6 +6,7 @@
 
 #include "app/commands.h"
 #include "app/options.h"
+#include "app/unavailable.h"
 
 namespace hylas {
 namespace {
@@ -25,7 +26,7 @@ int unknown_argument(const CLI::App& command) {
     if (!argument.starts_with("-")) continue;
     std::string flag = argument.substr(0, argument.find('='));
     if (flag.starts_with("--speculative-")) {
-      return fail(error(ErrorCode::kUnsupported, "{}: this build has no speculative decoding yet; leave it out", flag));
+      return fail(error(ErrorCode::kUnsupported, "{}: {}", flag, kNoSpeculation));
     }
     std::string near = nearest_flag(command, flag);
     return usage_error(fmt::format("{} has no option {}{}; see hylas {} --help", name, flag,
@@ -40,6 +41,16 @@ const CLI::App* find_command(const CLI::App& among, const std::string& name) {
     if (command->get_name() == name) return command;
   }
   return nullptr;
+}
+
+// `hylas bench`, or `hylas bench srve`: only a command of `outer` can follow.
+int unknown_inner(const CLI::App& outer, const std::vector<std::string>& arguments) {
+  const std::string& name = outer.get_name();
+  std::string known;
+  for (const CLI::App* inner : outer.get_subcommands(nullptr)) known += (known.empty() ? "" : ", ") + inner->get_name();
+  const std::string what = arguments.size() < 2 ? fmt::format("{} needs a command", name)
+                                                : fmt::format("there is no command '{} {}'", name, arguments[1]);
+  return usage_error(fmt::format("{}: {}; see hylas {} --help", what, known, name));
 }
 
 // Options from the environment, put behind the name of the command that takes them: `serve`, or the `gsm8k` of
@@ -78,8 +89,13 @@ int run(std::vector<std::string> arguments) {
   }
 
   if (arguments.empty()) arguments.push_back("--help");
-  if (!arguments.front().starts_with("-") && !find_command(app, arguments.front())) {
+  const CLI::App* outer = find_command(app, arguments.front());
+  if (!outer && !arguments.front().starts_with("-")) {
     return usage_error(fmt::format("there is no command '{}'; see hylas --help", arguments.front()));
+  }
+  if (outer && !outer->get_subcommands(nullptr).empty()) {
+    const bool is_known = arguments.size() > 1 && (arguments[1].starts_with("-") || find_command(*outer, arguments[1]));
+    if (!is_known) return unknown_inner(*outer, arguments);
   }
   add_environment(app, arguments);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them

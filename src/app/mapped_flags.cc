@@ -28,6 +28,7 @@ void add_mapped_flags(CLI::App& command, std::vector<std::string>& lines) {
       return true;
     };
     command.add_option(flag.names, take, std::string("Has one answer here: ") + flag.instead)
+        ->type_name("TEXT")
         ->take_all()
         ->expected(1, CLI::detail::expected_max_vector_size)
         ->allow_extra_args()

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <numeric>
 #include <tuple>
 
@@ -56,7 +57,7 @@ void add_memory_options(CLI::App& command, EngineOptions& engine) {
   constexpr const char* kGroup = "Memory";
   command
       .add_option("--mem-fraction-static", engine.mem_fraction_static,
-                  "Share of memory for weights, KV cache and states; 0: chosen")
+                  "Share of the memory that weights leave, for KV cache and states; 0: chosen")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(kGroup);
@@ -283,9 +284,18 @@ void add_server_options(CLI::App& command, Options& options) {
       ->group(kGroup);
 }
 
+Status check_model_path(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) return {};
+  return error(ErrorCode::kNotFound,
+               "--model-path {}: there is no such folder; nothing is downloaded, name the folder of a checkpoint",
+               path);
+}
+
 Status check_engine_options(const Options& options) {
   if (options.refused) return *options.refused;
   const EngineOptions& engine = options.engine;
+  if (!engine.model_path.empty()) HYLAS_TRY(check_model_path(engine.model_path));
   if (engine.chunked_prefill_size == 0 || (engine.chunked_prefill_size > 0 && engine.chunked_prefill_size % 64 != 0)) {
     return error(ErrorCode::kInvalid, "--chunked-prefill-size {} is not a multiple of 64", engine.chunked_prefill_size);
   }

@@ -44,6 +44,9 @@ void add_engine_options(CLI::App& command, Options& options);
 // Address, names, parsers, limits of `hylas serve`.
 void add_server_options(CLI::App& command, Options& options);
 
+// kNotFound: nothing lies there.
+Status check_model_path(const std::string& path);
+
 // kUnsupported: a flag asked for something that this build does not have (says which); kInvalid: flags that contradict
 // each other. Sets the log level, and says on stderr what follows from flags without an effect here.
 Status check_engine_options(const Options& options);

@@ -49,8 +49,11 @@ Error weights_too_large(int32_t stage, int64_t weight_bytes, const RankMemory& m
   const auto gb = [](int64_t bytes) { return 1e-9 * static_cast<double>(bytes); };
   const std::string workspace =
       memory.workspace_bytes > 0 ? fmt::format(" (and {:.1f} GB of workspace)", gb(memory.workspace_bytes)) : "";
-  return error(ErrorCode::kUnsupported, "the weights of a rank of stage {} are {:.1f} GB{}, its memory is {:.1f} GB",
-               stage, gb(weight_bytes), workspace, gb(memory.bytes));
+  return error(
+      ErrorCode::kUnsupported,
+      "the weights of a rank of stage {} are {:.1f} GB{}, its memory is {:.1f} GB: take more ranks (--tp-size, "
+      "--pp-size) or larger ones",
+      stage, gb(weight_bytes), workspace, gb(memory.bytes));
 }
 
 }  // namespace

@@ -164,6 +164,16 @@ Status check_weights_fit(std::span<const MemoryUse> memories, std::span<const in
   return {};
 }
 
+Status check_dummy_weights_fit(const MemoryUse& memory, int64_t weight_bytes) {
+  if (weight_bytes <= memory.free_bytes) return {};
+  const auto gib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
+  return error(
+      ErrorCode::kUnsupported,
+      "--load-format dummy would make {:.1f} GiB of weights, and {:.1f} GiB of memory are free: take a smaller "
+      "model (hylas plan and hylas bench simulate need no weights)",
+      gib(weight_bytes), gib(memory.free_bytes));
+}
+
 Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfiguration& chosen, Cluster* cluster) {
   LoadedRanks loaded;
   const bool cuda = options.device == "cuda";
@@ -181,11 +191,14 @@ Result<LoadedRanks> load_ranks(const EngineOptions& options, const EngineConfigu
   // What the FP8 kernels for experts want; gpu_kernels.h says whether they are chosen.
   const bool experts_together = cuda && cuda_ops_options(options, chosen, 0).fp8.experts;
   std::unique_ptr<Progress> progress;
+  const std::vector<int64_t> weight_bytes = weight_bytes_of(chosen, first, loaded);
   if (cuda) {
     const auto gpu_bytes = static_cast<int64_t>(ops.front()->device().bytes_total());
-    HYLAS_TRY(check_weights_fit(loaded.memories, weight_bytes_of(chosen, first, loaded), gpu_bytes,
-                                gpu_workspace_bytes(options, chosen, gpu_bytes)));
+    HYLAS_TRY(
+        check_weights_fit(loaded.memories, weight_bytes, gpu_bytes, gpu_workspace_bytes(options, chosen, gpu_bytes)));
     progress = show_placing(chosen, first, sources);
+  } else if (options.load_format == "dummy") {
+    HYLAS_TRY(check_dummy_weights_fit(loaded.memories.front(), weight_bytes.front()));
   }
   HYLAS_TRY(for_ranks(count, cuda, [&](size_t i) -> Status {
     if (cuda) sources[i]->place_on(ops[i]->device(), experts_together);

@@ -37,6 +37,9 @@ Result<std::vector<int32_t>> choose_gpus(const EngineOptions& options, int32_t r
 Status check_weights_fit(std::span<const MemoryUse> memories, std::span<const int64_t> weight_bytes, int64_t gpu_bytes,
                          int64_t workspace_bytes);
 
+// The same of weights that --load-format dummy fills the machine's memory with; those of a checkpoint are mapped.
+Status check_dummy_weights_fit(const MemoryUse& memory, int64_t weight_bytes);
+
 // Whether some share one: then a kernel that waits for another rank could keep that one from running.
 bool ranks_share_gpus(const EngineOptions& options, int32_t ranks);
 

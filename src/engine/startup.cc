@@ -90,8 +90,9 @@ void log_choices(const EngineInfo& info, const EngineConfiguration& chosen, cons
   int64_t weight_bytes = 0;
   for (const MemoryUse& memory : memories) weight_bytes += memory.weight_bytes;
   log::info(
-      "memory{}: weights {}, KV {} for {} tokens ({} pages of {}), state {} for {} sequences, activations {}; {} of {} "
-      "free bytes may be used",
+      "memory{}: weights {}, KV {} for {} tokens ({} pages of {}), state {} for {} sequences, activations {}; {} of "
+      "the {} "
+      "that the weights leave may be used",
       ranks > 1 ? fmt::format(" (a rank's KV, state and activations; weights of the {} ranks here)",
                               ranks / chosen.parallel.nodes)
                 : "",

@@ -77,7 +77,7 @@ Result<std::vector<int32_t>> parse_partition(const std::string& text, int32_t nu
     int32_t count = 0;
     const auto parsed = std::from_chars(text.data() + at, text.data() + comma, count);
     if (parsed.ec != std::errc() || parsed.ptr != text.data() + comma || count < 1) {
-      return error(ErrorCode::kUnsupported, "--pp-layer-partition {}: `{}` is no number of layers", text,
+      return error(ErrorCode::kInvalid, "--pp-layer-partition {}: `{}` is no number of layers", text,
                    text.substr(at, comma - at));
     }
     begins.push_back(begins.back() + std::min(count, 1 << 20));

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from server import MODEL, ROOT, run
 
-SERVE = ["serve", "--model-path", MODEL]
+SERVE = ["serve", "--model-path", MODEL, "--port", 0]  # any free port: what is refused is not the port
 
 
 @pytest.mark.parametrize("arguments, code, message", [
@@ -15,6 +15,9 @@ SERVE = ["serve", "--model-path", MODEL]
     (["serve", "--help"], 0, ""),
     (["generate", "--help"], 0, ""),
     (["nonsense"], 2, "nonsense"),
+    (["bench"], 2, "bench needs a command: serve, offline, simulate"),
+    (["bench", "srve"], 2, "there is no command 'bench srve': serve, offline, simulate"),
+    (["eval", "mmlu"], 2, "there is no command 'eval mmlu': layouts, gsm8k"),
     (["serve"], 2, "--model-path"),
     ([*SERVE, "--prot", "80"], 2, "did you mean --port?"),
     ([*SERVE, "--port", "x"], 2, "--port"),
@@ -31,13 +34,19 @@ SERVE = ["serve", "--model-path", MODEL]
     ([*SERVE, "--pp-size", "5"], 3, "--pp-size 5: the model has only 4 layers"),
     ([*SERVE, "--pp-size", "2", "--pp-layer-partition", "1,2"], 3, "the sum is 3, but the model has 4 layers"),
     ([*SERVE, "--pp-size", "2", "--pp-layer-partition", "4"], 3, "1 numbers for 2 stages"),
+    ([*SERVE, "--pp-size", "2", "--pp-layer-partition", "2,x"], 2, "`x` is no number of layers"),
     ([*SERVE, "--pp-async-batch-depth", "1000"], 2, "--pp-async-batch-depth"),
     ([*SERVE, "--disaggregation-mode", "prefill", "--pp-size", "2", "--nnodes", "2", "--dist-init-addr", "127.0.0.1:1"], 3,
      "--disaggregation-mode works on one node"),
-    ([*SERVE, "--disaggregation-mode", "both"], 2, "--disaggregation-mode"),
-    ([*SERVE, "--speculative-algo", "EAGLE", "--speculative-num-steps", "3"], 3, "no speculative decoding"),
+    ([*SERVE, "--disaggregation-mode", "both"], 2, "--disaggregation-mode: both not in {null,prefill,decode}"),
+    ([*SERVE, "--speculative-algo", "EAGLE", "--speculative-num-steps", "3"], 3,
+     "no speculative decoding yet; leave out all --speculative flags"),
+    ([*SERVE, "--moe-a2a-backend"], 2, "--moe-a2a-backend: 1 required TEXT missing"),
     ([*SERVE, "--speculative-whatever", "1"], 3, "--speculative-whatever"),
-    (["serve", "--model-path", "/no/such/folder"], 1, "/no/such/folder"),
+    (["serve", "--model-path", "Qwen/Qwen3.5-4B"], 1, "Qwen/Qwen3.5-4B: there is no such folder; nothing is downloaded"),
+    (["quantize", "--model-path", "Qwen/Qwen3.5-4B", "--out", "/no/such/folder"], 1, "there is no such folder"),
+    (["generate", "--model-path", ROOT / "models/configs/qwen3.5-0.8b", "--load-format", "dummy", "--prompt", "x"], 1,
+     "tokenizer.json: no such file; text needs the checkpoint's tokenizer, also with --load-format dummy"),
     (["generate", "--model-path", MODEL, "--prompt", ""], 2, "--prompt"),
     (["generate", "--model-path", MODEL, "--prompt", "x", "--system", "y"], 2, "--chat"),
     (["generate", "--model-path", MODEL, "--prompt", "x", "--chat", "--chat-template-kwargs", "{"], 2,
@@ -47,6 +56,20 @@ def test_exit_codes(arguments, code, message):
     done, out, log = run(*arguments)
     assert done == code, log
     assert message in log
+
+
+@pytest.mark.parametrize("gpu, layout, code", [("B200", "tp8", 2), ("H100", "x", 2), ("H100", "tp3", 3)])
+def test_a_simulation_that_is_refused_prints_no_table(gpu, layout, code):
+    done, out, log = run("bench", "simulate", "--model", "qwen3.5-397b-a17b-fp8", "--gpu", gpu, "--layout", layout)
+    assert (done, out) == (code, "") and log
+
+
+def test_ids_without_a_tokenizer(tmp_path):
+    """As the released sizes in models/configs have none: a config.json is enough to measure a model by token ids."""
+    (tmp_path / "config.json").write_bytes((MODEL / "config.json").read_bytes())
+    code, out, log = run("bench", "offline", "--model-path", tmp_path, "--load-format", "dummy", "--num-prompts", 2,
+                         "--random-input-len", 8, "--random-output-len", 2, "--random-range-ratio", 1)
+    assert code == 0 and re.search(r"Output tokens +4\n", out), log
 
 
 def test_values_that_ask_for_nothing_are_taken():
@@ -96,7 +119,7 @@ def test_plan():
     assert 0 < used <= plan["cache_bytes"]
     assert 2**30 <= plan["workspace_bytes"] <= plan["memory_bytes"] / 16
     code, out, log = run("plan", "--model", "Qwen3.5-397B-A17B-FP8", "--gpu-memory", "80GB", "--tp-size", 2)
-    assert code == 3 and "199.4 GB (and 1.1 GB of workspace), its memory is 80.0 GB" in log
+    assert code == 3 and "199.4 GB (and 1.1 GB of workspace), its memory is 80.0 GB: take more ranks" in log
     code, out, log = run("plan", "--model-path", MODEL)
     assert code == 0 and "largest batch" in out
 

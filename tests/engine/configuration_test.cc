@@ -172,6 +172,15 @@ TEST(Configuration, WeightsThatDoNotFitAreRefusedBeforeTheyAreRead) {
   EXPECT_THAT(status.error().message, HasSubstr("2.0 for workspace, less with a lower --chunked-prefill-size"));
 }
 
+TEST(Configuration, MadeUpWeightsThatDoNotFitTheMemoryAreRefused) {
+  constexpr int64_t kGib = int64_t{1} << 30;
+  EXPECT_TRUE(check_dummy_weights_fit({.free_bytes = 20 * kGib, .ranks = 2}, 20 * kGib).ok());
+  const auto status = check_dummy_weights_fit({.free_bytes = 20 * kGib, .ranks = 2}, 371 * kGib);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(status.error().message, HasSubstr("would make 371.0 GiB of weights, and 20.0 GiB of memory are free"));
+}
+
 TEST(Configuration, AGpuPrefillsOrDecodesForOthers) {
   EngineOptions options;
   options.device = "cuda";

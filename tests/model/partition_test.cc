@@ -108,10 +108,10 @@ TEST(ParsePartition, GivesTheFirstLayerOfEachStage) {
   EXPECT_THAT(parse_partition("8", 8, 1).value(), ElementsAre(0, 8));
 }
 
-std::string refusal(const std::string& text, int32_t layers, int32_t stages) {
+std::string refusal(const std::string& text, int32_t layers, int32_t stages, ErrorCode code = ErrorCode::kUnsupported) {
   const auto parsed = parse_partition(text, layers, stages);
   if (parsed.ok()) return "accepted";
-  EXPECT_EQ(parsed.error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(parsed.error().code, code);
   return parsed.error().message;
 }
 
@@ -128,7 +128,7 @@ TEST(ParsePartition, RefusesAWrongCountWithBothNumbers) {
 TEST(ParsePartition, RefusesWhatIsNoNumberOfLayers) {
   for (const char* text : {"15,x,15,15", "15,,30,15", "0,30,15,15", "-1,31,15,15", "15,15,15,15,", "", "15;45", "1.5",
                            "99999999999999999999"}) {
-    EXPECT_THAT(refusal(text, 60, 4), HasSubstr("is no number of layers")) << text;
+    EXPECT_THAT(refusal(text, 60, 4, ErrorCode::kInvalid), HasSubstr("is no number of layers")) << text;
   }
 }
 

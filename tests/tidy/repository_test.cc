@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "tidy/pages.h"
 #include "tidy/rules.h"
 
 namespace hylas::tidy {
@@ -94,6 +95,32 @@ TEST(Repository, HasNoUnfinishedText) {
   std::string all;
   for (const auto& path : tracked_files()) {
     if (std::regex_match(path, kText)) all += to_string(check_words(path, read(path)));
+  }
+  expect_none(all);
+}
+
+Named named_by_pages() {
+  Named named;
+  named.makefile = read("Makefile");
+  for (const auto& path : tracked_files()) {
+    named.files.insert(path);
+    if (path.ends_with(".md")) named.pages.push_back({path, read(path)});
+  }
+  for (const Source& source : sources()) {
+    if (source.path.starts_with("tests/")) named.tests += source.code;
+  }
+  return named;
+}
+
+TEST(Repository, HasWhatItsPagesName) {
+  const Named named = named_by_pages();
+  EXPECT_GT(named.pages.size(), 10u);
+  std::string all;
+  for (const Page& page : named.pages) {
+    for (auto* rule : {check_links, check_paths, check_commands}) all += to_string(rule(page, named));
+  }
+  for (const std::string& path : named.files) {
+    if (path.ends_with(".sh") || path == ".ci/run") all += to_string(check_commands({path, read(path)}, named));
   }
   expect_none(all);
 }
