@@ -136,6 +136,10 @@ void add_kernel_options(CLI::App& command, EngineOptions& engine) {
                   "Attention of prompts: fa3 | hylas; auto: fa3")
       ->capture_default_str()
       ->group(kGroup);
+  command
+      .add_flag("--disable-row-launch", engine.disable_row_launch,
+                "A decode step of one sequence by an operator each, not several layers at once (where shapes allow it)")
+      ->group(kGroup);
 }
 
 void add_parallel_options(CLI::App& command, EngineOptions& engine) {

@@ -47,6 +47,7 @@ struct EngineOptions {
   std::vector<int32_t> cuda_graph_rows;  // --cuda-graph-bs: rows of recorded decode steps; empty = chosen
   int32_t cuda_graph_rows_max = 256;     // --cuda-graph-max-bs
   bool disable_cuda_graph = false;
+  bool disable_row_launch = false;
   std::string fp8_gemm_backend = "auto";           // --fp8-gemm-backend: auto | deep_gemm | hylas, FP8 weights on a GPU
   std::string moe_runner_backend = "auto";         // --moe-runner-backend: the same for experts
   std::string linear_attn_backend = "auto";        // --linear-attn-backend: auto | hylas | flashinfer, prefill on a GPU

@@ -56,7 +56,8 @@ CudaOpsOptions cuda_ops_options(const EngineOptions& options, const EngineConfig
   cuda.fp8.linear = chosen.model.quantised && is_library(options.fp8_gemm_backend);
   cuda.fp8.experts = chosen.model.quantised && is_library(options.moe_runner_backend);
   if (cuda.fp8.experts) cuda.workspace_bytes = kCudaFp8WorkspaceBytes;
-  cuda.row_layers = !options.ranks_share_gpu;
+  // Its blocks wait for each other: they must have the GPU's multiprocessors, so nobody shares it.
+  cuda.row_layers = chosen.parallel.world() == 1 && !options.ranks_share_gpu && !options.disable_row_launch;
   if (cuda.fp8.experts && chosen.model.experts > 0) cuda.workspace_wanted_bytes = experts_workspace_bytes(chosen);
   cuda.prefill = {.delta = is_library(options.linear_attn_backend),
                   .attention = is_library(options.prefill_attention_backend)};

@@ -58,6 +58,18 @@ TEST(GpuKernels, TheWorkspaceIsNoLargePartOfASmallGpu) {
   EXPECT_EQ(workspace_bytes_on(whole, 8 * kGiB), kGiB) << "no less than any FP8 model's";
 }
 
+// Its blocks wait for each other: not where others use the GPU too.
+TEST(GpuKernels, LayersAtOnceAreOneRanksThatHasItsGpuForItself) {
+  EXPECT_TRUE(asked("qwen3.5-35b-a3b-fp8", {}, 16384).row_layers);
+  EXPECT_FALSE(asked("qwen3.5-35b-a3b-fp8", {.tp = 2}, 16384).row_layers);
+  EXPECT_FALSE(asked("qwen3.5-35b-a3b-fp8", {.pp = 2}, 16384).row_layers);
+  for (bool EngineOptions::* off : {&EngineOptions::disable_row_launch, &EngineOptions::ranks_share_gpu}) {
+    EngineOptions options;
+    options.*off = true;
+    EXPECT_FALSE(cuda_ops_options(options, {}, 0).row_layers);
+  }
+}
+
 TEST(GpuKernels, OtherModelsAndKernelsAskForNoMore) {
   EXPECT_EQ(asked("qwen3.5-27b-fp8", {}, 16384).workspace_wanted_bytes, 0U);
   EXPECT_EQ(asked("qwen3.5-27b-fp8", {}, 16384).workspace_bytes, kCudaFp8WorkspaceBytes);
