@@ -115,6 +115,14 @@ def test_every_route_of_the_api_is_served_and_told(server):
     assert not untold_routes("src/serve/routes.cc", "docs/api.md")
 
 
+def test_every_field_of_a_native_answer_comes(server):
+    told = re.search(r"answers `\{([^}]*)\}`.*?`meta_info` has(.*?) of `\[logprob", (ROOT / "docs/api.md").read_text(), re.S)
+    answer = server.post_json("/generate", {"text": "x", "return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": 1,
+                                            "sampling_params": {"max_new_tokens": 1}})
+    assert set(answer) == set(re.findall(r"\w+", told[1]))
+    assert set(answer["meta_info"]) == set(re.findall(r"`(\w+)`", told[2]))
+
+
 @pytest.fixture(scope="module")
 def router(server):
     running = Router("--worker-urls", server.url)
