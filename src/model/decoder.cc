@@ -179,6 +179,9 @@ size_t Decoder::Impl::forward_row(const Step& step, size_t first, const Tensor& 
     std::optional<RowLayer> row = layers[i].row_layer(step);
     if (!row || (i > first && !row->mixer)) break;
     run.push_back(*std::move(row));
+    // What comes behind is written as values alone.
+    const size_t next = i + 1;
+    if (next < layers.size() && layers[next].input_norm(step, hidden.dtype).form != RowForm::kValues) return 0;
   }
   const size_t taken = step.ops.row_layers_taken(run, hidden, step.batch);
   HYLAS_CHECK(taken > 0 || !inputs.made, "products for a layer that was not taken");

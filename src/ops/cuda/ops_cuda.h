@@ -76,6 +76,8 @@ class OpsCuda final : public Ops {
   void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden, const RowBehind& behind,
                   float eps, const Batch& batch) override;
   bool row_products_taken(std::span<const LinearWeight> weights) override;
+  // How many layers row_layers() has taken so far, records included.
+  int64_t row_layers_run() const { return row_layers_run_; }
   void gather_rows(const Tensor& x, const Tensor& index, const Tensor& out) override;
   void convert(const Tensor& x, const Tensor& out) override;
   void concat_columns(const Tensor& a, const Tensor& b, const Tensor& out) override;
@@ -120,6 +122,7 @@ class OpsCuda final : public Ops {
   CudaPrefillOptions prefill_;
   bool takes_row_layers_ = false;
   Buffer row_memory_;  // what a launch of row_layers hands itself
+  int64_t row_layers_run_ = 0;
   Buffer memory_;
   Workspace workspace_;
   std::unique_ptr<Moe> moe_;

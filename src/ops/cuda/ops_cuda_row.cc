@@ -127,6 +127,7 @@ void OpsCuda::row_layers(std::span<const RowLayer> layers, const Tensor& mixed, 
   args.scratch = row_memory_.data();
   args.counters = reinterpret_cast<unsigned*>(static_cast<std::byte*>(row_memory_.data()) + kRowLayersScratch);
   cuda::row_layers(args, stream());
+  row_layers_run_ += args.layers;
 }
 
 }  // namespace hylas::cuda

@@ -33,9 +33,6 @@ template <class T>
 __device__ __forceinline__ T fresh(const void* from) {
   return __ldcg(static_cast<const T*>(from));
 }
-__device__ __forceinline__ float fresh_bf16(const void* from, int at) {
-  return __uint_as_float(static_cast<uint32_t>(__ldcg(static_cast<const unsigned short*>(from) + at)) << 16);
-}
 
 // A block of 128 inputs on the side of the columns. Lanes of odd g have the two chunks of 64 in the other order, for
 // their columns and rows alike, so that reads of two neighbouring rows do not meet in shared memory's banks.

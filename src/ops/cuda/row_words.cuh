@@ -12,7 +12,8 @@
 namespace hylas::cuda {
 
 // Epochs of a launch, from that of its first layer on. The number is that of launches before it, which the last block
-// of each counts; epochs are never 0, as memory is at first.
+// of each counts; epochs are never 0, as memory is at first. They begin again after 2^29 launches, when no word is as
+// old.
 constexpr uint32_t kLaunchEpochs = 8;
 static_assert(kLaunchEpochs > kRowLayersMax);
 __device__ __forceinline__ uint32_t first_epoch(const unsigned* launches) {
@@ -29,12 +30,26 @@ __device__ __forceinline__ uint32_t pair_of(float value) {
   return mine | __shfl_xor_sync(~0u, mine, 1) << 16;
 }
 
+// Rounds of looking for words. Some ten seconds of them are not a wait any more: a word is missing, and the process had
+// better end than stand still.
+class RowPolls {
+ public:
+  __device__ __forceinline__ void count() {
+    if (++rounds_ == 1u << 25) __trap();
+  }
+
+ private:
+  uint32_t rounds_ = 0;
+};
+
 // The thread's N values, from at(i) on, once all of them are of this epoch. What is there is not read again.
 template <int N, class At>
 __device__ __forceinline__ void take_words(uint32_t (&values)[N], uint32_t epoch, At at) {
   uint64_t word[N] = {};
+  RowPolls polls;
   bool there;
   do {
+    polls.count();
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const uint32_t missing = static_cast<uint32_t>(word[i] >> 32) ^ epoch;
@@ -59,8 +74,10 @@ __device__ __forceinline__ void take_words(uint32_t (&values)[N], uint32_t epoch
 template <int N, class At>
 __device__ __forceinline__ void take_twins(uint2 (&values)[N], uint32_t epoch, At at) {
   uint64_t word[N][2] = {};
+  RowPolls polls;
   bool there;
   do {
+    polls.count();
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const uint32_t missing =
@@ -131,8 +148,10 @@ template <int N, class At>
 __device__ __forceinline__ void take_results(RowResult (&words)[N][2], uint32_t epoch, At at) {
 #pragma unroll
   for (int i = 0; i < N; ++i) words[i][0] = words[i][1] = {};
+  RowPolls polls;
   bool there;
   do {
+    polls.count();
     there = true;
 #pragma unroll
     for (int i = 0; i < 2 * N; ++i) {
