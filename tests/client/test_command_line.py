@@ -78,6 +78,15 @@ def test_values_that_ask_for_nothing_are_taken():
     assert code == 0, log
 
 
+def test_flags_of_sglang_that_have_one_answer_say_so():
+    code, _, log = run("generate", "--model-path", MODEL, "--prompt", "x", "--max-new-tokens", 1, "--trust-remote-code",
+                       "--skip-server-warmup", "--attention-backend", "fa3", "--sampling-backend", "flashinfer",
+                       "--grammar-backend", "xgrammar")
+    assert code == 0, log
+    assert "--trust-remote-code: no code of a checkpoint is run" in log
+    assert "--attention-backend fa3: decode has kernels of its own" in log
+
+
 def test_environment_supplies_defaults_and_is_printed():
     code, _, log = run(*SERVE, environment={"HYLAS_TP_SIZE": "4"})
     assert code == 3 and "HYLAS_TP_SIZE sets --tp-size 4" in log
