@@ -82,7 +82,7 @@ run_part() {
     model) step model 60 "$folder/test_model" --gtest_brief=1 --gtest_filter='*Goldens*' ;;
     engine)
       step engine 120 "$folder/test_engine" --gtest_brief=1 \
-        --gtest_filter='*GraphSteps*:*EngineGoldens*:RankTest*'
+        --gtest_filter='*GraphSteps*:*EngineGoldens*:RankTest*:Engine.*'
       ;;
     layouts)
       step layouts 90 "$folder/test_engine" --gtest_brief=1 --gtest_filter="$(layout_tests)"
