@@ -24,7 +24,7 @@ __device__ __forceinline__ void tree(const Values<P, N> (&in)[kRanks], float (&s
 #pragma unroll
   for (int r = 0; r < kRanks; ++r) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) part[r][i] = value_of(in[r].value[i]);
+    for (int i = 0; i < N; ++i) part[r][i] = to_f32(in[r].value[i]);
   }
 #pragma unroll
   for (int step = 1; step < kRanks; step *= 2) {
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, 1) peer_add_kernel(const __grid_cons
       float sum[N];
       tree(in[a], sum);
 #pragma unroll
-      for (int i = 0; i < N; ++i) x[a].value[i] = rounded<T>(value_of(x[a].value[i]) + sum[i]);
+      for (int i = 0; i < N; ++i) x[a].value[i] = from_f32<T>(to_f32(x[a].value[i]) + sum[i]);
 #pragma unroll
       for (int r = 0; r < kRanks; ++r) static_cast<Values<T, N>*>(args.onto[r])[pack] = x[a];
     }

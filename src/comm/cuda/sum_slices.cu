@@ -21,7 +21,7 @@ __global__ void sum_slices_kernel(const __grid_constant__ SumArgs args) {
   float waiting[kLevels];
   float sum = 0.f;
   for (int s = 0; s < args.count; ++s) {
-    sum = value_of(static_cast<const P*>(args.slices[s])[i]);
+    sum = to_f32(static_cast<const P*>(args.slices[s])[i]);
     bool going_up = true;
     int index = s;
 #pragma unroll
@@ -38,7 +38,7 @@ __global__ void sum_slices_kernel(const __grid_constant__ SumArgs args) {
   }
   // The last slice closed all levels: what it left is the whole.
   T* out = static_cast<T*>(args.out) + (i - args.begin);
-  *out = rounded<T>(kAdds ? value_of(*out) + sum : sum);
+  *out = from_f32<T>(kAdds ? to_f32(*out) + sum : sum);
 }
 
 }  // namespace

@@ -1,35 +1,22 @@
 #pragma once
 // Element types as they lie in memory, read as and written from f32; and the choice of a kernel by type.
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
 #include <cstdint>
 
+#include "tensor/cuda/f32_bf16.cuh"
 #include "tensor/dtype.h"
 
 namespace hylas::cuda {
 
-using Bf16 = __nv_bfloat16;
 using F16 = __half;
 using F8 = __nv_fp8_e4m3;
 
-__device__ __forceinline__ float to_f32(float x) { return x; }
-__device__ __forceinline__ float to_f32(Bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_f32(F16 x) { return __half2float(x); }
 __device__ __forceinline__ float to_f32(F8 x) { return static_cast<float>(x); }
 
-// Round to nearest even; f16 and fp8 saturate (a state must not become infinite).
-template <class T>
-__device__ __forceinline__ T from_f32(float x);
-template <>
-__device__ __forceinline__ float from_f32<float>(float x) {
-  return x;
-}
-template <>
-__device__ __forceinline__ Bf16 from_f32<Bf16>(float x) {
-  return __float2bfloat16_rn(x);
-}
+// Round to nearest even and saturate (a state must not become infinite).
 template <>
 __device__ __forceinline__ F16 from_f32<F16>(float x) {
   return __float2half_rn(x != x ? x : fminf(fmaxf(x, -65504.f), 65504.f));
