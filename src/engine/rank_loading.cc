@@ -18,6 +18,8 @@
 namespace hylas {
 namespace {
 
+double gib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
 // A source for every rank; they share what is stored.
 Result<std::vector<std::unique_ptr<WeightSource>>> open_weights(const EngineOptions& options, const ModelConfig& model,
                                                                 int32_t ranks) {
@@ -151,7 +153,6 @@ bool ranks_share_gpus(const EngineOptions& options, int32_t ranks) {
 
 Status check_weights_fit(std::span<const MemoryUse> memories, std::span<const int64_t> weight_bytes, int64_t gpu_bytes,
                          int64_t workspace_bytes) {
-  const auto gib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
   for (size_t m = 0; m < memories.size(); ++m) {
     if (weight_bytes[m] <= memories[m].free_bytes) continue;
     const std::string ranks = memories[m].ranks == 1 ? "a rank" : fmt::format("{} ranks", memories[m].ranks);
@@ -166,7 +167,6 @@ Status check_weights_fit(std::span<const MemoryUse> memories, std::span<const in
 
 Status check_dummy_weights_fit(const MemoryUse& memory, int64_t weight_bytes) {
   if (weight_bytes <= memory.free_bytes) return {};
-  const auto gib = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 30); };
   return error(
       ErrorCode::kUnsupported,
       "--load-format dummy would make {:.1f} GiB of weights, and {:.1f} GiB of memory are free: take a smaller "

@@ -173,9 +173,10 @@ void Decoder::Impl::run_row(const Step& step, size_t first, std::span<const RowL
 size_t Decoder::Impl::forward_row(const Step& step, size_t first, const Tensor& hidden, const ActRows& normed,
                                   RowInputs& inputs) const {
   const RankComms& comms = step.comms;
-  if (step.batch.tokens != 1 || comms.stage || comms.attn || comms.dp || comms.ep) return 0;
+  const size_t most = step.ops.row_layers_max();
+  if (most == 0 || step.batch.tokens != 1 || comms.stage || comms.attn || comms.dp || comms.ep) return 0;
   std::vector<RowLayer> run;
-  for (size_t i = first; i < layers.size(); ++i) {
+  for (size_t i = first; i < layers.size() && run.size() < most; ++i) {
     std::optional<RowLayer> row = layers[i].row_layer(step);
     if (!row || (i > first && !row->mixer)) break;
     run.push_back(*std::move(row));

@@ -286,6 +286,8 @@ class Ops {
   virtual void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                            const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) = 0;
 
+  // The most layers that row_layers() takes at once, whatever they are; 0: this backend has no such launch.
+  virtual size_t row_layers_max() const { return 0; }
   // How many of these layers, from the first on, row_layers() takes at once for this batch; the first may be one
   // without a mixer, the others are not. 0: none, as for every batch but one of a single decode row.
   virtual size_t row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) {

@@ -168,7 +168,8 @@ struct Sides {
 bool fits() {
   int multiprocessors = 0;
   cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0);
-  EXPECT_EQ(cuda::row_layers_fit(), multiprocessors >= 128);
+  EXPECT_EQ(cuda::row_layers_fit(multiprocessors), multiprocessors >= 128);
+  EXPECT_FALSE(cuda::row_layers_fit(78));
   return multiprocessors >= 128;
 }
 

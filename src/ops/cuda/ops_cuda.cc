@@ -28,8 +28,10 @@ Result<std::unique_ptr<Ops>> OpsCuda::make(const CudaOpsOptions& options) {
   const size_t bytes = workspace_bytes_on(options, ops->device_->bytes_total());
   HYLAS_ASSIGN(ops->memory_, Buffer::make(*ops->device_, bytes));
   ops->workspace_ = Workspace(ops->memory_.data(), ops->memory_.bytes());
-  HYLAS_ASSIGN(ops->row_memory_, make_row_memory(*ops->device_));
-  ops->takes_row_layers_ = options.row_layers && options.fp8.linear && row_layers_fit();
+  ops->takes_row_layers_ = options.row_layers && options.fp8.linear && row_layers_fit(ops->device_->multiprocessors());
+  if (ops->takes_row_layers_) {
+    HYLAS_ASSIGN(ops->row_memory_, make_row_memory(*ops->device_));
+  }
   HYLAS_ASSIGN(ops->moe_, Moe::make(*ops->device_, ops->fork_, options.fp8));
   HYLAS_ASSIGN(ops->large_, LargeGemm::make());
   return std::unique_ptr<Ops>(std::move(ops));

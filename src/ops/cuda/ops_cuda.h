@@ -72,6 +72,7 @@ class OpsCuda final : public Ops {
                        const SharedRows& shared) override;
   void moe_combine(const Tensor& rows, const Tensor& index, const Tensor& weights, const Tensor& x,
                    const SharedExpertWeights* shared, const Tensor& shared_logit, const Tensor& partials) override;
+  size_t row_layers_max() const override;
   size_t row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) override;
   void row_layers(std::span<const RowLayer> layers, const Tensor& mixed, const Tensor& hidden, const RowBehind& behind,
                   float eps, const Batch& batch) override;

@@ -72,11 +72,13 @@ bool OpsCuda::takes_row_layer(const RowLayer& layer) {
          fits(shared.down, row_shape::kHidden, row_shape::kWidth) && moe_->together(experts);
 }
 
+size_t OpsCuda::row_layers_max() const { return takes_row_layers_ ? kRowLayersMax : 0; }
+
 size_t OpsCuda::row_layers_taken(std::span<const RowLayer> layers, const Tensor& hidden, const Batch& batch) {
   const bool one = batch.tokens == 1 && batch.rows == 1 && batch.decode_rows == 1;
-  if (!takes_row_layers_ || !one || !fits_bf16(hidden, 1, row_shape::kHidden)) return 0;
+  if (!one || !fits_bf16(hidden, 1, row_shape::kHidden)) return 0;
   size_t taken = 0;
-  while (taken < std::min<size_t>(layers.size(), kRowLayersMax) && (taken == 0 || layers[taken].mixer) &&
+  while (taken < std::min(layers.size(), row_layers_max()) && (taken == 0 || layers[taken].mixer) &&
          takes_row_layer(layers[taken])) {
     ++taken;
   }

@@ -10,6 +10,7 @@
 #include "ops/cuda/row_fetch.cuh"
 #include "ops/cuda/row_work.cuh"
 #include "tensor/cuda/launch.cuh"
+#include "tensor/cuda/shared_limit.h"
 
 namespace hylas::cuda {
 namespace {
@@ -38,24 +39,28 @@ __global__ void __launch_bounds__(kBlockThreads, 1) row_layers_kernel(const __gr
   }
 }
 
+// The kernel, with its shared memory allowed.
 template <class S>
-bool fits() {
-  const auto kernel = row_layers_kernel<S>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(RowShared)), "row_layers");
-  int device = 0, multiprocessors = 0, blocks = 0;
-  check(cudaGetDevice(&device), "row_layers");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "row_layers");
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kBlockThreads, sizeof(RowShared)), "row_layers");
+auto* kernel_of() {
+  static SharedLimit limit;
+  limit.raise(row_layers_kernel<S>, static_cast<int>(sizeof(RowShared)), "row_layers (shared memory)");
+  return row_layers_kernel<S>;
+}
+
+template <class S>
+bool fits(int multiprocessors) {
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel_of<S>(), kBlockThreads, sizeof(RowShared)),
+        "row_layers");
   return blocks * multiprocessors >= kGridBlocks;
 }
 
 }  // namespace
 
-bool row_layers_fit() { return fits<F16>() && fits<Bf16>(); }
+bool row_layers_fit(int multiprocessors) { return fits<F16>(multiprocessors) && fits<Bf16>(multiprocessors); }
 
 void row_layers(const RowLayersArgs& args, Stream stream) {
-  const auto kernel = args.state_dtype == DType::kF16 ? row_layers_kernel<F16> : row_layers_kernel<Bf16>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(RowShared)), "row_layers");
+  const auto kernel = args.state_dtype == DType::kF16 ? kernel_of<F16>() : kernel_of<Bf16>();
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;

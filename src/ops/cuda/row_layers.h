@@ -72,8 +72,8 @@ struct RowLayersArgs {
 };
 constexpr size_t kRowLayersScratch = 160 << 10, kRowLayersCounters = 256;
 
-// The blocks all have to run at the same time: whether the device has the room.
-bool row_layers_fit();
+// The blocks all have to run at the same time: whether the thread's device has the room, with so many multiprocessors.
+bool row_layers_fit(int multiprocessors);
 void row_layers(const RowLayersArgs& args, Stream stream);
 
 }  // namespace hylas::cuda
